@@ -1,0 +1,216 @@
+"""The contract: what every World Action Model declares, learns and answers.
+
+A system is one file in this folder with one subclass of `WorldActionModel`; it is found by its
+file name. The model sees normalised tensors only (images float (B, T, 3, H, W) in [-1, 1], states
+and actions scaled to about [-1, 1]); raw units are the processor's business.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wamlab.config import nearest
+from wamlab.types import (
+    Answer,
+    Batch,
+    Future,
+    Memory,
+    Observation,
+    Prediction,
+    Query,
+    Role,
+    Stream,
+    Window,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What every model's `Config` holds: the data it fits and the futures it speaks of.
+
+    ``chunk`` is the number of actions of one answer, ``offsets`` the instants (ticks of
+    ``rate_hz`` after now) at which futures are imagined.
+    """
+
+    views: tuple[str, ...] = ("corner", "gripper")
+    image_size: int = 64
+    state_dim: int = 4
+    action_dim: int = 4
+    text_dim: int = 384
+    chunk: int = 16
+    offsets: tuple[int, ...] = (8, 16)
+    rate_hz: float = 80.0
+
+    @property
+    def image_streams(self) -> tuple[str, ...]:
+        return tuple(f"image/{view}" for view in self.views)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training: which window it reads, which rows, which parameters it changes.
+
+    Rows without any of ``roles`` are not served. ``trains`` are prefixes of parameter names ("" is
+    all); the rest is frozen and stays bit-identical. ``share`` of the budget goes to this stage.
+    ``produces`` names what later stages build on; its digest is kept with the run.
+    """
+
+    name: str
+    window: Window
+    roles: tuple[Role, ...] = ("policy", "forward", "inverse", "video")
+    trains: tuple[str, ...] = ("",)
+    share: float = 1.0
+    produces: str | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one stream is sampled: network steps, noise level to stop at, guidance (1: none)."""
+
+    steps: int = 4
+    stop: float = 0.0
+    guidance: float = 1.0
+
+
+Route = Literal["attention", "channel", "adaln", "cross", "tap", "clamp"]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A declared influence of an input group on an output of one query.
+
+    Groups are stream names, ``text``, ``memory`` and, where given, ``action`` and ``future``;
+    targets are ``action``, ``future`` and ``value``. Without ``gradient`` the influence is there
+    but no gradient comes back along it.
+    """
+
+    source: str
+    target: str
+    route: Route
+    gradient: bool = True
+
+
+class Refusal(ValueError):
+    """The model does not answer this query."""
+
+
+class WorldActionModel(nn.Module):
+    """A model of ``p(future, action | observation, instruction)``, or of a part of it."""
+
+    Config: ClassVar[type[ModelConfig]]
+    card: ClassVar[Mapping[str, str]]
+    """A row of the survey's table: carrier, extractor, coupling, generation, action labels."""
+    registry: ClassVar[dict[str, type[WorldActionModel]]] = {}
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = name or cls.__module__.rpartition(".")[2]
+        WorldActionModel.registry[cls.name] = cls
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def queries(self) -> dict[Query, Answer]:
+        """Every query this model answers, and what its answer is."""
+        raise NotImplementedError
+
+    def stages(self) -> list[Stage]:
+        """The stages of training, in order."""
+        raise NotImplementedError
+
+    def loss(
+        self, batch: Batch, *, stage: str, step: int, generator: torch.Generator
+    ) -> dict[str, Float[Tensor, ""]]:
+        """``loss`` is minimised, the rest is logged; all noise comes from ``generator``."""
+        raise NotImplementedError
+
+    def sample(
+        self,
+        observation: Observation,
+        query: Query,
+        *,
+        action: Stream | None = None,
+        future: Future | None = None,
+        memory: Memory | None = None,
+        prefix: Stream | None = None,
+        sampler: Mapping[str, Sampling] | None = None,
+        generator: Sequence[torch.Generator],
+    ) -> Prediction:
+        """Answer ``query`` for every row of ``observation``.
+
+        Args:
+            action: the given chunk, where the query gives actions.
+            future: the given future, where the query gives it, in this model's own space.
+            memory: what `observe` returned.
+            prefix: actions that are already committed and must begin the chunk.
+            sampler: per stream, how to sample it; what is missing takes the model's default.
+            generator: one per row, so that a row's draw does not depend on who shares its batch.
+
+        Raises:
+            Refusal: the query is not among `queries`.
+        """
+        raise NotImplementedError
+
+    def flows(self, query: Query) -> list[Flow]:
+        """Who influences whom when this query is answered; the flow audit holds the model to it."""
+        raise NotImplementedError
+
+    def fit(self, statistics: Mapping[str, Any]) -> None:
+        """Set what is computed from the data before step 0 (bins, tokenisers); default: nothing."""
+
+    def after_step(self) -> None:
+        """Called after every optimizer step (EMA targets); default: nothing."""
+
+    def observe(
+        self, memory: Memory | None, observation: Observation, executed: Stream | None
+    ) -> Memory | None:
+        """Put what really happened since the last answer into the memory; default: no memory."""
+        return memory
+
+    def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
+        """Pixels in [-1, 1] by image stream, or `Refusal` where this future has none."""
+        raise Refusal(f"{self.name} imagines in {future.space}: it cannot be shown as pixels")
+
+    def answer(self, query: Query) -> Answer:
+        """What the answer to ``query`` is, or `Refusal`."""
+        if query not in self.queries:
+            known = ", ".join(map(str, self.queries))
+            raise Refusal(f"{self.name} does not answer {query}; it answers {known}")
+        return self.queries[query]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+
+def available() -> list[str]:
+    """Names of the models in this folder, without importing them."""
+    import wamlab.models
+
+    found = (module.name for module in pkgutil.iter_modules(wamlab.models.__path__))
+    return sorted(name for name in found if name != "base" and not name.startswith("_"))
+
+
+def model_class(name: str) -> type[WorldActionModel]:
+    """The class of a model: a file of this folder, or a subclass that was imported already.
+
+    Raises:
+        KeyError: no such model, with the nearest name.
+    """
+    if name not in WorldActionModel.registry and name in available():
+        importlib.import_module(f"wamlab.models.{name}")
+    if name not in WorldActionModel.registry:
+        known = {*available(), *WorldActionModel.registry}
+        raise KeyError(f"no model {name!r}{nearest(name, known)}")
+    return WorldActionModel.registry[name]
