@@ -62,7 +62,7 @@ class MetaWorldExpert:
         away = self._waypoint - hand
         late = self._calls >= LONGEST_DETOUR / self.variant["speed"]
         if self._weight > 0 or late or np.linalg.norm(away) < ARRIVED:
-            self._weight += 1 / BLEND
+            self._weight = min(self._weight + 1 / BLEND, 1.0)
         toward = np.clip(GAIN * away, -1.0, 1.0)
         return (1 - self._weight) * toward + self._weight * onward
 

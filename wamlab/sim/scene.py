@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -157,6 +158,8 @@ class Cameras:
             self.model.vis.quality.offsamples = 0
             self.model.vis.quality.shadowsize = 0
             self._renderer = mujoco.Renderer(self.model, self.size, self.size)
+            # While OpenGL is still there: the renderer's own __del__ comes too late at exit.
+            weakref.finalize(self, self._renderer.close)
         return self._renderer
 
 
