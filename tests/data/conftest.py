@@ -7,9 +7,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fixture import make_dataset  # noqa: E402
+from fixture import make_dataset
 
-from wamlab.types import Episode  # noqa: E402
+from wamlab.types import Episode
 
 
 @pytest.fixture

@@ -171,9 +171,10 @@ def test_a_full_disk_loses_nothing(
         "journal": (commit, "sync"),
     }[where]
     writer = open_writer(path)
-    with monkeypatch.context() as patched, pytest.raises(DataError, match="disk is full"):
+    with monkeypatch.context() as patched:
         patched.setattr(module, name, full)
-        writer.add(make_episode(9))
+        with pytest.raises(DataError, match="disk is full"):
+            writer.add(make_episode(9))
     assert len(Dataset(path)) == 3
     assert verify(path) == []
     assert writer.add(make_episode(9)) == 3
