@@ -99,16 +99,14 @@ class Toy(WorldActionModel, name="audit-toy"):
         return [flow for flow in wanted if flow.target in query.sampled]
 
 
+def stream(values: Tensor) -> Stream:
+    ticks = torch.arange(values.shape[1]).expand(ROWS, -1)
+    return Stream(values, ticks, torch.ones_like(ticks, dtype=torch.bool))
+
+
 def batch() -> Batch:
     generator = torch.Generator().manual_seed(3)
     draw = lambda *shape: torch.randn(ROWS, *shape, generator=generator)  # noqa: E731
-    stream = (
-        lambda values: Stream(  # noqa: E731
-            values,
-            torch.arange(values.shape[1]).expand(ROWS, -1),
-            torch.ones(values.shape[:2], dtype=torch.bool),
-        )
-    )
     return Batch(
         {"state": stream(draw(1, 3)), "action": stream(draw(2, 2))},
         Text(["go"] * ROWS, pooled=draw(3)),
