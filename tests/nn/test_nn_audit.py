@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from wamlab.generative.noise import fill_absent
 from wamlab.models.base import Flow, ModelConfig, Stage, WorldActionModel
 from wamlab.nn.audit import audit, poison, poison_answers, row_generators, stirred
 from wamlab.nn.calls import record_calls
-from wamlab.nn.visibility import blank
 from wamlab.types import (
     FORWARD,
     JOINT,
@@ -66,7 +66,7 @@ class Toy(WorldActionModel, name="audit-toy"):
         generator: Sequence[torch.Generator],
     ) -> Prediction:
         state = observation["state"].at(0)
-        values = blank(state.values, state.present) if self.clean else state.values
+        values = fill_absent(state.values, state.present) if self.clean else state.values
         noise = torch.stack([torch.randn(2, generator=g) for g in generator])
         drawn = (self.act(values[:, 0]) * self.gate + noise)[:, None].repeat(1, 2, 1)
         used = drawn if action is None else action.values
@@ -86,8 +86,10 @@ class Toy(WorldActionModel, name="audit-toy"):
         self, batch: Batch, *, stage: str, step: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
         state, action = batch["state"].at(0), batch["action"].at(0, 1)
-        values = blank(state.values, state.present) if self.clean else state.values
-        error = self.act(values[:, 0])[:, None] * self.gate - blank(action.values, action.present)
+        values = fill_absent(state.values, state.present) if self.clean else state.values
+        error = self.act(values[:, 0])[:, None] * self.gate - fill_absent(
+            action.values, action.present
+        )
         return {"loss": (error.square() * action.present[..., None]).mean()}
 
     def flows(self, query: Query) -> list[Flow]:

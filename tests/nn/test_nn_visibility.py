@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wamlab.nn.visibility import Block, Visibility, attend, blank
+from wamlab.nn.visibility import Block, Visibility, attend
 
 
 def gr1(steps: int = 2) -> Visibility:
@@ -122,14 +122,6 @@ def test_masked_tokens_have_exactly_no_influence() -> None:
     one, two = (attend(t, t, t, visibility.mask()) for t in (x, moved))
     act = visibility.positions("ACT")
     assert torch.equal(one[:, :, act], two[:, :, act])
-
-
-def test_blank_stops_nan() -> None:
-    values = torch.full((2, 3, 4), float("nan"))
-    present = torch.zeros(2, 3, dtype=torch.bool)
-    assert torch.equal(blank(values, present), torch.zeros(2, 3, 4))
-    values[0, 0], present[0, 0] = 5.0, True
-    assert blank(values, present)[0, 0].tolist() == [5.0] * 4
 
 
 def test_bad_declarations_are_named() -> None:

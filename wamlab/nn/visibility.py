@@ -175,19 +175,11 @@ def attend(
 
     A softmax over no keys is undefined; such a row is let read everything for the computation, and
     what it read is thrown away, so that neither values nor gradients pass. Keys and values must be
-    finite even where they are masked: blank absent entries with `blank` before they are embedded.
+    finite even where they are masked: fill absent entries (`fill_absent`) before they are embedded.
     """
     silent = ~mask.any(dim=-1, keepdim=True)
     read = scaled_dot_product_attention(q, k, v, attn_mask=mask | silent)
     return read.masked_fill(silent, 0.0)
-
-
-def blank(
-    values: Shaped[Tensor, "b t *rest"], present: Bool[Tensor, "b t"]
-) -> Shaped[Tensor, "b t *rest"]:
-    """The values with zeros where they are absent, so that no NaN lying there can spread."""
-    shape = present.shape + (1,) * (values.ndim - present.ndim)
-    return torch.where(present.reshape(shape), values, torch.zeros_like(values))
 
 
 def _mark(part: Bool[Tensor, "n m"], *, inside: bool) -> str:
