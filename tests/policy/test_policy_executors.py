@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 from point_env import SPACE, STEP, PointEnv
 
-from wamlab.policy.executors import (
-    BestOfN,
-    ChunkExecutor,
-    Reach,
-    SubgoalExecutor,
-    TwoPhaseGrasp,
-    WaypointExecutor,
-)
+from wamlab.policy.executors import BestOfN, ChunkExecutor, SubgoalExecutor
+from wamlab.policy.geometric import Reach, TwoPhaseGrasp, WaypointExecutor
 from wamlab.policy.policy import RawPrediction
 from wamlab.types import Future, Stream, Waypoints
 

@@ -8,7 +8,7 @@ from point_model import Latent, Planner, PointConfig, PointModel, Reactive, poli
 from wamlab.data.logs import load_probes
 
 from wamlab.models.base import Refusal
-from wamlab.policy.executors import Reach, WaypointExecutor
+from wamlab.policy.geometric import Reach, WaypointExecutor
 from wamlab.run.impose import impose
 from wamlab.run.probe import execute, probe
 from wamlab.run.reach import strata

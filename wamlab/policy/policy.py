@@ -303,6 +303,7 @@ def load(folder: str | Path, device: str = "auto") -> Policy:
         CheckpointError: no checkpoint there, a damaged one, or one that cannot act.
     """
     from wamlab.data.processor import Processor as DataProcessor
+    from wamlab.nn.text import SentenceEncoder
     from wamlab.train.checkpoint import CheckpointError, load_checkpoint
 
     checkpoint = load_checkpoint(folder)
@@ -312,15 +313,8 @@ def load(folder: str | Path, device: str = "auto") -> Policy:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     processor = DataProcessor.load(checkpoint.processor)
     if processor.sentences:
-        processor.encoder = _encode_new
+        processor.encoder = SentenceEncoder()
     return Policy(checkpoint.build(), processor, checkpoint.action_space, device)
-
-
-def _encode_new(sentences: list[str]) -> Any:
-    """The sentence encoder, built when the first new sentence comes."""
-    from wamlab.nn.text import encode
-
-    return encode(sentences)
 
 
 def _tensor(value: Any, device: Any) -> torch.Tensor:
