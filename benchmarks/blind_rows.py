@@ -1,4 +1,4 @@
-"""Measure the blind rows of a suite: ``python benchmarks/blind_rows.py mw-6``.
+"""Measure blind rows: ``python benchmarks/blind_rows.py mw-6 metaworld/reach``.
 
 Resumable: rows that are already in the results file with the same settings are kept. The rows are
 also put where `wamlab.sim.suites.blind_row` reads them.
@@ -7,16 +7,18 @@ also put where `wamlab.sim.suites.blind_row` reads them.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import platform
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from wamlab.metrics.stats import wilson
 from wamlab.run.replay import measure
 from wamlab.sim import suites
 from wamlab.sim.registry import make
@@ -34,22 +36,32 @@ def key(row: suites.BlindRow) -> tuple[str, int, int, bool]:
     return row.env, row.starts, row.demonstrations, row.variants
 
 
+def intervals(row: dict[str, Any]) -> dict[str, list[float]]:
+    kinds = ("mean", "replay", "expert")
+    return {kind: [round(end, 3) for end in wilson(row[kind], row["starts"])] for kind in kinds}
+
+
 def known() -> dict[tuple[str, int, int, bool], suites.BlindRow]:
     if not RESULTS.exists():
         return {}
-    rows = [suites.BlindRow(**row) for row in json.loads(RESULTS.read_text())["rows"]]
+    fields = {field.name for field in dataclasses.fields(suites.BlindRow)}
+    rows = [
+        suites.BlindRow(**{name: value for name, value in row.items() if name in fields})
+        for row in json.loads(RESULTS.read_text())["rows"]
+    ]
     return {key(row): row for row in rows}
 
 
 def save(rows: dict[tuple[str, int, int, bool], suites.BlindRow]) -> None:
-    ordered = [asdict(rows[name]) for name in sorted(rows)]
+    ordered = [dataclasses.asdict(rows[name]) for name in sorted(rows)]
+    judged = [{**row, "wilson_95": intervals(row)} for row in ordered]
     versions = {name: version(name) for name in ("metaworld", "mujoco", "numpy")}
     record = {
         "command": "python benchmarks/blind_rows.py mw-50 --both",
         "python": platform.python_version(),
         "versions": versions,
         "seeds": {"demonstrations": "train 0 ..", "starts": "evaluation 0 .."},
-        "rows": ordered,
+        "rows": judged,
     }
     for path, content in ((RESULTS, record), (PACKAGED, ordered)):
         partial_path = path.with_suffix(".partial")
@@ -59,16 +71,19 @@ def save(rows: dict[tuple[str, int, int, bool], suites.BlindRow]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("suite", choices=sorted(suites.SUITES))
+    parser.add_argument("names", nargs="+", help="suites or environments")
     parser.add_argument("--starts", type=int, default=30)
     parser.add_argument("--demonstrations", type=int, default=12)
     parser.add_argument("--both", action="store_true", help="without variants as well")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     rows = known()
+    envs = [
+        env for name in options.names for env in ([name] if "/" in name else suites.suite(name))
+    ]
     wanted = [
         (env, options.starts, options.demonstrations, variants)
-        for env in suites.suite(options.suite)
+        for env in dict.fromkeys(envs)
         for variants in ((True, False) if options.both else (True,))
     ]
     missing = [cell for cell in wanted if cell not in rows]

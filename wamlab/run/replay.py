@@ -35,9 +35,8 @@ def measure(
     for index in range(starts):
         start = start_seed("evaluation", index)
         drawn = demos[rng.integers(len(demos))]
-        wins += [replay(env, start, mean), replay(env, start, drawn)] + [
-            demonstrate(env, start, variants=variants, stop=True)[1]
-        ]
+        _, solved = demonstrate(env, start, variants=variants, stop=True)
+        wins += [replay(env, start, mean), replay(env, start, drawn), solved]
     env.close()
     return BlindRow(
         env=env.name,

@@ -197,6 +197,11 @@ class MetaWorld:
         opening = min(float(np.linalg.norm(right - left)) / 0.1, 1.0)
         return np.append(self._task.get_endeff_pos(), opening).astype(np.float32)
 
+    @property
+    def start(self) -> Float[np.ndarray, " v"]:
+        """The numbers that the present episode's start drew (see `start_bounds`)."""
+        return np.array(self._task._last_rand_vec, dtype=np.float64)
+
     def start_bounds(self) -> tuple[Float[np.ndarray, " v"], Float[np.ndarray, " v"]]:
         """Lowest and highest of the numbers (metres) that a start draws: objects, then goal."""
         return self._draw.low.copy(), self._draw.high.copy()
@@ -226,8 +231,9 @@ class MetaWorld:
 class _Draw:
     """The numbers of a start, drawn from a seed until the task takes them, or given."""
 
-    def __init__(self, low: Float[np.ndarray, " v"], high: Float[np.ndarray, " v"]) -> None:
-        self.low, self.high = low, high
+    def __init__(self, task: Any) -> None:
+        space = task._random_reset_space
+        self.task, self.low, self.high = task, space.low.astype(float), space.high.astype(float)
         self.begin(0, None)
 
     def begin(self, seed: int, given: Float[np.ndarray, " v"] | None) -> None:
@@ -241,6 +247,7 @@ class _Draw:
         else:
             self.last = self._given
         self._asked = True
+        self.task._last_rand_vec = self.last.copy()
         return self.last.copy()
 
 
@@ -304,8 +311,6 @@ def _make_task(name: str) -> tuple[Any, _Draw]:
     del task.sawyer_observation_space  # cached for the hidden goal
     task._set_task_called = True
     task.max_path_length = FOREVER
-    space = task._random_reset_space
-    draw = _Draw(space.low.astype(np.float64), space.high.astype(np.float64))
-    task._get_state_rand_vec = draw
+    task._get_state_rand_vec = draw = _Draw(task)
     task.reset_model()  # fields that a task makes at its first start exist from here on
     return task, draw

@@ -54,6 +54,11 @@ class BlindRow:
         return max(self.mean, self.replay) / self.starts
 
 
+def suites() -> list[str]:
+    """The names of all suites."""
+    return sorted(SUITES)
+
+
 def suite(name: str) -> tuple[str, ...]:
     """The environments of a suite.
 
