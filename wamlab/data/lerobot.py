@@ -185,7 +185,11 @@ class Dataset:
             action=action,
             success=self.actions(success).astype(bool),
             success_at_reset=bool(found.extras.get("success_at_reset", False)),
-            columns={n: self.actions(v) for n, v in read.items() if n not in known},
+            columns={
+                name: values if name.startswith("observation.") else self.actions(values)
+                for name, values in read.items()
+                if name not in known
+            },
             policy=str(found.extras.get("policy", "")),
             variant=dict(found.variant),
         )
