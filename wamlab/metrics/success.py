@@ -9,6 +9,7 @@ same and the interval is a bootstrap over tasks, then policies (training seeds),
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -82,7 +83,7 @@ def _rates(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], b
     groups = _by_env(episodes)
     parts = {env: _rate(name, group, solved) for env, group in groups.items()}
     if len(parts) == 1:
-        return next(iter(parts.values()))
+        return replace(*parts.values(), parts=parts)
     values = np.array([float(solved(episode)) for episode in episodes])
     clusters = [[e.env for e in episodes], [e.policy for e in episodes]]
     rates = np.array([part.value for part in parts.values()])
