@@ -6,7 +6,7 @@ Colours and strokes come from the page's style sheet, so that a chart follows li
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -48,11 +48,13 @@ def intervals(marks: Sequence[Mark], axis: Axis, label: str, height: int = 26) -
     return _svg(axis.width, height, label, parts, "intervals")
 
 
-def scale(axis: Axis, ticks: Sequence[float], form: str = "{:.0%}", height: int = 18) -> str:
+def scale(
+    axis: Axis, ticks: Sequence[float], form: Callable[[float], str], height: int = 18
+) -> str:
     """The numbers under a column of `intervals`."""
     parts = [
         f'<text x="{axis.x(tick)}" y="12" text-anchor="{_anchor(tick, ticks)}">'
-        f"{escape(form.format(tick))}</text>"
+        f"{escape(form(tick))}</text>"
         for tick in ticks
     ]
     return _svg(axis.width, height, "", parts, "scale")

@@ -15,11 +15,11 @@ from wamlab.metrics.base import state_name
 from wamlab.report import charts, words
 from wamlab.report.charts import Axis, Mark
 from wamlab.report.pictures import card, rollout
-from wamlab.report.results import NOT_LOSSES, write_results
+from wamlab.report.results import ENTITIES, NOT_LOSSES, write_results
 from wamlab.types import Episode
 
 Row = dict[str, Any]
-RATES = Axis(0, 1)
+RATES = Axis(0, 1, 230)
 FIRST_CURVES = ("loss", "grad_norm")
 MEASURES = {
     "eic": ("EIC", "own future against the other samples of the same state; 0 is no coupling"),
@@ -58,7 +58,7 @@ def render(found: Mapping[str, Any], cards: Mapping[str, Any], rollouts: Sequenc
         title=words.policy_name(found),
         verdict=words.verdict(found),
         tasks=task_rows(found),
-        rate_scale=charts.scale(RATES, [0, 0.25, 0.5, 0.75, 1]),
+        rate_scale=charts.scale(RATES, [0, 0.5, 1], words.percent),
         rivals=rival_rows(found),
         joint=joint_rows(found),
         curves=curve_rows(found["loss"]),
@@ -93,6 +93,7 @@ def rival_rows(found: Mapping[str, Any]) -> dict[str, Any]:
     """The model's own moving-pixel PSNR per view and offset, and each rival's beside it."""
     model = found["fidelity"]["moving_psnr"]
     rivals = {name: r for name, r in found["rivals"].items() if r["value"] is not None}
+    parts = sorted(model["parts"], key=_view_and_offset)
     ends = [end for r in rivals.values() for end in (r["interval"] or [r["value"]])]
     axis = Axis(*charts.nice_range(ends, 2)) if ends else Axis(0, 1)
     rows = [
@@ -102,7 +103,7 @@ def rival_rows(found: Mapping[str, Any]) -> dict[str, Any]:
             "over": result["value"],
             "interval": result["interval"],
             "wins": result["details"]["wins"],
-            "parts": [result["parts"].get(part, result)["value"] for part in model["parts"]],
+            "parts": [_theirs(model, result, part) for part in parts],
             "chart": charts.intervals(
                 [Mark(result["value"], result["interval"])],
                 axis,
@@ -111,32 +112,26 @@ def rival_rows(found: Mapping[str, Any]) -> dict[str, Any]:
         }
         for name, result in rivals.items()
     ]
-    ticks = sorted({axis.low, 0.0, axis.high})
+    near = (axis.high - axis.low) / 4
+    ticks = {0.0, *(end for end in (axis.low, axis.high) if abs(end) > near)}
     return {
-        "parts": list(model["parts"]),
+        "parts": parts,
         "rows": rows,
-        "scale": charts.scale(axis, ticks, "{:+.0f} dB"),
+        "scale": charts.scale(axis, sorted(ticks), lambda tick: words.number(tick, 0) + " dB"),
     }
 
 
-def joint_rows(found: Mapping[str, Any]) -> list[Row]:
+def joint_rows(found: Mapping[str, Any]) -> dict[str, Any]:
     """Each measure for the robot and for the objects, with what it is read against."""
-    rows = []
-    for entity, measures in found["joint"].items():
-        for name, (title, meaning) in MEASURES.items():
-            result = measures[name]
-            row = {"entity": entity, "title": title, "meaning": meaning, "chart": "", **result}
-            if result["value"] is not None:
-                details = result["details"]
-                marks = [
-                    Mark(details["static"], kind="static"),
-                    Mark(details["oracle"], kind="oracle"),
-                    Mark(result["value"], result["interval"] or [result["value"]] * 2),
-                ]
-                label = f"{title} of the {entity}: {words.number(result['value'])}"
-                row["chart"] = charts.intervals(marks, Axis(-1, 1, 200), label)
-            rows.append(row)
-    return rows
+    results = [found["joint"][entity][name] for entity in ENTITIES for name in MEASURES]
+    lows = [min(r["value"], r["details"]["static"] or 0) for r in results if r["value"] is not None]
+    axis = Axis(max(charts.nice_range([*lows, -0.5], 0.5)[0], -2), 1, 200)
+    groups = {
+        entity: [_joint_row(entity, name, found["joint"][entity][name], axis) for name in MEASURES]
+        for entity in ENTITIES
+    }
+    scale = charts.scale(axis, [axis.low, 0, 1], lambda tick: words.number(tick, 1))
+    return {"groups": groups, "scale": scale}
 
 
 def curve_rows(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[Row]:
@@ -173,6 +168,17 @@ def facts(run: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return rows
 
 
+def _joint_row(entity: str, name: str, result: Row, axis: Axis) -> Row:
+    title, meaning = MEASURES[name]
+    row = {"title": title, "meaning": meaning, "chart": "", **result}
+    if result["value"] is None:
+        return row
+    beside = [Mark(result["details"][kind] or 0, kind=kind) for kind in ("static", "oracle")]
+    own = Mark(result["value"], result["interval"] or [result["value"]] * 2)
+    label = f"{title} of the {entity}: {words.number(result['value'])}"
+    return row | {"chart": charts.intervals([*beside, own], axis, label)}
+
+
 def _task_row(env: str, part: Row, blind: Mapping[str, Any], over: Row | None) -> Row:
     rates = {name: k / n for name, (k, n) in blind.items() if n}
     marks = [Mark(rate, kind=name.replace(" ", "-")) for name, rate in rates.items()]
@@ -192,6 +198,19 @@ def _task_row(env: str, part: Row, blind: Mapping[str, Any], over: Row | None) -
         "chart": charts.intervals(marks, RATES, label),
         "pooled": False,
     }
+
+
+def _theirs(model: Row, over: Row, part: str) -> float | None:
+    """A rival's own value in a part: the model's less the difference."""
+    own, difference = model["parts"].get(part), over["parts"].get(part)
+    if own is None or difference is None:
+        return None
+    return own["value"] - difference["value"]
+
+
+def _view_and_offset(part: str) -> tuple[str, int]:
+    view, offset = part.rsplit("@", 1)
+    return view, int(offset)
 
 
 def _mean_rate(blind: Mapping[str, Mapping[str, Sequence[int]]], name: str) -> tuple[float, float]:

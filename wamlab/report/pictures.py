@@ -52,7 +52,7 @@ def card(probe: Probe, sample: int = 0) -> Card:
         now = probe.now[view][:1]
         seen = np.concatenate([now, as_bytes(imagined)[kept]])
         real = np.concatenate([now, branch.happened[view][kept]])
-        both = np.concatenate([seen, real], axis=1)
+        both = above(seen, real)
         instants = ["now", *(f"+{branch.offsets[t]}" for t in kept)]
         strips.append(
             Strip(
@@ -74,10 +74,17 @@ def rollout(episode: Episode) -> tuple[str, str]:
     return webp(frames, hold=[80] * (len(frames) - 1) + [1200], lossless=False), png(frames[-1])
 
 
+def above(
+    upper: UInt8[np.ndarray, "t h w 3"], lower: UInt8[np.ndarray, "t h w 3"]
+) -> UInt8[np.ndarray, "t h2 w 4"]:
+    """Two films, one above the other, with a transparent gap between."""
+    spaced = np.pad(_opaque(upper), ((0, 0), (0, GAP), (0, 0), (0, 0)))
+    return np.concatenate([spaced, _opaque(lower)], axis=1)
+
+
 def filmstrip(frames: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "h w2 4"]:
     """Frames from left to right with a transparent gap between."""
-    opaque = np.concatenate([frames, np.full_like(frames[..., :1], 255)], axis=-1)
-    spaced = np.pad(opaque, ((0, 0), (0, 0), (0, GAP), (0, 0)))
+    spaced = np.pad(_opaque(frames), ((0, 0), (0, 0), (0, GAP), (0, 0)))
     return rearrange(spaced, "t h w c -> h (t w) c")[:, :-GAP]
 
 
@@ -89,7 +96,7 @@ def png(frame: UInt8[np.ndarray, "h w c"]) -> str:
 
 
 def webp(
-    frames: UInt8[np.ndarray, "t h w 3"], hold: Sequence[int] | None = None, lossless: bool = True
+    frames: UInt8[np.ndarray, "t h w c"], hold: Sequence[int] | None = None, lossless: bool = True
 ) -> str:
     """Frames as the address of an animation that loops for ever; ``hold`` in ms per frame."""
     first, middle, last = HOLD_MS
@@ -113,6 +120,10 @@ def as_bytes(frames: np.ndarray) -> UInt8[np.ndarray, "t h w 3"]:
     if frames.dtype == np.uint8:
         return frames
     return np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
+
+
+def _opaque(frames: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "t h w 4"]:
+    return np.concatenate([frames, np.full_like(frames[..., :1], 255)], axis=-1)
 
 
 def _evenly(n: int, most: int) -> list[int]:

@@ -25,7 +25,6 @@ from wamlab.data.logs import (
     write_json,
 )
 from wamlab.metrics.base import Result, compute, imagining, state_name
-from wamlab.metrics.success import Blind
 from wamlab.types import Probe
 
 SCHEMA = 1
@@ -164,6 +163,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-__all__ = ["Blind", "curves", "load_blind", "picked", "results", "write_results"]

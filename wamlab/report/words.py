@@ -90,19 +90,31 @@ def _on_rivals(found: Mapping[str, Any]) -> str:
 
 def _on_consistency(found: Mapping[str, Any]) -> str:
     for name, title in (("eic", "EIC"), ("eic_cf", "EIC_cf")):
-        result = found["joint"]["robot"][name]
-        if result["value"] is not None:
-            value, static = result["value"], result["details"]["static"]
-            interval = result["details"]["over_static_interval"]
-            agrees = "agrees with" if value > static else "does not agree with"
-            clear = "" if _excludes_zero(interval) else ", though not beyond chance"
-            return (
-                f"What it imagines of its own arm {agrees} what its actions then do: {title} is "
-                f"{number(value)} where a still picture would score {number(static)} and the "
-                f"truth {number(result['details']['oracle'])}{clear}."
-            )
+        robot, thing = (found["joint"][entity][name] for entity in ("robot", "object"))
+        if robot["value"] is not None:
+            return f"{_on_robot(robot, title)}{_on_objects(thing)}."
     reason = found["joint"]["robot"]["eic_cf"]["why_not"]
     return f"Whether imagination and execution agree is undefined: {reason}."
+
+
+def _on_robot(result: Mapping[str, Any], title: str) -> str:
+    value, beside = result["value"], result["details"]
+    agrees = "agrees with" if value > beside["static"] else "does not agree with"
+    clear = "" if _excludes_zero(beside["over_static_interval"]) else ", though not beyond chance"
+    return (
+        f"What it imagines of its own arm {agrees} what its actions then do: {title} is "
+        f"{number(value)} where a still picture would score {number(beside['static'])} and the "
+        f"truth {number(beside['oracle'])}{clear}"
+    )
+
+
+def _on_objects(result: Mapping[str, Any]) -> str:
+    if result["value"] is None:
+        return "; for the objects it is undefined"
+    return (
+        f"; for the objects it is {number(result['value'])} "
+        f"(still picture {number(result['details']['static'])})"
+    )
 
 
 def _all(names: Sequence[str], every: Mapping[str, Any]) -> str:
