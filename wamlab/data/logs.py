@@ -164,7 +164,7 @@ def _save(path: Path, value: Any) -> Path:
     tree = _pack(value, "", arrays)
     meta = {"schema": SCHEMA, "kind": type(value).__name__, "tree": tree}
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    return write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
+    return write_atomic(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
 
 def _load(path: Path, kind: type, *, frames: bool = True) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Int
 
 from wamlab.config import nearest
 from wamlab.metrics.base import NotApplicable, Result, Row, metric, summarise
@@ -54,8 +54,8 @@ def success_over_blind(episodes: Sequence[Episode], *, blind: Blind | None = Non
         raise NotApplicable(f"no blind rows of {missing[0]!r}{nearest(missing[0], blind)}")
     better = {env: _better_blind(env, blind[env]) for env in tasks}
     parts = {env: _over(tasks[env], *better[env]) for env in tasks}
-    value = float(np.mean([part.value for part in parts.values()]))
     pairs = np.array([[*tasks[env], *better[env][1]] for env in tasks])
+    value = float(np.mean(pairs[:, 0] / pairs[:, 1] - pairs[:, 2] / pairs[:, 3]))
     return Result(
         "success_over_blind",
         "rate",
@@ -155,7 +155,7 @@ def _over(own: Counts, name: str, blind: Counts) -> Result:
 
 
 def _resampled_difference(
-    pairs: Float[np.ndarray, "tasks 4"], *, resample_tasks: bool, draws: int = 4000, seed: int = 0
+    pairs: Int[np.ndarray, "tasks 4"], *, resample_tasks: bool, draws: int = 4000, seed: int = 0
 ) -> Interval:
     """Resample tasks (if asked), then both rates; ``pairs`` are k, n and the blind row's k, n."""
     rng = np.random.default_rng(seed)
@@ -163,7 +163,7 @@ def _resampled_difference(
     picked = np.broadcast_to(np.arange(tasks), (draws, tasks))
     if resample_tasks:
         picked = rng.integers(tasks, size=(draws, tasks))
-    successes, n, blind, blind_n = np.moveaxis(pairs[picked], -1, 0).astype(int)
+    successes, n, blind, blind_n = np.moveaxis(pairs[picked], -1, 0)
     own = rng.binomial(n, successes / n) / n
     differences = (own - rng.binomial(blind_n, blind / blind_n) / blind_n).mean(axis=1)
     low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -38,7 +38,7 @@ class Axis:
 def intervals(marks: Sequence[Mark], axis: Axis, label: str, height: int = 26) -> str:
     """Marks on one line: a dot with whiskers, or a tick where there is no interval."""
     middle = height / 2
-    zero = axis.x(0) if axis.low < 0 < axis.high else axis.x(axis.low)
+    zero = axis.x(0.0) if axis.low < 0 < axis.high else axis.x(axis.low)
     parts = [
         f'<line class="rule" x1="{PAD}" x2="{axis.width - PAD}" y1="{middle}" y2="{middle}"/>',
         f'<line class="zero" x1="{zero}" x2="{zero}" y1="3" y2="{height - 3}"/>',

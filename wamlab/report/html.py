@@ -19,7 +19,7 @@ from wamlab.report.results import ENTITIES, NOT_LOSSES, write_results
 from wamlab.types import Episode
 
 Row = dict[str, Any]
-RATES = Axis(0, 1, 230)
+RATES = Axis(0.0, 1.0, 230)
 FIRST_CURVES = ("loss", "grad_norm")
 MEASURES = {
     "eic": ("EIC", "own future against the other samples of the same state; 0 is no coupling"),
@@ -58,7 +58,7 @@ def render(found: Mapping[str, Any], cards: Mapping[str, Any], rollouts: Sequenc
         title=words.policy_name(found),
         verdict=words.verdict(found),
         tasks=task_rows(found),
-        rate_scale=charts.scale(RATES, [0, 0.5, 1], words.percent),
+        rate_scale=charts.scale(RATES, [0.0, 0.5, 1.0], words.percent),
         rivals=rival_rows(found),
         joint=joint_rows(found),
         curves=curve_rows(found["loss"]),
@@ -95,7 +95,7 @@ def rival_rows(found: Mapping[str, Any]) -> dict[str, Any]:
     rivals = {name: r for name, r in found["rivals"].items() if r["value"] is not None}
     parts = sorted(model["parts"], key=_view_and_offset)
     ends = [end for r in rivals.values() for end in (r["interval"] or [r["value"]])]
-    axis = Axis(*charts.nice_range(ends, 2)) if ends else Axis(0, 1)
+    axis = Axis(*charts.nice_range(ends, 2.0)) if ends else Axis(0.0, 1.0)
     rows = [
         {
             "name": name,
@@ -124,13 +124,15 @@ def rival_rows(found: Mapping[str, Any]) -> dict[str, Any]:
 def joint_rows(found: Mapping[str, Any]) -> dict[str, Any]:
     """Each measure for the robot and for the objects, with what it is read against."""
     results = [found["joint"][entity][name] for entity in ENTITIES for name in MEASURES]
-    lows = [min(r["value"], r["details"]["static"] or 0) for r in results if r["value"] is not None]
-    axis = Axis(max(charts.nice_range([*lows, -0.5], 0.5)[0], -2), 1, 200)
+    lows = [
+        min(r["value"], r["details"]["static"] or 0.0) for r in results if r["value"] is not None
+    ]
+    axis = Axis(max(charts.nice_range([*lows, -0.5], 0.5)[0], -2.0), 1.0, 200)
     groups = {
         entity: [_joint_row(entity, name, found["joint"][entity][name], axis) for name in MEASURES]
         for entity in ENTITIES
     }
-    scale = charts.scale(axis, [axis.low, 0, 1], lambda tick: words.number(tick, 1))
+    scale = charts.scale(axis, [axis.low, 0.0, 1.0], lambda tick: words.number(tick, 1))
     return {"groups": groups, "scale": scale}
 
 
@@ -173,7 +175,7 @@ def _joint_row(entity: str, name: str, result: Row, axis: Axis) -> Row:
     row = {"title": title, "meaning": meaning, "chart": "", **result}
     if result["value"] is None:
         return row
-    beside = [Mark(result["details"][kind] or 0, kind=kind) for kind in ("static", "oracle")]
+    beside = [Mark(result["details"][kind] or 0.0, kind=kind) for kind in ("static", "oracle")]
     own = Mark(result["value"], result["interval"] or [result["value"]] * 2)
     label = f"{title} of the {entity}: {words.number(result['value'])}"
     return row | {"chart": charts.intervals([*beside, own], axis, label)}
@@ -183,9 +185,7 @@ def _task_row(env: str, part: Row, blind: Mapping[str, Any], over: Row | None) -
     rates = {name: k / n for name, (k, n) in blind.items() if n}
     marks = [Mark(rate, kind=name.replace(" ", "-")) for name, rate in rates.items()]
     marks.append(Mark(part["value"], part["interval"]))
-    label = (
-        f"{env}: {words.percent(part['value'])}, interval {words.between(part['interval'], 0, 100)}"
-    )
+    label = f"{env}: {words.percent(part['value'])}, interval {words.between(part['interval'], 0, 100.0)}"
     return {
         "env": env,
         "value": part["value"],

@@ -22,7 +22,7 @@ def percent(value: float | None, *, sign: bool = False) -> str:
     return NONE if value is None else number(100 * value, 0, sign=sign) + "\u00a0%"
 
 
-def between(interval: Sequence[float] | None, digits: int = 2, times: float = 1) -> str:
+def between(interval: Sequence[float] | None, digits: int = 2, times: float = 1.0) -> str:
     """``0.31 to 0.52``; empty where there is no interval."""
     if interval is None:
         return ""
@@ -60,7 +60,7 @@ def _on_success(found: Mapping[str, Any]) -> str:
     sentence = (
         f"{policy_name(found)} solves {percent(result['value'])} of "
         f"{count(result['n'], 'episode')} on {count(tasks, 'task')} "
-        f"(95\u00a0% interval {between(result['interval'], 0, 100)})"
+        f"(95\u00a0% interval {between(result['interval'], 0, 100.0)})"
     )
     over = found["success"]["success_over_blind"]
     if over["value"] is None:
