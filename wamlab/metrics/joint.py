@@ -177,10 +177,10 @@ def distance(
     first: Float[np.ndarray, "*k h w c"],
     second: Float[np.ndarray, "*l h w c"],
     region: Bool[np.ndarray, "h w"],
-) -> Float[np.ndarray, "..."] | float:
+) -> Float[np.ndarray, "..."]:
     """Root mean square difference over the pixels of a region; leading axes broadcast."""
     difference = first[..., region, :] - second[..., region, :]
-    return np.sqrt((difference**2).mean(axis=(-2, -1)))
+    return np.asarray(np.sqrt((difference**2).mean(axis=(-2, -1))))
 
 
 def pixel_gate(probe: Probe) -> float:

@@ -185,7 +185,8 @@ def _task_row(env: str, part: Row, blind: Mapping[str, Any], over: Row | None) -
     rates = {name: k / n for name, (k, n) in blind.items() if n}
     marks = [Mark(rate, kind=name.replace(" ", "-")) for name, rate in rates.items()]
     marks.append(Mark(part["value"], part["interval"]))
-    label = f"{env}: {words.percent(part['value'])}, interval {words.between(part['interval'], 0, 100.0)}"
+    ends = words.between(part["interval"], 0, 100.0)
+    label = f"{env}: {words.percent(part['value'])}, interval {ends}"
     return {
         "env": env,
         "value": part["value"],
