@@ -44,8 +44,11 @@ from wamlab.types import (
 class Asked(Protocol):
     """Whatever answers a query: a `Policy`, or one behind a wire."""
 
-    name: str
-    space: ActionSpace
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def space(self) -> ActionSpace: ...
 
     @property
     def offsets(self) -> tuple[int, ...]: ...

@@ -34,9 +34,14 @@ def make_env(name: str, **options: Any) -> Env:
 
 
 class Seat(Protocol):
-    name: str
-    space: ActionSpace
-    max_steps: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def space(self) -> ActionSpace: ...
+
+    @property
+    def max_steps(self) -> int: ...
 
     def begin(self, env: str, seed: int) -> Moment:
         """Put a freshly reset environment of this name in the seat."""
@@ -140,9 +145,9 @@ class _RemoteExpert:
 def seats(make: MakeEnv, rows: int, workers: int) -> Iterator[list[Seat]]:
     """``rows`` seats, shared out over ``workers`` processes; none means in this process."""
     if workers < 1:
-        local: list[Seat] = [LocalSeat(make) for _ in range(rows)]
+        local = [LocalSeat(make) for _ in range(rows)]
         try:
-            yield local
+            yield [*local]
         finally:
             for seat in local:
                 seat.close()
