@@ -76,12 +76,17 @@ class LocalSeat:
     def max_steps(self) -> int:
         return self._seated.max_steps
 
-    def begin(self, env: str, seed: int) -> Moment:
-        if self.env is None or self.env.name != env:
+    def place(self, name: str) -> Env:
+        """The environment of this name, put in the seat if it is not there already."""
+        if self.env is None or self.env.name != name:
             self.close()
-            self.env = self._make(env)
-        observation, _ = self.env.reset(seed=seed)
-        return moment(self.env, observation)
+            self.env = self._make(name)
+        return self.env
+
+    def begin(self, env: str, seed: int) -> Moment:
+        placed = self.place(env)
+        observation, _ = placed.reset(seed=seed)
+        return moment(placed, observation)
 
     def send(self, action: Float[np.ndarray, " a"]) -> None:
         self._action = action
