@@ -194,6 +194,12 @@ class WorldActionModel(nn.Module):
         return next(self.parameters()).device
 
 
+def action_chunk(values: Float[Tensor, "b h a"]) -> Stream:
+    """Sampled actions as a stream at offsets 0 .. H-1, all present."""
+    offsets = torch.arange(values.shape[1], device=values.device).expand(len(values), -1)
+    return Stream(values, offsets, torch.ones_like(offsets, dtype=torch.bool))
+
+
 def available() -> list[str]:
     """Names of the models in this folder, without importing them."""
     import wamlab.models

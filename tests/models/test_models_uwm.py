@@ -1,0 +1,235 @@
+"""The acceptance checks of UWM (numbered as in its dossier), and what is this file's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor
+
+from wamlab.generative import flow
+from wamlab.generative.noise import generators
+from wamlab.models.base import Refusal, Sampling
+from wamlab.models.uwm import UWM
+from wamlab.types import (
+    ACTION,
+    FORWARD,
+    FUTURE,
+    INVERSE,
+    JOINT,
+    POLICY,
+    ROLES,
+    VIDEO,
+    Batch,
+    Future,
+    Query,
+    Stream,
+    Text,
+)
+
+CONFIG = UWM.Config.tiny()
+
+
+def make_batch(config: UWM.Config = CONFIG, rows: int = 4, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def stream(offsets: tuple[int, ...], *shape: int) -> Stream:
+        values = torch.rand(rows, len(offsets), *shape, generator=generator) * 2 - 1
+        columns = torch.tensor(offsets).expand(rows, -1)
+        return Stream(values, columns, torch.ones_like(columns, dtype=torch.bool))
+
+    size = config.image_size
+    streams = {name: stream((0, *config.offsets), 3, size, size) for name in config.image_streams}
+    streams["state"] = stream((0,), config.state_dim)
+    streams[ACTION] = stream(tuple(range(config.chunk)), config.action_dim)
+    pooled = torch.nn.functional.normalize(
+        torch.randn(rows, config.text_dim, generator=generator), dim=-1
+    )
+    role = torch.ones(rows, len(ROLES), dtype=torch.bool)
+    return Batch(streams, Text(["push"] * rows, pooled), role, torch.full((rows,), 80.0))
+
+
+def make_model(config: UWM.Config = CONFIG) -> UWM:
+    """A model whose zero-initialised layers were moved, so that every path carries something."""
+    torch.manual_seed(0)
+    model = UWM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def given(batch: Batch, query: Query) -> dict[str, Stream | Future]:
+    parts: dict[str, Stream | Future] = {}
+    if ACTION in query.given:
+        parts["action"] = batch[ACTION]
+    if FUTURE in query.given:
+        frames = {n: batch[n].at(*CONFIG.offsets).values for n in CONFIG.image_streams}
+        parts["future"] = Future("pixels", "pixel patches", frames, None)
+    return parts
+
+
+@contextmanager
+def recorded_calls(model: UWM) -> Iterator[list[dict[str, Tensor]]]:
+    calls: list[dict[str, Tensor]] = []
+
+    def record(module: object, args: tuple, kwargs: dict[str, Tensor], output: object) -> None:
+        calls.append({"action": args[0].clone(), "future": args[1].clone(), **kwargs})
+
+    handle = model.network.register_forward_hook(record, with_kwargs=True)
+    yield calls
+    handle.remove()
+
+
+def draw(model: UWM, batch: Batch, query: Query, seed: int = 0, **options: object) -> object:
+    seeds = generators(range(seed, seed + len(batch)))
+    with torch.no_grad():
+        return model.sample(
+            batch.observation(), query, generator=seeds, **given(batch, query), **options
+        )
+
+
+def test_check_1_the_marginal_level_is_exact_in_training_and_in_sampling() -> None:
+    a1, a2, noise = (torch.randn(2, 8, 4) for _ in range(3))
+    at_one = [flow.interpolate(a, noise, torch.ones(2)) for a in (a1, a2)]
+    assert torch.equal(*at_one)
+
+    model, batch = make_model(), make_batch()
+    video_only = dataclasses.replace(batch, role=torch.tensor([[False] * 3 + [True]] * 4))
+    with recorded_calls(model) as calls:
+        model.loss(video_only, stage="joint", step=0, generator=torch.Generator())
+        draw(model, batch, VIDEO)
+    labels = [call["sigma_action"] for call in calls]
+    assert all(torch.equal(label, torch.ones(4)) for label in labels)
+
+
+def test_check_2_each_level_is_wired_to_its_own_stream() -> None:
+    model, batch = make_model(), make_batch()
+    context = model.context(batch)
+    action = batch[ACTION].values
+    future, _ = model._future(batch)
+
+    def out(sigma_action: float, sigma_future: float) -> Tensor:
+        levels = {
+            "sigma_action": torch.full((4,), sigma_action),
+            "sigma_future": torch.full((4,), sigma_future),
+        }
+        return torch.cat([x.flatten() for x in model.network(action, future, context, **levels)])
+
+    base = out(0.3, 0.7)
+    assert not torch.allclose(base, out(0.9, 0.7), atol=1e-4)
+    assert not torch.allclose(base, out(0.3, 0.1), atol=1e-4)
+    assert not torch.allclose(base, out(0.7, 0.3), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("query", "action_labels", "future_labels"),
+    [
+        (POLICY, [1.0, 0.5], [1.0, 1.0]),
+        (VIDEO, [1.0, 1.0], [1.0, 0.5]),
+        (JOINT, [1.0, 0.5], [1.0, 0.5]),
+        (FORWARD, [0.0, 0.0], [1.0, 0.5]),
+        (INVERSE, [1.0, 0.5], [0.0, 0.0]),
+    ],
+    ids=str,
+)
+def test_check_3_what_each_sampler_steps_holds_and_labels(
+    query: Query, action_labels: list[float], future_labels: list[float]
+) -> None:
+    model, batch = make_model(), make_batch()
+    with recorded_calls(model) as calls:
+        prediction = draw(model, batch, query)
+    assert [float(c["sigma_action"][0]) for c in calls] == action_labels
+    assert [float(c["sigma_future"][0]) for c in calls] == future_labels
+    for name in (ACTION, FUTURE):
+        moved = not torch.equal(calls[0][name], calls[1][name])
+        assert moved == (name in query.sampled)
+    if ACTION in query.given:
+        assert torch.equal(calls[-1]["action"], batch[ACTION].values)
+    if FUTURE in query.given:
+        assert torch.equal(calls[-1]["future"], model._future(batch)[0])
+    assert (prediction.action is not None) == (ACTION in query.sampled)
+    assert (prediction.future is not None) == (FUTURE in query.sampled)
+    assert prediction.cost.calls == model.queries[query].calls == len(calls)
+
+
+def test_check_5_an_action_free_row_teaches_exactly_the_same_whatever_lies_there() -> None:
+    model = make_model()
+
+    def gradients(poison: float) -> tuple[Tensor, list[Tensor]]:
+        batch = make_batch()
+        batch[ACTION].values[:] = poison
+        batch[ACTION].present[:] = False
+        batch.role[:, :3] = False
+        model.zero_grad()
+        losses = model.loss(
+            batch, stage="joint", step=0, generator=torch.Generator().manual_seed(0)
+        )
+        losses["loss"].backward()
+        assert float(losses["action"]) == 0
+        return losses["loss"].detach(), [p.grad.clone() for p in model.parameters()]
+
+    (loss, grads), (nan_loss, nan_grads) = gradients(0.5), gradients(float("nan"))
+    assert torch.equal(loss, nan_loss)
+    assert all(torch.equal(a, b) for a, b in zip(grads, nan_grads, strict=True))
+    head = dict(zip(dict(model.named_parameters()), grads, strict=True))
+    assert not head["network.read_action.weight"].any()
+    assert head["network.read_future.weight"].any()
+
+
+def test_a_row_that_may_not_teach_the_policy_teaches_only_given_one_stream() -> None:
+    model, batch = make_model(), make_batch(rows=64)
+    batch.role[:, 0] = False
+    labelled = batch[ACTION].present
+    sigma_a, sigma_o, learns_a, learns_o = model._levels(
+        batch, labelled, torch.Generator().manual_seed(0)
+    )
+    assert (sigma_o[learns_a] == 0).all()
+    assert (sigma_a[learns_o] == 0).all()
+    assert learns_a.any()
+    assert learns_o.any()
+    assert not (learns_a & learns_o).any()
+
+
+def test_committed_actions_begin_the_chunk() -> None:
+    model, batch = make_model(), make_batch()
+    prefix = batch[ACTION].at(0, 1, 2)
+    prediction = draw(model, batch, POLICY, prefix=prefix)
+    assert torch.equal(prediction.action.values[:, :3], prefix.values)
+
+
+def test_decoded_futures_are_pixels_in_range() -> None:
+    model, batch = make_model(), make_batch()
+    future = draw(model, batch, JOINT).future
+    frames = model.decode(future)
+    assert set(frames) == set(CONFIG.image_streams)
+    assert all(frame.shape == (4, 2, 3, 32, 32) for frame in frames.values())
+    assert all(frame.abs().max() <= 1 for frame in frames.values())
+    assert future.offsets.tolist() == [list(CONFIG.offsets)] * 4
+
+
+def test_a_new_model_imagines_that_nothing_moves() -> None:
+    batch = make_batch()
+    future = draw(UWM(CONFIG), batch, VIDEO).future
+    now = batch["image/corner"].at(0).values
+    torch.testing.assert_close(future.values["image/corner"], now.expand(-1, 2, -1, -1, -1))
+
+
+def test_bad_requests_are_named() -> None:
+    model, batch = make_model(), make_batch()
+    seeds = generators(range(4))
+    with pytest.raises(Refusal, match="does not answer"):
+        draw(model, batch, Query(sampled=["value"]))
+    with pytest.raises(ValueError, match="no action was passed"):
+        model.sample(batch.observation(), FORWARD, generator=seeds)
+    with pytest.raises(ValueError, match="no future in pixels"):
+        model.sample(batch.observation(), INVERSE, generator=seeds)
+    with pytest.raises(ValueError, match="guidance must be 1"):
+        draw(model, batch, POLICY, sampler={ACTION: Sampling(guidance=2.0)})
+    with pytest.raises(ValueError, match="both streams together"):
+        draw(model, batch, JOINT, sampler={ACTION: Sampling(2), FUTURE: Sampling(3)})
+    with pytest.raises(ValueError, match="not a multiple of the patch"):
+        UWM(dataclasses.replace(CONFIG, image_size=30))

@@ -1,0 +1,79 @@
+"""Statistics of what training reads, and the scaling between raw units and about [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from wamlab.data.cache import Cache
+from wamlab.types import ACTION, STATE
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Per dimension of one stream, over every row that was measured; all in raw units."""
+
+    q01: Float[np.ndarray, " d"]
+    q99: Float[np.ndarray, " d"]
+    min: Float[np.ndarray, " d"]
+    max: Float[np.ndarray, " d"]
+    mean: Float[np.ndarray, " d"]
+    std: Float[np.ndarray, " d"]
+    count: int
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, "rows d"]) -> Statistics:
+        """Exact statistics of rows, in float64.
+
+        Raises:
+            ValueError: no row, or a value that is not finite.
+        """
+        values = np.asarray(values, np.float64)
+        if not len(values) or not np.isfinite(values).all():
+            raise ValueError(f"statistics need finite rows, got {values.shape}")
+        q01, q99 = np.quantile(values, [0.01, 0.99], axis=0)
+        low, high = values.min(axis=0), values.max(axis=0)
+        return cls(q01, q99, low, high, values.mean(axis=0), values.std(axis=0), len(values))
+
+    def range(self) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+        """The raw values that become -1 and 1: q01 and q99, or the extremes where these are equal.
+
+        A constant dimension has both equal; it is scaled to 0.
+        """
+        flat = self.q99 - self.q01 <= 1e-8
+        return np.where(flat, self.min, self.q01), np.where(flat, self.max, self.q99)
+
+    def to_json(self) -> dict[str, Any]:
+        arrays = ("q01", "q99", "min", "max", "mean", "std")
+        return {**{name: getattr(self, name).tolist() for name in arrays}, "count": self.count}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Statistics:
+        return cls(
+            **{
+                name: value if name == "count" else np.asarray(value, np.float64)
+                for name, value in content.items()
+            }
+        )
+
+
+def statistics(caches: Sequence[Cache]) -> dict[str, Statistics]:
+    """State and action statistics over several caches together.
+
+    Raises:
+        ValueError: the caches have different state or action sizes.
+    """
+    found = {}
+    for name in (STATE, ACTION):
+        parts = [cache.columns[name] for cache in caches if name in cache.columns]
+        if len({part.shape[1] for part in parts}) > 1:
+            sizes = [part.shape[1] for part in parts]
+            raise ValueError(f"the datasets have different sizes of {name}: {sizes}")
+        if parts:
+            rows = np.concatenate(parts)
+            found[name] = Statistics.of(rows[np.isfinite(rows).all(axis=1)])
+    return found

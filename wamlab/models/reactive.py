@@ -1,0 +1,189 @@
+"""Reactive policy: ``p(action | observation, instruction)``, the VLA objective, and the baseline.
+
+It imagines nothing. The action chunk is denoised by flow matching (as in pi0, arXiv 2410.24164) on
+the same observation encoder, trunk and action head as `uwm`, so that what separates the two in a
+table is the future alone.
+
+Shape legend: B rows, H actions of size A, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wamlab.generative import flow
+from wamlab.generative.noise import fill_absent, noise_like, normal
+from wamlab.models.base import (
+    Flow,
+    ModelConfig,
+    Sampling,
+    Stage,
+    WorldActionModel,
+    action_chunk,
+)
+from wamlab.nn.transformer import Trunk, mlp, sinusoids
+from wamlab.nn.vision import ObservationEncoder
+from wamlab.types import (
+    ACTION,
+    POLICY,
+    Answer,
+    Batch,
+    Cost,
+    Future,
+    Memory,
+    Observation,
+    Prediction,
+    Query,
+    Stream,
+    Window,
+)
+
+
+class Network(nn.Module):
+    """The denoiser: ``[actions | registers]`` under full attention."""
+
+    def __init__(self, config: Reactive.Config) -> None:
+        super().__init__()
+        width = config.width
+        self.embed_action = nn.Linear(config.action_dim, width)
+        self.action_position = nn.Parameter(0.02 * torch.randn(config.chunk, width))
+        self.registers = nn.Parameter(0.02 * torch.randn(config.registers, width))
+        self.level_width = config.level_width
+        self.condition = mlp(
+            config.condition + config.level_width, config.condition, config.condition
+        )
+        self.trunk = Trunk(width, config.depth, config.heads, config.condition)
+        self.read_action = nn.Linear(width, config.action_dim)
+        nn.init.zeros_(self.read_action.weight)
+        nn.init.zeros_(self.read_action.bias)
+
+    def forward(
+        self,
+        action_BHA: Float[Tensor, "b h a"],
+        context_BC: Float[Tensor, "b c"],
+        *,
+        sigma_action: Float[Tensor, " b"],
+    ) -> Float[Tensor, "b h a"]:
+        """The velocity of the actions."""
+        rows, chunk = action_BHA.shape[:2]
+        action_BHD = self.embed_action(action_BHA) + self.action_position
+        x_BLD = torch.cat([action_BHD, repeat(self.registers, "r d -> b r d", b=rows)], dim=1)
+        level = sinusoids(sigma_action, self.level_width)
+        x_BLD = self.trunk(x_BLD, self.condition(torch.cat([context_BC, level], -1)))
+        return self.read_action(x_BLD[:, :chunk]).float()
+
+
+class Reactive(WorldActionModel):
+    card = {
+        "paper": "baseline",
+        "family": "reactive policy",
+        "carrier": "none",
+        "extractor": "none",
+        "coupling": "none",
+        "generation": "flow",
+        "action labels": "needed",
+    }
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ModelConfig):
+        """Sizes as in `uwm`; no future is imagined, so there are no ``offsets``."""
+
+        offsets: tuple[int, ...] = ()
+        width: int = 192
+        depth: int = 6
+        heads: int = 6
+        registers: int = 8
+        condition: int = 256
+        level_width: int = 64
+        stem_width: int = 32
+        keypoints: int = 32
+        steps: int = 4
+
+        @classmethod
+        def small(cls) -> Reactive.Config:
+            return cls()
+
+        @classmethod
+        def tiny(cls) -> Reactive.Config:
+            return cls(
+                image_size=32, width=32, depth=2, heads=2, registers=2, condition=32,
+                level_width=16, stem_width=8, keypoints=4, chunk=8, steps=2,
+            )  # fmt: skip
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.encoder = ObservationEncoder(
+            config.views,
+            state_dim=config.state_dim,
+            text_dim=config.text_dim,
+            width=config.condition,
+            stem_width=config.stem_width,
+            keypoints=config.keypoints,
+        )
+        self.network = Network(config)
+
+    @property
+    def queries(self) -> dict[Query, Answer]:
+        return {POLICY: Answer(stochastic=True, calls=self.config.steps)}
+
+    def stages(self) -> list[Stage]:
+        c = self.config
+        streams = {**dict.fromkeys(c.image_streams, (0,)), "state": (0,)}
+        window = Window({**streams, ACTION: tuple(range(c.chunk))}, rate_hz=c.rate_hz)
+        return [Stage("policy", window, roles=("policy",))]
+
+    def loss(
+        self, batch: Batch, *, stage: str, step: int, generator: torch.Generator
+    ) -> dict[str, Float[Tensor, ""]]:
+        context = self.encoder(batch)
+        stream = batch[ACTION].at(*range(self.config.chunk))
+        taught = stream.present & batch.may("policy")[:, None]
+        action = fill_absent(stream.values, taught)
+
+        noise = noise_like(action, generator)
+        sigma = flow.draw_levels(len(batch), generator=generator).to(action.device)
+        noisy = fill_absent(flow.interpolate(action, noise, sigma), taught, noise)
+        velocity = self.network(noisy, context, sigma_action=sigma)
+        loss = flow.masked_mean((velocity - flow.velocity(action, noise)).square(), taught)
+        return {"loss": loss, "action": loss}
+
+    def sample(
+        self,
+        observation: Observation,
+        query: Query,
+        *,
+        action: Stream | None = None,
+        future: Future | None = None,
+        memory: Memory | None = None,
+        prefix: Stream | None = None,
+        sampler: Mapping[str, Sampling] | None = None,
+        generator: Sequence[torch.Generator],
+    ) -> Prediction:
+        self.answer(query)
+        c = self.config
+        how = (sampler or {}).get(ACTION, Sampling(c.steps))
+        if how.guidance != 1:
+            raise ValueError("reactive is trained without dropped conditions: guidance must be 1")
+        context = self.encoder(observation)
+        noise = normal((c.chunk, c.action_dim), generator, self.device)
+
+        def field(x: Tensor, sigma: float) -> Tensor:
+            x = flow.commit(x, prefix, noise, sigma)
+            return self.network(x, context, sigma_action=x.new_full((len(x),), sigma))
+
+        x = flow.euler(field, noise, flow.levels(how.steps, how.stop))
+        x = flow.commit(x, prefix, noise, how.stop)
+        return Prediction(action=action_chunk(x), cost=Cost(calls=how.steps))
+
+    def flows(self, query: Query) -> list[Flow]:
+        self.answer(query)
+        sources = (*self.config.image_streams, "state", "text")
+        return [Flow(source, ACTION, "adaln") for source in sources]

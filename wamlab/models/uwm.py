@@ -1,0 +1,366 @@
+"""UWM, Unified World Models (Zhu et al., RSS 2025, arXiv 2504.02792): joint, unified diffusion.
+
+One transformer denoises a chunk of actions and the frames after it, each with a noise level of its
+own. A level of 1 marginalises a stream, a level of 0 conditions on it: policy, video prediction,
+forward dynamics, inverse dynamics and joint generation are one network at five pairs of levels.
+Rows without actions are the training case "action at level 1".
+
+Translated here: the paper's DDPM levels are flow levels (sigma = 1 noise, 0 clean), so the marginal
+label is exact: at sigma = 1 a stream is pure noise, in training and in sampling. Its VAE latents
+are pixel patches at small scale, for which the clean frame is predicted, as a residual over the
+current frame fed in beside the noise; actions keep a velocity. Absent entries are noise at the
+final level and never teach anything.
+
+Shape legend: B rows, V views, T imagined instants, P patches of X values, H actions of size A,
+L tokens, D width, C width of the condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from wamlab.generative import flow
+from wamlab.generative.noise import fill_absent, noise_like, normal
+from wamlab.models.base import (
+    Flow,
+    ModelConfig,
+    Sampling,
+    Stage,
+    WorldActionModel,
+    action_chunk,
+)
+from wamlab.nn.transformer import Trunk, mlp, sinusoids
+from wamlab.nn.vision import ObservationEncoder, patchify, unpatchify
+from wamlab.types import (
+    ACTION,
+    FORWARD,
+    FUTURE,
+    INVERSE,
+    JOINT,
+    POLICY,
+    ROLES,
+    VIDEO,
+    Answer,
+    Batch,
+    Cost,
+    Future,
+    Memory,
+    Observation,
+    Prediction,
+    Query,
+    Stream,
+    Window,
+)
+
+
+class Context(NamedTuple):
+    """What the network knows of the present: one vector, and the current frames as patches."""
+
+    vector_BC: Float[Tensor, "b c"]
+    now_BVPX: Float[Tensor, "b v p x"]
+
+
+class Network(nn.Module):
+    """The denoiser: ``[actions | future patches | registers]`` under full attention."""
+
+    def __init__(self, config: UWM.Config) -> None:
+        super().__init__()
+        self.patch = config.patch
+        views, instants = len(config.views), len(config.offsets)
+        patches, pixels = (config.image_size // config.patch) ** 2, 3 * config.patch**2
+        width = config.width
+        self.shape = (views, instants, patches)
+        self.embed_action = nn.Linear(config.action_dim, width)
+        self.embed_future = nn.Linear(2 * pixels, width)
+        self.action_position = nn.Parameter(0.02 * torch.randn(config.chunk, width))
+        self.future_position = nn.Parameter(0.02 * torch.randn(views * instants * patches, width))
+        self.registers = nn.Parameter(0.02 * torch.randn(config.registers, width))
+        self.level_width = config.level_width
+        self.condition = mlp(
+            config.condition + 2 * config.level_width, config.condition, config.condition
+        )
+        self.trunk = Trunk(width, config.depth, config.heads, config.condition)
+        self.read_action = nn.Linear(width, config.action_dim)
+        self.read_future = nn.Linear(width, pixels)
+        for head in (self.read_action, self.read_future):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(
+        self,
+        action_BHA: Float[Tensor, "b h a"],
+        future_BVTPX: Float[Tensor, "b v t p x"],
+        context: Context,
+        *,
+        sigma_action: Float[Tensor, " b"],
+        sigma_future: Float[Tensor, " b"],
+    ) -> tuple[Float[Tensor, "b h a"], Float[Tensor, "b v t p x"]]:
+        """The velocity of the actions and the clean future patches."""
+        rows, chunk = action_BHA.shape[:2]
+        now_BVTPX = context.now_BVPX[:, :, None].expand_as(future_BVTPX)
+        action_BHD = self.embed_action(action_BHA) + self.action_position
+        future_BLD = rearrange(
+            self.embed_future(torch.cat([future_BVTPX, now_BVTPX], -1)), "b v t p d -> b (v t p) d"
+        )
+        future_BLD = future_BLD + self.future_position
+        x_BLD = torch.cat(
+            [action_BHD, future_BLD, repeat(self.registers, "r d -> b r d", b=rows)], dim=1
+        )
+        levels = [sinusoids(sigma, self.level_width) for sigma in (sigma_action, sigma_future)]
+        x_BLD = self.trunk(x_BLD, self.condition(torch.cat([context.vector_BC, *levels], -1)))
+        velocity_BHA = self.read_action(x_BLD[:, :chunk])
+        residual_BLX = self.read_future(x_BLD[:, chunk : chunk + future_BLD.shape[1]])
+        residual = residual_BLX.unflatten(1, self.shape)
+        return velocity_BHA.float(), now_BVTPX + residual.float()
+
+
+class UWM(WorldActionModel):
+    card = {
+        "paper": "arXiv 2504.02792",
+        "family": "joint, diffusion, unified stream",
+        "carrier": "pixels",
+        "extractor": "none: actions are denoised beside the future",
+        "coupling": "one draw",
+        "generation": "flow, independent levels",
+        "action labels": "optional per row",
+    }
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ModelConfig):
+        """``marginal_*`` and ``clean_*``: shares of rows trained at exactly level 1 and level 0."""
+
+        patch: int = 16
+        width: int = 192
+        depth: int = 6
+        heads: int = 6
+        registers: int = 8
+        condition: int = 256
+        level_width: int = 64
+        stem_width: int = 32
+        keypoints: int = 32
+        marginal_action: float = 0.2
+        marginal_future: float = 0.4
+        clean_action: float = 0.1
+        clean_future: float = 0.1
+        future_weight: float = 5.0
+        steps: int = 4
+
+        @classmethod
+        def small(cls) -> UWM.Config:
+            return cls()
+
+        @classmethod
+        def tiny(cls) -> UWM.Config:
+            return cls(
+                image_size=32, patch=16, width=32, depth=2, heads=2, registers=2, condition=32,
+                level_width=16, stem_width=8, keypoints=4, chunk=8, offsets=(4, 8), steps=2,
+            )  # fmt: skip
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if config.image_size % config.patch:
+            raise ValueError(
+                f"image_size {config.image_size} is not a multiple of the patch {config.patch}"
+            )
+        self.encoder = ObservationEncoder(
+            config.views,
+            state_dim=config.state_dim,
+            text_dim=config.text_dim,
+            width=config.condition,
+            stem_width=config.stem_width,
+            keypoints=config.keypoints,
+        )
+        self.network = Network(config)
+
+    @property
+    def queries(self) -> dict[Query, Answer]:
+        one = {"stochastic": True, "marginal": "statistical", "calls": self.config.steps}
+        return {
+            POLICY: Answer(**one),
+            VIDEO: Answer(**one, space="pixels"),
+            JOINT: Answer(True, "pixels", coupling="one draw", calls=self.config.steps),
+            FORWARD: Answer(True, "pixels", calls=self.config.steps),
+            INVERSE: Answer(True, calls=self.config.steps),
+        }
+
+    def stages(self) -> list[Stage]:
+        c = self.config
+        streams = {
+            **dict.fromkeys(c.image_streams, (0, *c.offsets)),
+            "state": (0,),
+            ACTION: tuple(range(c.chunk)),
+        }
+        return [Stage("joint", Window(streams, rate_hz=c.rate_hz))]
+
+    def loss(
+        self, batch: Batch, *, stage: str, step: int, generator: torch.Generator
+    ) -> dict[str, Float[Tensor, ""]]:
+        context = self.context(batch)
+        action, labelled_BH = self._action(batch)
+        future, recorded_BVT = self._future(batch)
+        sigma_a, sigma_o, learns_a, learns_o = self._levels(batch, labelled_BH, generator)
+
+        noise_a, noise_o = (noise_like(x, generator) for x in (action, future))
+        noisy_a = fill_absent(flow.interpolate(action, noise_a, sigma_a), labelled_BH, noise_a)
+        noisy_o = fill_absent(flow.interpolate(future, noise_o, sigma_o), recorded_BVT, noise_o)
+        velocity, clean = self.network(
+            noisy_a, noisy_o, context, sigma_action=sigma_a, sigma_future=sigma_o
+        )
+        action_loss = flow.masked_mean(
+            (velocity - flow.velocity(action, noise_a)).square(), labelled_BH & learns_a[:, None]
+        )
+        taught_BVT = recorded_BVT & learns_o[:, None, None]
+        future_loss = flow.masked_mean(
+            (clean - future).square().flatten(1, 2), taught_BVT.flatten(1, 2)
+        )
+        loss = action_loss + self.config.future_weight * future_loss
+        return {"loss": loss, "action": action_loss, "future": future_loss}
+
+    def sample(
+        self,
+        observation: Observation,
+        query: Query,
+        *,
+        action: Stream | None = None,
+        future: Future | None = None,
+        memory: Memory | None = None,
+        prefix: Stream | None = None,
+        sampler: Mapping[str, Sampling] | None = None,
+        generator: Sequence[torch.Generator],
+    ) -> Prediction:
+        self.answer(query)
+        context = self.context(observation)
+        noise_a, noise_o = self._noise(generator)
+        x_a = noise_a if ACTION not in query.given else self._given_action(action)
+        x_o = noise_o if FUTURE not in query.given else self._given_future(future)
+        levels_a, levels_o = self._plan(query, sampler or {})
+
+        for i in range(len(levels_a) - 1):
+            x_a = flow.commit(x_a, prefix, noise_a, levels_a[i])
+            velocity, clean = self.network(
+                x_a,
+                x_o,
+                context,
+                sigma_action=x_a.new_full((len(x_a),), levels_a[i]),
+                sigma_future=x_o.new_full((len(x_o),), levels_o[i]),
+            )
+            if ACTION in query.sampled:
+                x_a = x_a + (levels_a[i + 1] - levels_a[i]) * velocity
+            if FUTURE in query.sampled:
+                drift = (x_o - clean) / levels_o[i]
+                x_o = x_o + (levels_o[i + 1] - levels_o[i]) * drift
+        x_a = flow.commit(x_a, prefix, noise_a, levels_a[-1])
+
+        return Prediction(
+            action=action_chunk(x_a) if ACTION in query.sampled else None,
+            future=self._pixels(x_o) if FUTURE in query.sampled else None,
+            cost=Cost(calls=len(levels_a) - 1),
+        )
+
+    def flows(self, query: Query) -> list[Flow]:
+        self.answer(query)
+        sources = {**dict.fromkeys(self.config.image_streams, "adaln"), "state": "adaln"}
+        sources |= {"text": "adaln", **dict.fromkeys(query.given, "attention")}
+        return [
+            Flow(source, target, route)
+            for source, route in sources.items()
+            for target in query.sampled
+        ]
+
+    def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
+        return {name: value.clamp(-1, 1) for name, value in future.values.items()}
+
+    def context(self, observation: Observation) -> Context:
+        """Encode the present; a view or state that is absent is never read."""
+        now = [observation[name].at(0) for name in self.config.image_streams]
+        frames = torch.stack([fill_absent(s.values, s.present)[:, 0] for s in now], dim=1)
+        return Context(self.encoder(observation), patchify(frames, self.config.patch))
+
+    def tokens(self) -> int:
+        """Tokens of one row in the trunk."""
+        views, instants, patches = self.network.shape
+        return self.config.chunk + views * instants * patches + self.config.registers
+
+    def _levels(
+        self, batch: Batch, labelled_BH: Bool[Tensor, "b h"], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Levels of action and future per row, and which of the two the row may teach.
+
+        A row that may teach the policy has independent levels. One that may not (its actions are
+        noise, or it failed) still teaches the inverse (future given, level 0) or the forward
+        dynamics (action given). A row without actions has its action at level 1.
+        """
+        c, rows, device = self.config, len(batch), labelled_BH.device
+        atoms_a = {"marginal": c.marginal_action, "clean": c.clean_action}
+        atoms_o = {"marginal": c.marginal_future, "clean": c.clean_future}
+        sigma_a = flow.draw_levels(rows, generator=generator, **atoms_a).to(device)
+        sigma_o = flow.draw_levels(rows, generator=generator, **atoms_o).to(device)
+        coin = flow.draw_levels(rows, generator=generator).to(device) < 0.5
+
+        labelled = labelled_BH.any(1)
+        policy, forward, inverse = (batch.may(r) & labelled for r in ROLES[:3])
+        only_inverse = ~policy & inverse & (coin | ~forward)
+        only_forward = ~policy & forward & ~only_inverse
+        sigma_o = torch.where(only_inverse, 0.0, sigma_o)
+        sigma_a = torch.where(only_forward, 0.0, sigma_a)
+        marginal = ~(policy | only_inverse | only_forward)
+        sigma_a = torch.where(marginal, 1.0, sigma_a)
+        learns_a = (policy | only_inverse) & (sigma_a > 0)
+        learns_o = (policy | only_forward | batch.may("video")) & ~only_inverse & (sigma_o > 0)
+        return sigma_a, sigma_o, learns_a, learns_o
+
+    def _action(self, batch: Batch) -> tuple[Float[Tensor, "b h a"], Bool[Tensor, "b h"]]:
+        stream = batch[ACTION].at(*range(self.config.chunk))
+        return fill_absent(stream.values, stream.present), stream.present
+
+    def _future(self, batch: Batch) -> tuple[Float[Tensor, "b v t p x"], Bool[Tensor, "b v t"]]:
+        streams = [batch[name].at(*self.config.offsets) for name in self.config.image_streams]
+        present = torch.stack([s.present for s in streams], dim=1)
+        frames = torch.stack([fill_absent(s.values, s.present) for s in streams], dim=1)
+        return patchify(frames, self.config.patch), present
+
+    def _noise(self, generator: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+        c = self.config
+        chunk = normal((c.chunk, c.action_dim), generator, self.device)
+        return chunk, normal((*self.network.shape, 3 * c.patch**2), generator, self.device)
+
+    def _plan(
+        self, query: Query, sampler: Mapping[str, Sampling]
+    ) -> tuple[list[float], list[float]]:
+        """The level of each stream at every step: stepped, held at 0 (given) or at 1 (marginal)."""
+        chosen = {name: sampler.get(name, Sampling(self.config.steps)) for name in query.sampled}
+        if any(s.guidance != 1 for s in chosen.values()):
+            raise ValueError("uwm is trained without dropped conditions: guidance must be 1")
+        if len(counts := {s.steps for s in chosen.values()}) > 1:
+            raise ValueError(f"joint sampling steps both streams together, got steps {counts}")
+        steps = counts.pop()
+        plan = {name: flow.levels(s.steps, s.stop) for name, s in chosen.items()}
+        for name in {ACTION, FUTURE} - query.sampled:
+            plan[name] = [0.0 if name in query.given else 1.0] * (steps + 1)
+        return plan[ACTION], plan[FUTURE]
+
+    def _given_action(self, action: Stream | None) -> Float[Tensor, "b h a"]:
+        if action is None:
+            raise ValueError("the query gives the action, but no action was passed")
+        return action.at(*range(self.config.chunk)).values
+
+    def _given_future(self, future: Future | None) -> Float[Tensor, "b v t p x"]:
+        if future is None or future.space != "pixels":
+            raise ValueError("the query gives the future, but no future in pixels was passed")
+        frames = [future.values[name] for name in self.config.image_streams]
+        return patchify(torch.stack(frames, dim=1), self.config.patch)
+
+    def _pixels(self, future_BVTPX: Float[Tensor, "b v t p x"]) -> Future:
+        frames = unpatchify(future_BVTPX, self.config.patch)
+        offsets = torch.tensor(self.config.offsets, device=frames.device)
+        values = {name: frames[:, v] for v, name in enumerate(self.config.image_streams)}
+        return Future("pixels", "pixel patches", values, offsets.expand(len(frames), -1))

@@ -1,0 +1,128 @@
+"""From frames to features: a small convolutional stem with keypoints, and pixel patches.
+
+Shape legend: B rows, V views, T instants, H x W pixels, P patches, K keypoints, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wamlab.generative.noise import fill_absent
+from wamlab.nn.transformer import mlp
+from wamlab.types import Observation
+
+
+def patchify(
+    frames: Float[Tensor, "*lead 3 height width"], size: int
+) -> Float[Tensor, "*lead p pixels"]:
+    """Cut frames into ``size`` x ``size`` patches, row by row; the inverse of `unpatchify`."""
+    return rearrange(frames, "... c (h p) (w q) -> ... (h w) (p q c)", p=size, q=size)
+
+
+def unpatchify(
+    patches: Float[Tensor, "*lead p pixels"], size: int
+) -> Float[Tensor, "*lead 3 height width"]:
+    side = int(patches.shape[-2] ** 0.5)
+    return rearrange(patches, "... (h w) (p q c) -> ... c (h p) (w q)", h=side, p=size, q=size, c=3)
+
+
+def spatial_softmax(features: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
+    """Expected position of each channel's activation, in [-1, 1] (Levine et al. 2016)."""
+    height, width = features.shape[-2:]
+    weight = features.float().flatten(2).softmax(-1)
+    y = torch.linspace(-1, 1, height, device=features.device).repeat_interleave(width)
+    x = torch.linspace(-1, 1, width, device=features.device).repeat(height)
+    return torch.stack([weight @ x, weight @ y], dim=-1)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with group normalisation beside a shortcut."""
+
+    def __init__(self, fan_in: int, fan_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False)
+        self.norm1 = nn.GroupNorm(8, fan_out)
+        self.conv2 = nn.Conv2d(fan_out, fan_out, 3, 1, 1, bias=False)
+        self.norm2 = nn.GroupNorm(8, fan_out)
+        same = stride == 1 and fan_in == fan_out
+        self.shortcut = nn.Identity() if same else nn.Conv2d(fan_in, fan_out, 1, stride, bias=False)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        h = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.shortcut(x) + self.norm2(self.conv2(h)))
+
+
+class KeypointStem(nn.Module):
+    """One frame to one vector: a residual network to a quarter of the size, then keypoints.
+
+    The vector holds the positions of ``keypoints`` learned features and their mean activations, so
+    that small things keep their place and absent things show.
+    """
+
+    def __init__(self, width: int, keypoints: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, width, 5, 2, 2, bias=False),
+            nn.GroupNorm(8, width),
+            nn.ReLU(),
+            ResidualBlock(width, width),
+            ResidualBlock(width, 2 * width, stride=2),
+            ResidualBlock(2 * width, 2 * width),
+            nn.Conv2d(2 * width, keypoints, 1),
+        )
+        self.size = 3 * keypoints
+
+    def forward(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b size"]:
+        features = self.layers(frame.contiguous(memory_format=torch.channels_last))
+        points = spatial_softmax(features).flatten(1)
+        return torch.cat([points, features.float().mean((2, 3))], dim=-1)
+
+
+class ObservationEncoder(nn.Module):
+    """The current observation as one vector: a stem per view, state and pooled instruction.
+
+    What is absent is a learned placeholder in its place; the values there are never read.
+    """
+
+    def __init__(
+        self,
+        views: tuple[str, ...],
+        *,
+        state_dim: int,
+        text_dim: int,
+        width: int,
+        stem_width: int,
+        keypoints: int,
+    ) -> None:
+        super().__init__()
+        self.stems = nn.ModuleDict({view: KeypointStem(stem_width, keypoints) for view in views})
+        size = 3 * keypoints
+        self.no_view = nn.ParameterDict({view: nn.Parameter(torch.zeros(size)) for view in views})
+        self.no_state = nn.Parameter(torch.zeros(state_dim))
+        self.text = nn.Linear(text_dim, width // 2)
+        self.mix = mlp(size * len(views) + state_dim + width // 2, 2 * width, width)
+
+    def forward(self, observation: Observation) -> Float[Tensor, "b width"]:
+        """Encode what is at offset 0.
+
+        Raises:
+            KeyError: a view or the state is missing as a stream.
+            ValueError: the instructions carry no pooled embedding.
+        """
+        if observation.text.pooled is None:
+            raise ValueError("the instructions of this observation were not encoded")
+        parts = []
+        for view, stem in self.stems.items():
+            now = observation[f"image/{view}"].at(0)
+            feature = stem(fill_absent(now.values, now.present)[:, 0])
+            parts.append(fill_absent(feature, now.present[:, 0], self.no_view[view]))
+        state = observation["state"].at(0)
+        parts.append(fill_absent(state.values, state.present, self.no_state)[:, 0])
+        # Sentence embeddings have unit norm; this brings their entries to about one.
+        text = observation.text.pooled
+        parts.append(self.text(text * text.shape[-1] ** 0.5))
+        return self.mix(torch.cat(parts, dim=-1))

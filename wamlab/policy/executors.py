@@ -1,0 +1,409 @@
+"""Executors: small controllers with a clock that turn a plan into one action after the other.
+
+Every executor serves many rows and keeps each row's state apart. ``due`` says whether a row needs a
+new plan, and why; ``accept`` takes the plan (a one-row prediction in raw units, or several samples
+of it); ``action`` gives what to execute now and moves the row's clock on. When and why a row
+replans changes results, so the reason is logged with each replan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from wamlab.policy.policy import RawPrediction
+from wamlab.sim.env import RawObservation
+from wamlab.types import STATE, ActionSpace, Waypoints
+
+START = "start"
+T = TypeVar("T")
+
+
+class Executor(Protocol):
+    """When to replan and what to execute, row by row."""
+
+    samples: int
+    """How many samples of a plan `accept` wants to choose from."""
+
+    def reset(self, row: int) -> None:
+        """Forget the row: a new episode begins."""
+        ...
+
+    def due(self, row: int, observation: RawObservation) -> str | None:
+        """Why the row needs a new plan now, or None."""
+        ...
+
+    def accept(self, row: int, plan: RawPrediction) -> int:
+        """Take a plan of `samples` rows; which of them is going to be executed."""
+        ...
+
+    def action(self, row: int, observation: RawObservation) -> Float[np.ndarray, " a"]:
+        """What to execute now."""
+        ...
+
+
+class Rows(Generic[T]):
+    """State by row, with an error that says what to do where a row has no plan yet."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, T] = {}
+
+    def reset(self, row: int) -> None:
+        self._rows.pop(row, None)
+
+    def get(self, row: int) -> T | None:
+        return self._rows.get(row)
+
+    def __getitem__(self, row: int) -> T:
+        if row not in self._rows:
+            raise RuntimeError(f"row {row} has no plan: it must accept one before it acts")
+        return self._rows[row]
+
+    def __setitem__(self, row: int, value: T) -> None:
+        self._rows[row] = value
+
+
+@dataclass
+class _Chunk:
+    actions: Float[np.ndarray, "h a"]
+    clock: int = 0
+
+
+class ChunkExecutor:
+    """Executes the first ``execute_steps`` actions of each chunk, then replans.
+
+    None executes chunks whole. The present actions of a chunk are executed; a chunk that is shorter
+    than ``execute_steps`` ends earlier.
+    """
+
+    samples = 1
+
+    def __init__(self, execute_steps: int | None = None) -> None:
+        if execute_steps is not None and execute_steps < 1:
+            raise ValueError(f"execute_steps is at least 1, got {execute_steps}")
+        self.execute_steps = execute_steps
+        self._rows: Rows[_Chunk] = Rows()
+
+    def reset(self, row: int) -> None:
+        self._rows.reset(row)
+
+    def due(self, row: int, observation: RawObservation) -> str | None:
+        chunk = self._rows.get(row)
+        if chunk is None:
+            return START
+        if chunk.clock >= len(chunk.actions):
+            return "chunk ended"
+        executed = self.execute_steps is not None and chunk.clock >= self.execute_steps
+        return f"{self.execute_steps} steps executed" if executed else None
+
+    def accept(self, row: int, plan: RawPrediction) -> int:
+        if plan.action is None:
+            raise ValueError("a chunk executor needs a plan with actions; this one has none")
+        actions = plan.action.values[0][plan.action.present[0]]
+        if not len(actions):
+            raise ValueError("the plan's chunk holds no present action")
+        self._rows[row] = _Chunk(actions)
+        return 0
+
+    def action(self, row: int, observation: RawObservation) -> Float[np.ndarray, " a"]:
+        chunk = self._rows[row]
+        chunk.clock += 1
+        return chunk.actions[chunk.clock - 1]
+
+
+@dataclass
+class Stall:
+    """Notices that a distance has not shrunk by ``progress`` for ``patience`` steps."""
+
+    patience: int
+    progress: float
+    best: float = np.inf
+    count: int = 0
+
+    def __call__(self, distance: float) -> bool:
+        if distance < self.best - self.progress:
+            self.best, self.count = distance, 0
+        else:
+            self.count += 1
+        return self.count >= self.patience
+
+    def restart(self) -> None:
+        self.best, self.count = np.inf, 0
+
+
+@dataclass
+class _Goals:
+    values: Float[np.ndarray, "t *rest"]
+    stall: Stall
+    index: int = 0
+    reason: str | None = None
+
+
+class SubgoalExecutor:
+    """Follows a plan's imagined future goal by goal; replans when the last is reached, or stalls.
+
+    ``follow(observation, goal)`` is the follower: one action towards a goal. ``distance`` says how
+    far an observation is from a goal, in its own unit; a goal nearer than ``tolerance`` is
+    reached. ``goals`` of the plan's goals are followed before replanning (None: all). ``stream``
+    names the imagined stream that holds the goals.
+    """
+
+    samples = 1
+
+    def __init__(
+        self,
+        stream: str,
+        follow: Callable[[RawObservation, np.ndarray], Float[np.ndarray, " a"]],
+        distance: Callable[[RawObservation, np.ndarray], float],
+        *,
+        tolerance: float,
+        goals: int | None = None,
+        patience: int = 20,
+        progress: float = 0.0,
+    ) -> None:
+        self.stream, self.follow, self.distance = stream, follow, distance
+        self.tolerance, self.goals = tolerance, goals
+        self.patience, self.progress = patience, progress
+        self._rows: Rows[_Goals] = Rows()
+
+    def reset(self, row: int) -> None:
+        self._rows.reset(row)
+
+    def due(self, row: int, observation: RawObservation) -> str | None:
+        goals = self._rows.get(row)
+        if goals is None:
+            return START
+        distance = self.distance(observation, goals.values[goals.index])
+        while distance < self.tolerance:
+            if goals.index + 1 == len(goals.values):
+                return f"goal {goals.index} reached"
+            goals.index += 1
+            goals.stall.restart()
+            distance = self.distance(observation, goals.values[goals.index])
+        return f"stalled before goal {goals.index}" if goals.stall(distance) else None
+
+    def accept(self, row: int, plan: RawPrediction) -> int:
+        if plan.future is None or self.stream not in plan.future.values:
+            seen = [] if plan.future is None else sorted(plan.future.values)
+            raise ValueError(f"the plan imagines no {self.stream!r}; it imagines {seen}")
+        values = plan.future.values[self.stream][0][: self.goals]
+        self._rows[row] = _Goals(values, Stall(self.patience, self.progress))
+        return 0
+
+    def action(self, row: int, observation: RawObservation) -> Float[np.ndarray, " a"]:
+        goals = self._rows[row]
+        return np.asarray(self.follow(observation, goals.values[goals.index]), np.float32)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How a pose becomes a delta action: the position's slots, and metres per unit of action.
+
+    The first dimensions of ``state`` are the position that waypoints speak of, the first of the
+    action its change, and the last of the action the gripper.
+    """
+
+    space: ActionSpace
+    scale: float
+    open_gripper: float = -1.0
+    closed_gripper: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.scale <= 0:
+            raise ValueError(f"scale is metres per unit of action and positive, got {self.scale}")
+
+    def towards(
+        self, observation: RawObservation, pose: Float[np.ndarray, " p"], gripper: float
+    ) -> Float[np.ndarray, " a"]:
+        """One clipped action towards ``pose``, with the gripper held at ``gripper``."""
+        size = len(pose)
+        if size >= self.space.size or set(self.space.mode[:size]) != {"delta"}:
+            raise ValueError(
+                f"a pose of {size} numbers cannot be reached by {self.space.names} "
+                f"({self.space.mode}): it needs {size} delta dimensions and a gripper"
+            )
+        action = np.zeros(self.space.size, np.float32)
+        action[:size] = (pose - observation[STATE][:size]) / self.scale
+        action[-1] = gripper
+        return self.space.clip(action)
+
+    def distance(self, observation: RawObservation, pose: Float[np.ndarray, " p"]) -> float:
+        return float(np.linalg.norm(pose - observation[STATE][: len(pose)]))
+
+
+@dataclass
+class _Route:
+    poses: Float[np.ndarray, "w p"]
+    tolerance: Float[np.ndarray, " w"]
+    gripper: Float[np.ndarray, " w"]
+    stall: Stall
+    index: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.index == len(self.poses)
+
+
+class WaypointExecutor:
+    """Goes to a plan's waypoints one after the other; replans at the end of them or on a stall.
+
+    A waypoint is reached within its own tolerance. The row stalls when ``patience`` steps brought
+    it no nearer by ``progress`` metres. The gripper command of the waypoint ahead is held.
+    """
+
+    samples = 1
+
+    def __init__(self, reach: Reach, *, patience: int = 15, progress: float = 1e-3) -> None:
+        self.reach, self.patience, self.progress = reach, patience, progress
+        self._rows: Rows[_Route] = Rows()
+
+    def reset(self, row: int) -> None:
+        self._rows.reset(row)
+
+    def due(self, row: int, observation: RawObservation) -> str | None:
+        route = self._rows.get(row)
+        if route is None:
+            return START
+        if _advance(route, self.reach, observation):
+            return f"stalled before waypoint {route.index}"
+        return "all waypoints reached" if route.done else None
+
+    def accept(self, row: int, plan: RawPrediction) -> int:
+        self._rows[row] = _route(_waypoints(plan), Stall(self.patience, self.progress))
+        return 0
+
+    def action(self, row: int, observation: RawObservation) -> Float[np.ndarray, " a"]:
+        route = self._rows[row]
+        ahead = min(route.index, len(route.poses) - 1)
+        return self.reach.towards(observation, route.poses[ahead], float(route.gripper[ahead]))
+
+
+@dataclass
+class _Grasp:
+    approach: _Route
+    lift: _Route
+    phase: str = "approach"
+    clock: int = field(default=0)
+
+
+class TwoPhaseGrasp:
+    """Approaches the first waypoint with an open gripper, closes it there, then lifts.
+
+    The lift follows the plan's further waypoints with a closed gripper; where the plan has only
+    the grasp, it goes ``lift`` metres up (the third coordinate). A stall in the approach asks for a
+    new plan, a stall in the lift too: the grasp is then begun anew.
+    """
+
+    samples = 1
+
+    def __init__(
+        self,
+        reach: Reach,
+        *,
+        close_steps: int = 8,
+        lift: float = 0.15,
+        patience: int = 15,
+        progress: float = 1e-3,
+    ) -> None:
+        self.reach, self.close_steps, self.lift = reach, close_steps, lift
+        self.patience, self.progress = patience, progress
+        self._rows: Rows[_Grasp] = Rows()
+
+    def reset(self, row: int) -> None:
+        self._rows.reset(row)
+
+    def phase(self, row: int) -> str:
+        """``approach``, ``close`` or ``lift``."""
+        return self._rows[row].phase
+
+    def due(self, row: int, observation: RawObservation) -> str | None:
+        grasp = self._rows.get(row)
+        if grasp is None:
+            return START
+        if grasp.phase == "close":
+            grasp.phase = "close" if grasp.clock < self.close_steps else "lift"
+        if grasp.phase == "close":
+            return None
+        route = grasp.approach if grasp.phase == "approach" else grasp.lift
+        if _advance(route, self.reach, observation):
+            return f"stalled in {grasp.phase}"
+        if route.done and grasp.phase == "lift":
+            return "lifted"
+        if route.done:
+            grasp.phase = "close"
+        return None
+
+    def accept(self, row: int, plan: RawPrediction) -> int:
+        points = _waypoints(plan)
+        poses, tolerance = points.poses[0], points.tolerance[0]
+        after, slack = poses[1:], tolerance[1:]
+        if not len(after):
+            after, slack = poses[:1].copy(), tolerance[:1]
+            after[0, 2] += self.lift
+        stall = lambda: Stall(self.patience, self.progress)  # noqa: E731
+        opened = np.full(1, self.reach.open_gripper)
+        closed = np.full(len(after), self.reach.closed_gripper)
+        self._rows[row] = _Grasp(
+            _Route(poses[:1], tolerance[:1], opened, stall()), _Route(after, slack, closed, stall())
+        )
+        return 0
+
+    def action(self, row: int, observation: RawObservation) -> Float[np.ndarray, " a"]:
+        grasp = self._rows[row]
+        if grasp.phase == "close":
+            grasp.clock += 1
+            pose = observation[STATE][: grasp.approach.poses.shape[1]]
+            return self.reach.towards(observation, pose, self.reach.closed_gripper)
+        route = grasp.approach if grasp.phase == "approach" else grasp.lift
+        ahead = min(route.index, len(route.poses) - 1)
+        return self.reach.towards(observation, route.poses[ahead], float(route.gripper[ahead]))
+
+
+class BestOfN:
+    """Draws ``samples`` plans and hands the one of the highest value to another executor."""
+
+    def __init__(self, executor: Executor, samples: int) -> None:
+        if samples < 2:
+            raise ValueError(f"choosing needs at least 2 samples, got {samples}")
+        self.executor, self.samples = executor, samples
+
+    def reset(self, row: int) -> None:
+        self.executor.reset(row)
+
+    def due(self, row: int, observation: RawObservation) -> str | None:
+        return self.executor.due(row, observation)
+
+    def accept(self, row: int, plan: RawPrediction) -> int:
+        if plan.value is None:
+            raise ValueError("choosing the best plan needs a value for each; this model gives none")
+        best = int(np.argmax(plan.value))
+        self.executor.accept(row, plan.select([best]))
+        return best
+
+    def action(self, row: int, observation: RawObservation) -> Float[np.ndarray, " a"]:
+        return self.executor.action(row, observation)
+
+
+def _waypoints(plan: RawPrediction) -> Waypoints:
+    if plan.waypoints is None:
+        raise ValueError("this executor needs a plan with waypoints; this one has none")
+    return plan.waypoints
+
+
+def _route(points: Waypoints, stall: Stall) -> _Route:
+    return _Route(points.poses[0], points.tolerance[0], points.gripper[0], stall)
+
+
+def _advance(route: _Route, reach: Reach, observation: RawObservation) -> bool:
+    """Pass every waypoint that is reached; whether the way to the next has stalled."""
+    while not route.done:
+        distance = reach.distance(observation, route.poses[route.index])
+        if distance >= route.tolerance[route.index]:
+            return route.stall(distance)
+        route.index += 1
+        route.stall.restart()
+    return False

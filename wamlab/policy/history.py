@@ -1,0 +1,93 @@
+"""What a row has seen and done so far, as far back as its model looks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from wamlab.models.base import WorldActionModel
+from wamlab.sim.env import RawObservation
+from wamlab.types import ACTION, Batch, Stream
+
+Offsets = dict[str, tuple[int, ...]]
+ToBatch = Callable[[list[RawObservation]], Batch]
+
+
+class History:
+    """The last ``depth`` observations before now and the actions executed at them, of one row."""
+
+    def __init__(self, depth: int) -> None:
+        self.moments: deque[tuple[RawObservation, Float[np.ndarray, " a"]]] = deque(maxlen=depth)
+
+    def push(self, observation: RawObservation, action: Float[np.ndarray, " a"]) -> None:
+        """``action`` was executed at ``observation``, which now lies one tick back."""
+        self.moments.append((observation, np.asarray(action, np.float32)))
+
+    def observation(self, offset: int) -> RawObservation | None:
+        return self.moments[offset][0] if -offset <= len(self.moments) else None
+
+    def action(self, offset: int) -> Float[np.ndarray, " a"] | None:
+        return self.moments[offset][1] if -offset <= len(self.moments) else None
+
+
+def past_offsets(model: WorldActionModel) -> Offsets:
+    """The negative offsets, by stream, that any stage of the model with a fixed window reads."""
+    past: dict[str, set[int]] = {}
+    for stage in model.stages():
+        if stage.window.anchor == "fixed":
+            for name, offsets in stage.window.streams.items():
+                past.setdefault(name, set()).update(k for k in offsets if k < 0)
+    return {name: tuple(sorted(offsets)) for name, offsets in past.items() if offsets}
+
+
+def windows(
+    observations: Sequence[RawObservation],
+    histories: Sequence[History | None],
+    past: Offsets,
+    to_batch: ToBatch,
+    action_dim: int,
+) -> Batch:
+    """A raw batch with a column for each instant of ``past`` and for now.
+
+    An instant before the row's first observation is absent.
+    """
+    batch = to_batch(list(observations))
+    streams = dict(batch.streams)
+    for offset in sorted({k for ks in past.values() for k in ks}, reverse=True):
+        then = [history and history.observation(offset) for history in histories]
+        there = np.array([moment is not None for moment in then])
+        rows = [moment or now for moment, now in zip(then, observations, strict=True)]
+        older = to_batch(rows).streams
+        for name in streams.keys() & past.keys():
+            if offset in past[name]:
+                streams[name] = _prepend(older[name], streams[name], offset, there)
+    if ACTION in past:
+        streams[ACTION] = executed(histories, past[ACTION], action_dim)
+    return replace(batch, streams=streams)
+
+
+def executed(
+    histories: Sequence[History | None], offsets: Sequence[int], action_dim: int
+) -> Stream:
+    """The executed actions at negative ``offsets``; absent before a row's start."""
+    values = np.zeros((len(histories), len(offsets), action_dim), np.float32)
+    present = np.zeros(values.shape[:2], bool)
+    for row, history in enumerate(histories):
+        for column, offset in enumerate(offsets):
+            action = history.action(offset) if history else None
+            if action is not None:
+                values[row, column], present[row, column] = action, True
+    return Stream(values, np.tile(np.asarray(offsets), (len(histories), 1)), present)
+
+
+def _prepend(older: Stream, newer: Stream, offset: int, there: np.ndarray) -> Stream:
+    return Stream(
+        np.concatenate([older.values, newer.values], axis=1),
+        np.concatenate([np.full_like(older.offsets, offset), newer.offsets], axis=1),
+        np.concatenate([older.present & there[:, None], newer.present], axis=1),
+        newer.dims,
+    )

@@ -1,0 +1,214 @@
+"""Where environments sit: in this process, or several to a worker process.
+
+A seat holds one environment at a time. ``send`` hands it an action and ``receive`` takes what came
+of it, so that the environments of several workers step and render at the same time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from wamlab.run.record import Moment, moment
+from wamlab.sim.env import Env, Expert
+from wamlab.types import ActionSpace
+
+MakeEnv = Callable[[str], Env]
+
+
+def make_env(name: str) -> Env:
+    """The environment of a registered name, with its default options."""
+    from wamlab.sim.registry import make
+
+    return make(name)
+
+
+class Seat(Protocol):
+    name: str
+    space: ActionSpace
+    max_steps: int
+
+    def begin(self, env: str, seed: int) -> Moment:
+        """Put a freshly reset environment of this name in the seat."""
+        ...
+
+    def send(self, action: Float[np.ndarray, " a"]) -> None: ...
+
+    def receive(self) -> Moment: ...
+
+    def expert(self, *, variants: bool, seed: int) -> Expert: ...
+
+    def close(self) -> None: ...
+
+
+class LocalSeat:
+    """A seat in this process; an environment stays until one of another name is asked for."""
+
+    def __init__(self, make: MakeEnv) -> None:
+        self._make = make
+        self.env: Env | None = None
+        self._action = np.zeros(0, np.float32)
+
+    @property
+    def name(self) -> str:
+        return self._seated.name
+
+    @property
+    def space(self) -> ActionSpace:
+        return self._seated.space
+
+    @property
+    def max_steps(self) -> int:
+        return self._seated.max_steps
+
+    def begin(self, env: str, seed: int) -> Moment:
+        if self.env is None or self.env.name != env:
+            self.close()
+            self.env = self._make(env)
+        observation, _ = self.env.reset(seed=seed)
+        return moment(self.env, observation)
+
+    def send(self, action: Float[np.ndarray, " a"]) -> None:
+        self._action = action
+
+    def receive(self) -> Moment:
+        observation, *_ = self._seated.step(self._action)
+        return moment(self._seated, observation)
+
+    def expert(self, *, variants: bool, seed: int) -> Expert:
+        return self._seated.expert(variants=variants, seed=seed)
+
+    def close(self) -> None:
+        if self.env is not None:
+            self.env.close()
+        self.env = None
+
+    @property
+    def _seated(self) -> Env:
+        if self.env is None:
+            raise RuntimeError("the seat is empty: begin an episode first")
+        return self.env
+
+
+class RemoteSeat:
+    """One row's seat in a worker process; a worker answers its seats in the order asked."""
+
+    def __init__(self, pipe: Connection, row: int) -> None:
+        self._pipe, self._row = pipe, row
+        self.name, self.space, self.max_steps = "", ActionSpace((), (), (), (), (), 0.0), 0
+
+    def begin(self, env: str, seed: int) -> Moment:
+        first, self.name, self.space, self.max_steps = self._ask("begin", env, seed)
+        return first
+
+    def send(self, action: Float[np.ndarray, " a"]) -> None:
+        self._pipe.send((self._row, "step", (action,)))
+
+    def receive(self) -> Moment:
+        return _unwrap(self._pipe.recv())
+
+    def expert(self, *, variants: bool, seed: int) -> Expert:
+        return _RemoteExpert(self._ask, self._ask("expert", variants, seed))
+
+    def close(self) -> None:
+        """The worker closes its environments when it ends."""
+
+    def _ask(self, command: str, *arguments: Any) -> Any:
+        self._pipe.send((self._row, command, arguments))
+        return _unwrap(self._pipe.recv())
+
+
+class _RemoteExpert:
+    def __init__(self, ask: Callable[..., Any], variant: Mapping[str, float | str]) -> None:
+        self._ask, self.variant = ask, variant
+
+    def __call__(self) -> Float[np.ndarray, " a"]:
+        return self._ask("expert_action")
+
+
+@contextmanager
+def seats(make: MakeEnv, rows: int, workers: int) -> Iterator[list[Seat]]:
+    """``rows`` seats, shared out over ``workers`` processes; none means in this process."""
+    if workers < 1:
+        local: list[Seat] = [LocalSeat(make) for _ in range(rows)]
+        try:
+            yield local
+        finally:
+            for seat in local:
+                seat.close()
+        return
+    spawn = multiprocessing.get_context("spawn")
+    pipes, processes = [], []
+    for _ in range(min(workers, rows)):
+        ours, theirs = spawn.Pipe()
+        processes.append(spawn.Process(target=_serve, args=(theirs, make), daemon=True))
+        processes[-1].start()
+        theirs.close()
+        pipes.append(ours)
+    try:
+        yield [RemoteSeat(pipes[row % len(pipes)], row) for row in range(rows)]
+    finally:
+        for pipe, process in zip(pipes, processes, strict=True):
+            pipe.close()
+            process.join(timeout=5)
+            if process.is_alive():
+                process.terminate()
+
+
+def end_with_parent() -> None:
+    """End this worker process soon after its parent is gone, however the parent ended."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _serve(pipe: Connection, make: MakeEnv) -> None:
+    end_with_parent()
+    seated: dict[int, LocalSeat] = {}
+    experts: dict[int, Expert] = {}
+    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        while True:
+            row, command, arguments = pipe.recv()
+            seat = seated.setdefault(row, LocalSeat(make))
+            try:
+                pipe.send(_answer(seat, row, experts, command, arguments))
+            except (BrokenPipeError, EOFError):
+                raise
+            except Exception as error:
+                pipe.send(error)
+    for seat in seated.values():
+        seat.close()
+
+
+def _answer(
+    seat: LocalSeat, row: int, experts: dict[int, Expert], command: str, arguments: tuple[Any, ...]
+) -> Any:
+    if command == "begin":
+        return seat.begin(*arguments), seat.name, seat.space, seat.max_steps
+    if command == "step":
+        seat.send(*arguments)
+        return seat.receive()
+    if command == "expert":
+        experts[row] = seat.expert(variants=arguments[0], seed=arguments[1])
+        return dict(experts[row].variant)
+    return experts[row]()
+
+
+def _unwrap(answer: Any) -> Any:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

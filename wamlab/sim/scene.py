@@ -1,0 +1,179 @@
+"""A MuJoCo scene seen as entities and through named cameras.
+
+Rendering is tuned for software OpenGL, where shadow maps and multisampling cost ten times the rest.
+Nothing here knows a task: other MuJoCo simulators can use the same two classes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+
+from wamlab.config import nearest
+from wamlab.types import Camera
+
+if sys.platform == "linux":
+    os.environ.setdefault("MUJOCO_GL", "egl")  # read by mujoco when it is imported
+
+import mujoco
+
+Kind = Literal["rgb", "depth", "segmentation"]
+
+
+@dataclass(frozen=True)
+class View:
+    """A camera of the model by name, whether its image is turned by 180 degrees, and its place.
+
+    ``position`` (metres, in the frame of the body that carries the camera) replaces the model's.
+    """
+
+    camera: str
+    turned: bool = False
+    position: tuple[float, float, float] | None = None
+
+
+class Entities:
+    """The robot and the things of a scene, as rigid parts with stable names.
+
+    A part is a set of bodies without a joint between them. Furniture that belongs to no task
+    (``ignored`` top bodies) is no entity. ``names[0]`` is ``robot``: the whole arm, whose pose is
+    that of the body ``hand``.
+    """
+
+    def __init__(
+        self, model: mujoco.MjModel, *, robot: str, hand: str, ignored: tuple[str, ...]
+    ) -> None:
+        robot_root = model.body(robot).id
+        skipped = {model.body(name).id for name in ignored if _has_body(model, name)}
+        self.names: list[str] = ["robot"]
+        self.bodies: list[int] = [model.body(hand).id]
+        part_index: dict[int, int] = {}
+        self.of_body = np.full(model.nbody, -1, np.int32)
+        for body in range(1, model.nbody):
+            root = int(model.body_rootid[body])
+            if root == robot_root:
+                self.of_body[body] = 0
+            elif root not in skipped:
+                # A static part is welded to the world; its top body then stands for it.
+                part = int(model.body_weldid[body]) or root
+                if part not in part_index:
+                    part_index[part] = len(self.names)
+                    self.names.append(self._fresh_name(model, part))
+                    self.bodies.append(part)
+                self.of_body[body] = part_index[part]
+        self.of_geom: Int[np.ndarray, " g"] = self.of_body[model.geom_bodyid]
+
+    def _fresh_name(self, model: mujoco.MjModel, body: int) -> str:
+        parent = model.body(model.body_parentid[body]).name
+        name = model.body(body).name or ("fixture" if parent == "world" else f"{parent}_part")
+        return name if name not in self.names else f"{name}_{len(self.names)}"
+
+    def poses(self, data: mujoco.MjData) -> dict[str, Float[np.ndarray, " 7"]]:
+        """Position in metres and w-x-y-z quaternion by name."""
+        return {
+            name: np.concatenate([data.xpos[body], data.xquat[body]])
+            for name, body in zip(self.names, self.bodies, strict=True)
+        }
+
+    def contacts(self, data: mujoco.MjData) -> list[tuple[str, str]]:
+        """Pairs of different entities that touch, each pair once, in the order of ``names``."""
+        touching = data.contact.geom[data.contact.dist <= 0]
+        pairs = np.sort(self.of_geom[touching], axis=1)
+        return [
+            (self.names[a], self.names[b])
+            for a, b in sorted({(int(a), int(b)) for a, b in pairs})
+            if 0 <= a < b
+        ]
+
+    def of_pixels(self, segmentation: Int[np.ndarray, "h w 2"]) -> Int[np.ndarray, "h w"]:
+        """Entity index per pixel (-1 none) from MuJoCo's (object id, object type)."""
+        index, kind = segmentation[..., 0], segmentation[..., 1]
+        is_geom = kind == int(mujoco.mjtObj.mjOBJ_GEOM)
+        return np.where(is_geom, self.of_geom[np.where(is_geom, index, 0)], -1).astype(np.int32)
+
+
+class Cameras:
+    """Square offscreen images of one model through named views, with one renderer for all."""
+
+    def __init__(
+        self, model: mujoco.MjModel, data: mujoco.MjData, views: Mapping[str, View], size: int
+    ) -> None:
+        self.model, self.data, self.views, self.size = model, data, dict(views), size
+        self._renderer: mujoco.Renderer | None = None
+        for view in self.views.values():
+            if view.position is not None:
+                model.cam_pos[model.camera(view.camera).id] = view.position
+
+    def render(self, name: str, kind: Kind = "rgb") -> Shaped[np.ndarray, "h w *c"]:
+        """RGB (H, W, 3) uint8, depth (H, W) float32 metres, or (H, W, 2) object id and type."""
+        view = self._view(name)
+        renderer = self._start()
+        renderer.disable_depth_rendering()
+        renderer.disable_segmentation_rendering()
+        if kind == "depth":
+            renderer.enable_depth_rendering()
+        elif kind == "segmentation":
+            renderer.enable_segmentation_rendering()
+        elif kind != "rgb":
+            raise KeyError(f"no rendering {kind!r}{nearest(kind, Kind.__args__)}")
+        renderer.update_scene(self.data, camera=view.camera)
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            renderer.scene.flags[flag] = 0
+        image = renderer.render()
+        return np.ascontiguousarray(image[::-1, ::-1]) if view.turned else image.copy()
+
+    def camera(self, name: str) -> Camera:
+        """Intrinsics for pixel centres at whole numbers, and the pose, of the image as returned."""
+        view = self._view(name)
+        camera = self.model.camera(view.camera).id
+        focal = 0.5 * self.size / np.tan(np.deg2rad(self.model.cam_fovy[camera]) / 2)
+        centre = (self.size - 1) / 2
+        intrinsics = np.array([[focal, 0, centre], [0, focal, centre], [0, 0, 1.0]])
+        # MuJoCo looks along -z with y up; half a turn of the image is half a turn about z.
+        axes = np.array([-1.0, 1.0, -1.0]) if view.turned else np.array([1.0, -1.0, -1.0])
+        pose = np.eye(4)
+        pose[:3, :3] = self.data.cam_xmat[camera].reshape(3, 3) * axes
+        pose[:3, 3] = self.data.cam_xpos[camera]
+        return Camera(intrinsics=intrinsics, pose=pose)
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _view(self, name: str) -> View:
+        if name not in self.views:
+            raise KeyError(f"no view {name!r}{nearest(name, self.views)}")
+        return self.views[name]
+
+    def _start(self) -> mujoco.Renderer:
+        if self._renderer is None:
+            self.model.vis.quality.offsamples = 0
+            self.model.vis.quality.shadowsize = 0
+            self._renderer = mujoco.Renderer(self.model, self.size, self.size)
+            # While OpenGL is still there: the renderer's own __del__ comes too late at exit.
+            weakref.finalize(self, self._renderer.close)
+        return self._renderer
+
+
+def masks_of(
+    names: list[str], segmentation: Int[np.ndarray, "h w"]
+) -> dict[str, Bool[np.ndarray, "h w"]]:
+    """The visible pixels of each entity, from entity indices per pixel."""
+    return {name: segmentation == index for index, name in enumerate(names)}
+
+
+def stack_views(cameras: Cameras, views: tuple[str, ...]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+    """RGB images as observation entries ``image/<view>``."""
+    return {f"image/{view}": cameras.render(view) for view in views}
+
+
+def _has_body(model: mujoco.MjModel, name: str) -> bool:
+    return mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) >= 0
