@@ -111,7 +111,7 @@ def build_model(run: Run) -> WorldActionModel:
 
 def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
     """What normalises for this run: fitted on the datasets, with their sentences encoded."""
-    from wamlab.data.text import SentenceEncoder
+    from wamlab.nn.text import SentenceEncoder
 
     first = caches[0]
     config = ProcessorConfig(
