@@ -59,6 +59,11 @@ class Config(ModelConfig):
         return cls(image_size=16, text_dim=8, width=16)
 
 
+def card(*entries: str) -> dict[str, str]:
+    names = ("carrier", "extractor", "coupling", "generation", "action labels")
+    return dict(zip(names, entries, strict=True))
+
+
 class Eye(nn.Module):
     """The observation at one offset as one vector; what is absent counts as zero."""
 
@@ -155,7 +160,7 @@ class Chunks(WorldActionModel, name="fake-chunks"):
     """Chunk after chunk with a cache in which real frames replace the imagined ones."""
 
     Config = Config
-    card = {"carrier": "pixels", "generation": "chunk-autoregressive", "action labels": "needed"}
+    card = card("pixels", "beside the frame", "one draw", "chunk-autoregressive", "optional")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -170,9 +175,9 @@ class Chunks(WorldActionModel, name="fake-chunks"):
         return {POLICY: Answer(True), JOINT: Answer(True, "pixels", "one draw")}
 
     def stages(self) -> list[Stage]:
-        h = self.config.chunk
-        frames = dict.fromkeys(self.config.image_streams, (-h, 0, *self.config.offsets))
-        window = Window({**frames, "state": (-h, 0), ACTION: tuple(range(-h, h))})
+        h, past = self.config.chunk, (-2 * self.config.chunk, -self.config.chunk, 0)
+        frames = dict.fromkeys(self.config.image_streams, (*past, *self.config.offsets))
+        window = Window({**frames, "state": past, ACTION: tuple(range(-2 * h, h))})
         return [Stage("chunks", window)]
 
     def remember(self, before: Tensor, past: Tensor, executed: Stream | None) -> Tensor:
@@ -187,8 +192,10 @@ class Chunks(WorldActionModel, name="fake-chunks"):
         return dream, self.show(dream), act
 
     def loss(self, batch: Batch, *, stage: str, step: int, generator: torch.Generator) -> Losses:
-        c, past = self.config, self.eye(batch, -self.config.chunk)
-        seen = self.remember(torch.zeros_like(past), past, batch[ACTION].at(*range(-c.chunk, 0)))
+        c, done, seen = self.config, None, torch.zeros(len(batch), self.config.width)
+        for offset in (-2 * c.chunk, -c.chunk, 0):
+            seen = self.remember(seen.to(self.device), self.eye(batch, offset), done)
+            done = batch[ACTION].at(*range(offset, offset + c.chunk))
         _, shown, mean = self.think(seen, self.eye(batch))
         real, recorded = images(batch, c.image_streams, c.offsets)
         target, taught = actions(batch, c.chunk)
@@ -229,7 +236,7 @@ class Plan(WorldActionModel, name="fake-plan"):
     """An unclocked film to the episode's end, read geometrically; it needs no action labels."""
 
     Config = Config
-    card = {"carrier": "pixels", "extractor": "geometric", "action labels": "none"}
+    card = card("pixels", "geometric", "one draw", "regression", "none")
     steps = 3
 
     def __init__(self, config: Config) -> None:
@@ -281,7 +288,7 @@ class Tokens(WorldActionModel, name="fake-tokens"):
     """Action tokens, one step after the other; the tokens of one step are drawn in parallel."""
 
     Config = Config
-    card = {"carrier": "none", "generation": "discrete tokens", "action labels": "needed"}
+    card = card("none", "none", "none", "discrete tokens", "needed")
     bins = 16
 
     def __init__(self, config: Config) -> None:
@@ -347,7 +354,7 @@ class Features(WorldActionModel, name="fake-features"):
     """Imagines frozen features that nobody can decode; the action taps them without gradient."""
 
     Config = Config
-    card = {"carrier": "features", "generation": "regression", "action labels": "optional"}
+    card = card("frozen features", "tap", "one draw", "regression", "optional")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -415,7 +422,7 @@ class Judge(WorldActionModel, name="fake-judge"):
     """Proposes actions and says what each is worth: the recorded ones more than chance ones."""
 
     Config = Config
-    card = {"carrier": "none", "generation": "best of N by value", "action labels": "needed"}
+    card = card("none", "none", "none", "best of N", "needed")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -439,8 +446,9 @@ class Judge(WorldActionModel, name="fake-judge"):
         seen, (target, taught) = self.eye(batch), actions(batch, self.config.chunk)
         mean = self.act(seen).unflatten(-1, (self.config.chunk, -1))
         action, whole = masked_mean((mean - target).square(), taught), taught.all(1)[:, None]
-        margin = self.worth(seen, target) - self.worth(seen, noise_like(target, generator))
-        value = masked_mean(nn.functional.softplus(-margin)[:, None], whole)
+        good, chance = self.worth(seen, target), self.worth(seen, noise_like(target, generator))
+        told = nn.functional.softplus(-good) + nn.functional.softplus(chance)
+        value = masked_mean(told[:, None], whole)
         return {"loss": action + value, "action": action, "value": value}
 
     def sample(self, observation: Batch, query: Query, *,
@@ -459,7 +467,7 @@ class Stages(WorldActionModel, name="fake-stages"):
     """First a world, then an actor that learns from what the frozen world imagines."""
 
     Config = Config
-    card = {"carrier": "pixels", "extractor": "learned", "action labels": "second stage only"}
+    card = card("pixels", "learned", "one draw", "regression", "second stage")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -61,6 +61,16 @@ def mixed_batch(config: ModelConfig, stage: Stage, step: int, rows: int = 4) -> 
     return batch
 
 
+def fixed_statistics(config: ModelConfig) -> dict[str, dict[str, list[float]]]:
+    """Statistics of the values that `fixed_batch` draws: normalised, uniform in [-1, 1]."""
+    uniform = {"min": -1.0, "max": 1.0, "q01": -0.98, "q99": 0.98, "mean": 0.0, "std": 3**-0.5}
+    sizes = {STATE: config.state_dim, ACTION: config.action_dim}
+    return {
+        stream: {name: [value] * size for name, value in uniform.items()}
+        for stream, size in sizes.items()
+    }
+
+
 def _draw(
     config: ModelConfig, name: str, rows: int, instants: int, generator: torch.Generator
 ) -> Tensor:
