@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
 
-
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread():
+    """Bits depend on the number of threads: here and in subprocesses it is one."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -68,7 +68,7 @@ def test_first_adamw_step_has_its_analytic_value():
     optimizer = make_optimizer(model, ["weight"], config)
     model.weight.grad = torch.tensor([[3.0]])
     optimizer.step()
-    assert float(model.weight) == pytest.approx(2.0 * (1 - 0.1 * 0.5) - 0.1, abs=1e-6)
+    assert model.weight.item() == pytest.approx(2.0 * (1 - 0.1 * 0.5) - 0.1, abs=1e-6)
 
 
 def test_optimizer_state_survives_as_named_tensors():

@@ -87,7 +87,7 @@ class TinyBatches:
         self.asked.append((stage, step))
         rng = np.random.default_rng([step, len(stage)])
         images = rng.integers(0, 256, (self.rows, 2, 8, 8, 3), dtype=np.uint8)
-        action = rng.normal(size=(self.rows, 4, 4)).astype(np.float32)
+        action = rng.normal(0.5, 0.1, (self.rows, 4, 4)).astype(np.float32)
         return Batch(
             {
                 VIEW: self._stream(images, (0, 4)),
@@ -119,3 +119,12 @@ class TinyProcessor:
 
 def make(**config) -> TinyModel:
     return TinyModel(TinyModel.Config(**config))
+
+
+def setup(seed: int = 0, batch_size: int = 8) -> dict:
+    """What the benchmarks train by default."""
+    return {
+        "model": make(),
+        "batches": TinyBatches(batch_size, seconds=0.002),
+        "processor": TinyProcessor(),
+    }

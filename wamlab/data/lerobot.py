@@ -6,7 +6,7 @@ Whatever the source's own alignment, an episode read here has N + 1 observations
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -146,6 +146,19 @@ class Dataset:
             raise DataError(f"{self.path}/{clip.file} is missing")
         seconds = clip.start_s + self.column("timestamp", episode).astype(np.float64).reshape(-1)
         return video.read_video(self.path / clip.file, seconds, self.fps)[0]
+
+    def clip_file(self, view: str, episode: int) -> str | None:
+        """The video file of a view of an episode, relative to the dataset; None without one."""
+        clip = self._entry(episode).clips.get(self._keys[view])
+        return None if clip is None else clip.file
+
+    def sole_user(self, file: str) -> bool:
+        """Whether one episode alone has its frames in this video file."""
+        return self._users[file] == 1
+
+    @cached_property
+    def _users(self) -> Counter[str]:
+        return Counter(clip.file for entry in self._entries for clip in entry.clips.values())
 
     def episode(self, index: int) -> Episode:
         """The canonical episode; its frames are decoded when they are first asked for.

@@ -17,17 +17,21 @@ if TYPE_CHECKING:
     from wamlab.sim.metaworld import MetaWorld
 
 ROUTES = ("straight", "left", "right")
-ARRIVED = 0.03
-BLEND = 6
-LONGEST_DETOUR = 45
-GAIN = 10.0
+GAIN = 10.0  # of our own steering, in action units per metre, as most of the package's policies
+ARRIVED = 0.03  # metres from the waypoint at which the policy takes over
+BLEND = 6  # steps over which it does
+LONGEST_DETOUR = 45  # steps at full speed
+DETOUR_AT = 0.4  # of the way to where the policy goes first
+MOST_LATERAL = 0.5  # of that way
+FREE = 0.06  # metres from there beyond which the hand is in free space
 
 
 class MetaWorldExpert:
     """The package's policy for one episode, on a variant that ``seed`` draws.
 
-    Until the detour's waypoint is reached (metres; it lies beside the middle of the way to the
-    object) the hand is steered there; over the next few steps the policy takes over.
+    A variant shapes the way through free space, up to where the policy goes first (mostly above
+    the object): from there on only the policy acts, because grasps do not bear it. The hand
+    is steered to a waypoint beside and above that way, then the policy takes over step by step.
     """
 
     def __init__(self, env: MetaWorld, *, variants: bool, seed: int) -> None:
@@ -35,18 +39,19 @@ class MetaWorldExpert:
         self._policy = _policy(env.task)
         self.variant = _draw(np.random.default_rng([seed, 1])) if variants else dict(_PLAIN)
         self._calls = 0
-        self._waypoint = self._detour()
-        self._weight = 0.0 if self._waypoint is not None else 1.0
+        observation = env.full_observation()
+        self._first = self._first_target(observation)
+        self._waypoint = self._detour(observation) if variants else None
+        self._weight = 1.0 if self._waypoint is None else 0.0
+        self._free = variants
 
     def __call__(self) -> Float[np.ndarray, " 4"]:
         """The action that it would take in the environment's present state."""
         observation = self.env.full_observation()
         action = self._act(observation)
-        if self._waypoint is not None and self._weight < 1.0:
-            action[:3] = self._toward_waypoint(observation[:3], action[:3])
-        start = self.variant["pause_at"]
-        paused = start <= self._calls < start + self.variant["pause_steps"]
-        action[:3] *= 0.0 if paused else self.variant["speed"]
+        self._free &= bool(np.linalg.norm(self._first - observation[:3]) > FREE)
+        if self._free:
+            action[:3] = self._through_free_space(observation[:3], action[:3])
         self._calls += 1
         return action
 
@@ -55,6 +60,23 @@ class MetaWorldExpert:
             warnings.simplefilter("ignore")  # that its gain is clipped is known
             action = np.asarray(self._policy.get_action(observation), dtype=np.float32)
         return np.clip(action, -1.0, 1.0)
+
+    def _first_target(self, observation: Float[np.ndarray, " 39"]) -> Float[np.ndarray, " 3"]:
+        """Where the policy goes from here; the goal or object where it does not say."""
+        parsed = self._policy._parse_obs(observation.copy())
+        if hasattr(self._policy, "_desired_pos"):
+            return np.array(self._policy._desired_pos(parsed))
+        return np.array(parsed["goal_pos"] if "goal_pos" in parsed else observation[4:7])
+
+    def _through_free_space(
+        self, hand: Float[np.ndarray, " 3"], motion: Float[np.ndarray, " 3"]
+    ) -> Float[np.ndarray, " 3"]:
+        start, length = self.variant["pause_at"], self.variant["pause_steps"]
+        if start <= self._calls < start + length:
+            return np.zeros_like(motion)
+        if self._waypoint is not None and self._weight < 1.0:
+            motion = self._toward_waypoint(hand, motion)
+        return np.clip(motion, -self.variant["speed"], self.variant["speed"])
 
     def _toward_waypoint(
         self, hand: Float[np.ndarray, " 3"], onward: Float[np.ndarray, " 3"]
@@ -66,17 +88,22 @@ class MetaWorldExpert:
         toward = np.clip(GAIN * away, -1.0, 1.0)
         return (1 - self._weight) * toward + self._weight * onward
 
-    def _detour(self) -> Float[np.ndarray, " 3"] | None:
-        side = {"straight": 0.0, "left": 1.0, "right": -1.0}[self.variant["route"]]
-        if self.variant["route"] == "straight" and self.variant["height"] == 0:
+    def _detour(self, observation: Float[np.ndarray, " 39"]) -> Float[np.ndarray, " 3"] | None:
+        """The waypoint; below the way where the object is to be approached from below."""
+        hand, thing = observation[:3], observation[4:7]
+        way = self._first - hand
+        length = float(np.linalg.norm(way[:2]))
+        if length < FREE:
             return None
-        observation = self.env.full_observation()
-        hand, way = observation[:3], observation[4:6] - observation[:2]
-        across = np.array([-way[1], way[0]]) / max(float(np.linalg.norm(way)), 1e-6)
-        waypoint = hand.copy()
-        waypoint[:2] += 0.5 * way + side * self.variant["lateral"] * across
-        waypoint[2] += self.variant["height"]
-        low, high = self.env._task.mocap_low, self.env._task.mocap_high
+        side = {"straight": 0.0, "left": 1.0, "right": -1.0}[self.variant["route"]]
+        lateral = side * min(self.variant["lateral"], MOST_LATERAL * length)
+        waypoint = hand + DETOUR_AT * way
+        waypoint[:2] += lateral * np.array([-way[1], way[0]]) / length
+        if self._first[2] < thing[2] - 0.05:
+            waypoint[2] -= self.variant["height"]
+        else:
+            waypoint[2] = max(waypoint[2], hand[2]) + self.variant["height"]
+        low, high = self.env.reach
         return np.clip(waypoint, low + 0.01, high - 0.01)
 
 
@@ -98,7 +125,7 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
         "lateral": 0.0 if route == "straight" else float(rng.uniform(0.05, 0.12)),
         "height": float(rng.uniform(0.0, 0.08)),
         "speed": float(rng.uniform(0.65, 1.0)),
-        "pause_at": float(rng.integers(5, 40)),
+        "pause_at": float(rng.integers(3, 25)),
         "pause_steps": float(rng.integers(3, 11)) if rng.random() < 0.5 else 0.0,
     }
 

@@ -90,6 +90,11 @@ class MetaWorld:
         """Where the task wants its object (or the hand) to be, metres: for measures, not models."""
         return np.array(self._task._target_pos, dtype=np.float64)
 
+    @property
+    def reach(self) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
+        """The lowest and highest place that the hand's target can have, metres."""
+        return self._task.mocap_low.copy(), self._task.mocap_high.copy()
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[RawObservation, dict[str, Any]]:

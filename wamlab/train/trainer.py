@@ -225,7 +225,12 @@ def _open_record(
         {"name": model.name, "config": to_dict(model.config)},
         to_dict(config),
         [StageRecord(name, steps) for name, steps in zip(names, counts, strict=True)],
-        provenance=provenance(seed=config.seed, device=str(model.device), **(about or {})),
+        provenance=provenance(
+            seed=config.seed,
+            device=str(model.device),
+            threads=torch.get_num_threads(),
+            **(about or {}),
+        ),
     )
     if not (out / RECORD).exists():
         if checkpoints(out):
@@ -261,6 +266,7 @@ class _Trainer:
         if checkpoint:
             load_weights(self.model, checkpoint.trained())
             self.log.say(f"resuming from {checkpoint.folder}")
+            self._warn_of_other_bits()
         folder = checkpoint.folder if checkpoint else self.out
         for index in range(at["stage"], len(stages)):
             first = index == at["stage"]
@@ -287,6 +293,13 @@ class _Trainer:
         if newest != there[-1]:
             self.log.say(f"{there[-1]} is damaged and left aside")
         return load_checkpoint(newest, verify=False, model=self.model.name)
+
+    def _warn_of_other_bits(self) -> None:
+        """A sum depends on how threads share it: the same bits need the same device and threads."""
+        now = {"device": str(self.model.device), "threads": torch.get_num_threads()}
+        for name, value in now.items():
+            if (before := self.record.provenance.get(name)) != value:
+                self.log.say(f"{name} was {before} and is {value}: the bits will differ")
 
     def _learner(self, index: int, stage: Stage) -> Learner:
         return Learner(

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixture import GAIN, make_dataset, make_episode
+from foreign import DEFAULT_V21, DEFAULT_V30, rewrite, write_v21, write_v30
+
+from wamlab.data.check import alignment_of, check
+from wamlab.data.inspect import inspect
+from wamlab.data.lerobot import Dataset, verify
+from wamlab.data.manifest import DataError
+from wamlab.types import Episode
+
+TASKS = ("push the point", "pull the point", "push the point")
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    return float(10 * np.log10(255**2 / error))
+
+
+def three() -> list[Episode]:
+    lengths = (12, 9, 15)
+    return [make_episode(i, lengths[i], task=TASKS[i]) for i in range(3)]
+
+
+def recovered(path: Path, episodes: list[Episode]) -> Dataset:
+    """A foreign dataset gives N - 1 actions: its last one leads to nothing that was seen."""
+    dataset = Dataset(path)
+    assert dataset.alignment == "o_before"
+    for index, wrote in enumerate(episodes):
+        read = dataset.episode(index)
+        assert read.instruction == wrote.instruction
+        np.testing.assert_allclose(read.state, wrote.state[:-1], atol=1e-6)
+        np.testing.assert_allclose(read.action, wrote.action[:-1], atol=1e-6)
+        for view in ("corner", "gripper"):
+            assert psnr(read.frames[view], wrote.frames[view][:-1]) > 35
+    return dataset
+
+
+@pytest.mark.parametrize(
+    "templates",
+    [
+        DEFAULT_V21,
+        {
+            "data_path": "data/chunk-{chunk_index:03d}/episode_{episode_index:06d}.parquet",
+            "video_path": "videos/chunk-{chunk_index:03d}/{video_key}/{episode_index:06d}.mp4",
+        },
+    ],
+)
+def test_v21_is_read(tmp_path: Path, templates: dict[str, str]) -> None:
+    write_v21(tmp_path / "d", three(), **templates)
+    dataset = recovered(tmp_path / "d", three())
+    assert dataset.version == "v2.1"
+    assert dataset.space is not None
+    low = np.concatenate([episode.action for episode in three()]).min(axis=0)
+    np.testing.assert_allclose(dataset.space.low, low, atol=1e-6)
+    assert dataset.space.names == ("x", "y", "g")
+    assert any("no action space" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    "templates",
+    [
+        DEFAULT_V30,
+        {
+            "data_path": "data/chunk-{chunk_index:03d}/file_{file_index:03d}.parquet",
+            "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file_{file_index:03d}.mp4",
+        },
+    ],
+)
+def test_v30_with_split_cameras_and_shards_is_read(
+    tmp_path: Path, templates: dict[str, str]
+) -> None:
+    write_v30(tmp_path / "d", three(), **templates)
+    assert recovered(tmp_path / "d", three()).version == "v3.0"
+
+
+def test_templates_that_fit_nothing_give_way_to_the_known_ones(tmp_path: Path) -> None:
+    write_v30(tmp_path / "d", three())
+    path = tmp_path / "d/meta/info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | DEFAULT_V21))
+    recovered(tmp_path / "d", three())
+
+
+def test_a_wrong_version_tag_is_told(tmp_path: Path) -> None:
+    write_v21(tmp_path / "d", three(), codebase_version="v3.0")
+    dataset = recovered(tmp_path / "d", three())
+    assert any("claims version v3.0" in note for note in dataset.notes)
+
+
+def test_duplicate_task_texts_are_read(tmp_path: Path) -> None:
+    texts = ["push the point", "pull the point", "push the point"]
+    write_v30(tmp_path / "d", three(), texts=texts)
+    recovered(tmp_path / "d", three())
+
+
+def test_observations_after_actions_are_shifted_where_declared(tmp_path: Path) -> None:
+    write_v30(tmp_path / "d", three(), shift=1)
+    dataset = Dataset(tmp_path / "d", alignment="o_after")
+    for index, wrote in enumerate(three()):
+        read = dataset.episode(index)
+        np.testing.assert_allclose(read.state, wrote.state[1:], atol=1e-6)
+        np.testing.assert_allclose(read.action, wrote.action[1:], atol=1e-6)
+        moved = np.diff(read.state[:, :2], axis=0)
+        np.testing.assert_allclose(moved, GAIN * read.action[:, :2], atol=1e-6)
+    assert alignment_of(dataset).ok
+    assert alignment_of(Dataset(tmp_path / "d")).best == -1
+
+
+def faults(path: Path) -> list[str]:
+    return [str(problem) for problem in check(path, progress=False)]
+
+
+def test_a_good_dataset_has_no_problem(written: tuple[Path, list[Episode]]) -> None:
+    assert faults(written[0]) == []
+
+
+def test_a_shifted_dataset_is_caught(tmp_path: Path) -> None:
+    write_v30(tmp_path / "d", three(), shift=1)
+    assert any("alignment: actions are shifted by -1" in fault for fault in faults(tmp_path / "d"))
+
+
+def test_nan_and_actions_outside_the_space_are_caught(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    write_v21(path, three())
+    file = path / "data/chunk-000/episode_000001.parquet"
+    rewrite(file, "observation.state", 4, np.nan)
+    rewrite(file, "action", 2, 7.0)
+    found = faults(path)
+    assert any("episode 1: observation.state has NaN or infinity in row 4" in f for f in found)
+    assert any("episode 1: action is outside the space in x" in fault for fault in found)
+
+
+def test_a_zero_length_episode_is_caught(tmp_path: Path) -> None:
+    write_v21(tmp_path / "d", three())
+    path = tmp_path / "d/meta/episodes.jsonl"
+    empty = json.dumps({"episode_index": 3, "tasks": ["push the point"], "length": 0})
+    path.write_text(path.read_text() + "\n" + empty)
+    assert any("episode 3: has no rows" in fault for fault in faults(tmp_path / "d"))
+    with pytest.raises(DataError, match="episode 3 has no rows"):
+        Dataset(tmp_path / "d").episode(3)
+
+
+def test_missing_rows_duplicates_and_views_are_caught(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    write_v21(path, [make_episode(0), make_episode(0)])
+    lines = (path / "meta/episodes.jsonl").read_text().replace('"length": 12', '"length": 13', 1)
+    (path / "meta/episodes.jsonl").write_text(lines)
+    found = [str(problem) for problem in check(path, views=("cornr",), progress=False)]
+    assert any("episode 0 has 12 rows, expected 13" in fault for fault in found)
+    assert any("no 'cornr'; did you mean 'corner'" in fault for fault in found)
+    (path / "meta/episodes.jsonl").write_text(lines.replace("13", "12"))
+    assert any("episode 1: has the same states" in fault for fault in faults(path))
+
+
+def test_a_truncated_video_is_caught(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    write_v21(path, three())
+    file = path / "videos/chunk-000/observation.images.gripper/episode_000002.mp4"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert any("episode 2" in f and "cannot be decoded" in f for f in faults(path))
+    with pytest.raises(DataError, match=r"episode_000002.mp4 cannot be decoded"):
+        Dataset(path).frames("gripper", 2)
+
+
+def test_a_video_that_is_too_short_is_caught(tmp_path: Path) -> None:
+    write_v21(tmp_path / "d", [make_episode(0, 12), make_episode(1, 9)])
+    videos = tmp_path / "d/videos/chunk-000/observation.images.corner"
+    (videos / "episode_000000.mp4").write_bytes((videos / "episode_000001.mp4").read_bytes())
+    with pytest.raises(DataError, match=r"no frame at 0.5\d+ s"):
+        Dataset(tmp_path / "d").frames("corner", 0)
+
+
+def test_a_truncated_parquet_file_is_caught(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    write_v21(path, three())
+    file = path / "data/chunk-000/episode_000000.parquet"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"episode_000000.parquet cannot be read"):
+        Dataset(path).episode(0)
+
+
+def test_unknown_names_are_answered_with_the_nearest(written: tuple[Path, list[Episode]]) -> None:
+    dataset = Dataset(written[0])
+    with pytest.raises(KeyError, match="did you mean 'corner'"):
+        dataset.frames("cornre", 0)
+    with pytest.raises(KeyError, match=r"did you mean 'action.expert'"):
+        dataset.column("action.exprt", 0)
+    with pytest.raises(IndexError, match="no episode 3"):
+        dataset.episode(3)
+    with pytest.raises(DataError, match="no LeRobot dataset"):
+        Dataset(written[0].parent)
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    """`verify` names the file; opening finds it in metadata and parquet, reading in a video."""
+    path = tmp_path / "d"
+    make_dataset(path, [make_episode(0, 4), make_episode(1, 4)])
+    rng = np.random.default_rng(0)
+    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    for flip in range(40):
+        file = files[flip % len(files)]
+        good = file.read_bytes()
+        bad = bytearray(good)
+        bad[rng.integers(len(bad))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(bytes(bad))
+        name = file.relative_to(path).as_posix()
+        assert name in " ".join(f"{problem.where}" for problem in verify(path)) or (
+            name == "manifest.json" and verify(path)
+        )
+        with pytest.raises(DataError):
+            read_all(path)
+        file.write_bytes(good)
+    assert verify(path) == []
+    read_all(path)
+
+
+def read_all(path: Path) -> None:
+    dataset = Dataset(path)
+    for index in range(len(dataset)):
+        for view in dataset.views:
+            dataset.frames(view, index)
+
+
+def test_missing_and_extra_files_are_found(written: tuple[Path, list[Episode]]) -> None:
+    path, _ = written
+    (path / "notes.txt").write_text("extra")
+    (path / "data/chunk-000/file-001.parquet").unlink()
+    found = {problem.where: problem.what for problem in verify(path)}
+    assert found == {
+        "notes.txt": "is not in the manifest",
+        "data/chunk-000/file-001.parquet": "is missing",
+    }
+
+
+def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "a")
+    make_dataset(tmp_path / "b")
+    make_dataset(tmp_path / "c", [make_episode(4)])
+    digests = [Dataset(tmp_path / name).digest for name in "abc"]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_inspection_shows_what_is_there(
+    written: tuple[Path, list[Episode]], tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    summary = inspect(written[0], tmp_path / "out", episodes=2, instants=4)
+    assert "episodes: 3, rows 39, of 10 to 16 rows" in summary
+    assert "success: 2 of 3" in summary
+    assert "route: left 3" in summary
+    assert "n_plus_1; as declared" in summary
+    assert Image.open(tmp_path / "out/contact.png").size == (4 * 32, 2 * (2 * 32 + 4))
+    assert Image.open(tmp_path / "out/alignment.png").size[0] > 100

@@ -1,0 +1,169 @@
+"""The planted faults: each measure must give every fault its signature."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pusher
+import pytest
+
+from wamlab.metrics.base import Result, compute
+from wamlab.metrics.joint import distance
+from wamlab.types import Probe
+
+
+@pytest.fixture(scope="module")
+def planted() -> dict[str, list[Probe]]:
+    return {fault: pusher.probes(fault, n=16, samples=4) for fault in pusher.FAULTS}
+
+
+def both(name: str, probes: list[Probe]) -> tuple[Result, Result]:
+    return compute(name, probes, entity="robot"), compute(name, probes, entity="object")
+
+
+def test_the_oracle_is_coupled_and_right(planted):
+    for name in ("eic", "eic_cf", "skill"):
+        for result in both(name, planted["oracle"]):
+            assert result.value > 0.95
+            assert result.details["oracle"] == 1
+            assert result.details["over_static_interval"].low > 0.5
+            assert result.undefined == {}
+
+
+def test_another_samples_future_is_worse_than_no_coupling(planted):
+    for result in both("eic", planted["blind"]):
+        assert result.interval.high < 0
+
+
+def test_a_still_future_beside_real_actions_is_zero(planted):
+    for name in ("eic", "skill"):
+        for result in both(name, planted["static"]):
+            assert result.value == pytest.approx(0, abs=0.01)
+            assert result.details["static"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_still_future_has_its_static_value_in_the_counterfactual_form(planted):
+    for result in both("eic_cf", planted["static"]):
+        assert result.value == pytest.approx(result.details["static"], abs=0.1)
+        assert result.value < 0
+
+
+def test_a_still_future_beside_zero_actions_is_undefined_and_never_one(planted):
+    for name in ("eic", "eic_cf", "skill"):
+        for result, gate in zip(both(name, planted["static zero"]), ("10 mm", "5 mm"), strict=True):
+            assert result.value is None
+            assert gate in result.why_not
+            assert sum(result.undefined.values()) == 16
+
+
+def test_object_blindness_shows_on_the_object_alone(planted):
+    robot, thing = both("eic", planted["object-blind"])
+    assert robot.value > 0.85
+    assert abs(thing.value) < 0.1
+    robot, thing = both("eic_cf", planted["object-blind"])
+    assert robot.value > 0.75
+    assert thing.value < 0
+
+
+def test_optimism_shows_on_the_object_alone(planted):
+    robot, thing = both("eic", planted["optimist"])
+    assert robot.value > 0.85
+    assert abs(thing.value) < 0.1
+
+
+def test_the_counterfactual_form_takes_one_sample_where_eic_needs_two():
+    single = pusher.probes("oracle", n=6, samples=1)
+    assert "two samples" in compute("eic", single).why_not
+    assert compute("eic_cf", single).value > 0.95
+    mixed = compute("eic", [*single, pusher.probe(40, samples=3)])
+    assert mixed.n == 1
+    assert mixed.undefined == {"one sample only": 6}
+
+
+def test_a_policy_of_one_mode_has_no_eic_but_skill():
+    probes = pusher.probes("oracle", n=6, samples=2)
+    for probe in probes:
+        same = probe.branches[0]
+        probe.branches[1] = dataclasses.replace(same, label="again")
+    assert compute("eic", probes).value is None
+    assert compute("div", probes).value == 0
+    assert compute("skill", probes).value > 0.95
+
+
+def test_diversity_is_in_metres_and_grows_with_the_horizon(planted):
+    robot, thing = both("div", planted["oracle"])
+    assert (robot.unit, robot.floor, thing.floor) == ("m", 0.010, 0.005)
+    assert robot.parts["@16"].value > robot.parts["@8"].value > 0.01
+    ends = np.array([b.entities["robot"][16, :2] for b in planted["oracle"][0].of("own")])
+    apart = [np.linalg.norm(ends[i] - ends[j]) for i in range(4) for j in range(i)]
+    only = compute("div", planted["oracle"][:1]).parts["@16"].value
+    assert only == pytest.approx(np.mean(apart), abs=1e-6)
+
+
+def test_a_hand_made_case_has_its_value_by_arithmetic():
+    """Two samples, one pixel region: d is the plain difference of grey levels."""
+    probe = pusher.probe(0, samples=2)
+    level = {"now": 0, "happened": (100, 200), "imagined": (110, 180), "imposed": (0, 20, 40, 60)}
+    fill = lambda grey: {"corner": np.full((2, 48, 48, 3), grey, np.uint8)}  # noqa: E731
+    probe.now = {"corner": np.zeros((1, 48, 48, 3), np.uint8)}
+    own, imposed = probe.of("own"), probe.of("imposed")
+    for branch, happened, imagined in zip(own, level["happened"], level["imagined"], strict=True):
+        branch.happened, branch.imagined = fill(happened), fill(imagined)
+    for branch, grey in zip(imposed, level["imposed"], strict=True):
+        branch.happened = fill(grey)
+    assert compute("eic", [probe]).value == pytest.approx(1 - (10 + 20) / (90 + 80))
+    assert compute("skill", [probe]).value == pytest.approx(1 - (10 + 20) / (100 + 200))
+    others = np.mean([abs(seen - grey) for seen in (110, 180) for grey in level["imposed"]])
+    forced = compute("eic_cf", [probe])
+    assert forced.value == pytest.approx(1 - 15 / others)
+    assert forced.details["static"] == pytest.approx(1 - 150 / 30)
+    assert forced.details["imposed"] == ["half speed", "mirrored", "truncated", "zero"]
+
+
+def test_the_pixel_gate_follows_the_measured_noise(planted):
+    noisy = [dataclasses.replace(probe, pixel_noise=80.0) for probe in planted["oracle"][:4]]
+    result = compute("eic", noisy)
+    assert result.value is None
+    assert "pixel gate" in result.why_not
+
+
+def test_parts_are_views_at_offsets_and_items_are_states(planted):
+    result = compute("eic", planted["oracle"], entity="object")
+    assert set(result.parts) == {"corner@8", "corner@16"}
+    assert len(result.items) == result.n == 16
+    assert compute("eic", planted["oracle"], entity="block").value == result.value
+
+
+def test_a_distance_reads_its_region_only():
+    first, second = np.zeros((4, 4, 3)), np.full((4, 4, 3), 0.5)
+    second[2:] = np.nan
+    region = np.zeros((4, 4), bool)
+    region[:2] = True
+    assert distance(first, second, region) == pytest.approx(0.5)
+
+
+def test_what_cannot_be_measured_says_why(planted):
+    bare = [dataclasses.replace(p, branches=p.of("own")) for p in planted["oracle"]]
+    assert "no imposed branches" in compute("eic_cf", bare).why_not
+    assert "masks and poses of 'door'" in compute("eic", bare, entity="door").why_not
+    dull = pusher.probe(0)
+    for branch in dull.branches:
+        branch.imagined, branch.why_not = None, "the future cannot be decoded"
+    for name in ("eic", "eic_cf", "skill"):
+        assert "cannot be decoded" in compute(name, [dull]).why_not
+    unmasked = pusher.probe(0)
+    unmasked.branches[0].masks = {}
+    assert "holds no masks" in compute("eic", [unmasked]).why_not
+
+
+def test_branches_that_do_not_fit_together_are_refused():
+    odd = pusher.probe(0)
+    odd.branches[0].offsets = np.array([4, 16])
+    with pytest.raises(ValueError, match="different offsets"):
+        compute("eic", [odd])
+    short = pusher.probe(0)
+    for branch in short.branches:
+        branch.action = branch.action[:12]
+    with pytest.raises(ValueError, match="after its 12 actions"):
+        compute("eic", [short])

@@ -1,0 +1,113 @@
+"""What each command does: a few lines that call one room."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+Options = argparse.Namespace
+
+
+def demo(options: Options) -> None:
+    from wamlab.cli.demo import demonstrate
+
+    demonstrate(Path(options.out), quick=options.quick, seed=options.seed, device=options.device)
+
+
+def list(options: Options) -> None:
+    from wamlab.cli.listing import show
+
+    show(options.what, options.json)
+
+
+def collect(options: Options) -> None:
+    from wamlab.recipes.run import DataConfig
+    from wamlab.recipes.work import collect_data
+
+    data = DataConfig(envs=tuple(options.env), episodes=options.episodes, start=options.seed)
+    for count in collect_data(data, options.out):
+        print(count)
+
+
+def data_inspect(options: Options) -> None:
+    from wamlab.data.check import inspect
+
+    print(inspect(options.path, options.out or options.path))
+
+
+def data_check(options: Options) -> int:
+    from wamlab.data.check import check
+
+    return _problems(options.path, check(options.path))
+
+
+def train(options: Options) -> None:
+    from wamlab.recipes import recipe
+    from wamlab.recipes.work import train_run
+
+    run = recipe(options.recipe).with_budget(minutes=options.minutes, steps=options.steps)
+    run = dataclasses.replace(run, train=dataclasses.replace(run.train, seed=options.seed))
+    run = run.vary(options.assignments)
+    print(json.dumps(run.to_dict(), indent=1))
+    if options.dry_run:
+        from wamlab.recipes.work import plan_run
+
+        print(plan_run(run, options.data, device=options.device))
+        return
+    result = train_run(run, options.data, options.out, resume=options.resume, device=options.device)
+    print(f"{result.status} at step {result.step}: {result.checkpoint}")
+
+
+def eval(options: Options) -> None:
+    from wamlab.metrics.success import success_any
+    from wamlab.recipes.work import acting_run, roll_out
+
+    run, policy = acting_run(options.checkpoint, options.device)
+    rollouts = dataclasses.replace(run.rollout, episodes=options.episodes)
+    run = dataclasses.replace(run, rollout=rollouts).vary(options.assignments)
+    episodes = roll_out(run, policy, options.env, options.out, seed=options.seed)
+    print(f"success {success_any(episodes).value:.3f} over {len(episodes)} episodes: {options.out}")
+
+
+def probe(options: Options) -> None:
+    from wamlab.recipes.work import acting_run, execute_imagination
+
+    run, policy = acting_run(options.checkpoint, options.device)
+    wanted = dataclasses.replace(run.probe, states=options.states, samples=options.samples)
+    run = dataclasses.replace(run, probe=wanted).vary(options.assignments)
+    probes = execute_imagination(run, policy, options.env, options.out, seed=options.seed)
+    branches = sum(len(probe.branches) for probe in probes)
+    print(f"{len(probes)} states, {branches} executed chunks: {options.out}")
+
+
+def imagine(options: Options) -> None:
+    from wamlab.policy.policy import load
+    from wamlab.recipes.work import expand
+    from wamlab.run.imagine import imagine as animate
+
+    (env,) = expand([options.env])
+    animate(load(options.checkpoint, options.device), env, options.out, seed=options.seed)
+    print(options.out)
+
+
+def report(options: Options) -> None:
+    from wamlab.report.build import build
+
+    print(build(options.folder))
+
+
+def verify(options: Options) -> int:
+    from wamlab.data.manifest import verify_manifest
+
+    return _problems(options.path, verify_manifest(options.path))
+
+
+def _problems(path: str, problems: object) -> int:
+    found = [*problems]  # type: ignore[misc]
+    for problem in found:
+        print(problem)
+    if not found:
+        print(f"{path}: nothing is wrong")
+    return 1 if found else 0

@@ -1,0 +1,104 @@
+"""What each command teaches about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ABOUT = """\
+World Action Models: collect, train, roll out, imagine, execute the imagination, judge.
+`wam demo` goes the whole way once; `wam COMMAND --help` explains one step of it."""
+
+
+@dataclass(frozen=True)
+class Teach:
+    """A command in a few words, in one paragraph, and as it is typed."""
+
+    short: str
+    about: str
+    example: str
+
+
+COMMANDS = {
+    "demo": Teach(
+        "the main job, from demonstrations to a report",
+        """\
+The main job: collect demonstrations, train `uwm`, roll it out on starts that it has not seen,
+execute what it imagined, and write a report; the last line says where the report is. --quick does
+the same with one task and a tiny model in about two minutes.""",
+        "wam demo --quick --out runs/first",
+    ),
+    "list": Teach(
+        "what there is: models, envs, recipes, metrics",
+        """\
+What there is, by name. For each model: the queries that it answers, and what its answers are (drawn
+or fixed, future and action in one draw or not, in which space the future is).""",
+        "wam list models",
+    ),
+    "collect": Teach(
+        "scripted demonstrations into a LeRobot v3.0 dataset",
+        """\
+Scripted demonstrations into a LeRobot v3.0 dataset. The experts vary their route and speed, and are
+pushed off their way in short bursts. A collection that was interrupted opens with every finished
+episode in it.""",
+        "wam collect --env metaworld/dial-turn --episodes 50 --out data/dial-turn",
+    ),
+    "data inspect": Teach(
+        "what a dataset is",
+        """\
+What a dataset is: episodes, views, spaces, instructions; with a contact sheet of frames and a plot
+that shows whether actions and observations are aligned.""",
+        "wam data inspect data/dial-turn",
+    ),
+    "data check": Teach(
+        "what is wrong with a dataset",
+        """\
+What is wrong with a dataset: damaged or missing files, NaN, actions outside their space,
+misaligned columns. Exit code 1 when there is anything.""",
+        "wam data check data/dial-turn",
+    ),
+    "train": Teach(
+        "a recipe on a dataset, into a run folder with checkpoints",
+        """\
+Train a recipe, named PROTOCOL/MODEL, on a dataset. --minutes times the first seconds and then fixes
+the number of steps, so that everything afterwards is a function of the step; --resume continues
+bit for bit. --dry-run trains nothing and prints parameters, tokens, GFLOPs, memory and minutes.""",
+        "wam train mw-demo/uwm --data data/demo --out runs/uwm --minutes 10",
+    ),
+    "eval": Teach(
+        "closed-loop rollouts of a checkpoint, everything logged",
+        """\
+Closed-loop rollouts of a checkpoint on evaluation starts, everything logged. Several environments
+share one model call; a row's result does not depend on the others. --env takes environments and
+suites (see: wam list envs).""",
+        "wam eval runs/uwm --env mw-demo --episodes 40 --out runs/uwm/eval",
+    ),
+    "probe": Teach(
+        "imagine from saved states, then execute the whole chunk from each",
+        """\
+Save states along expert episodes; from each, let the model imagine and act jointly, execute the
+whole chunk, put the state back, and log what was imagined beside what happened, with controls. It
+is the raw material of the joint measures.""",
+        "wam probe runs/uwm --env mw-demo --states 20 --samples 4 --out runs/uwm/probes",
+    ),
+    "imagine": Teach(
+        "one imagined future beside what really happened, as a GIF or MP4",
+        """\
+One imagined future beside what really happened when the action imagined with it was executed, as a
+GIF or MP4.""",
+        "wam imagine runs/uwm --env metaworld/door-unlock --out imagined.gif",
+    ),
+    "report": Teach(
+        "one HTML file from the logs alone",
+        """\
+(Re)build results.json and the one-file HTML report from the logs of a folder, without model or
+simulator.""",
+        "wam report runs/demo",
+    ),
+    "verify": Teach(
+        "every byte of a checkpoint or dataset against its manifest",
+        """\
+Every byte of a checkpoint or dataset against its manifest. Exit code 1 when one is not what was
+written.""",
+        "wam verify runs/uwm",
+    ),
+}

@@ -1,0 +1,93 @@
+"""`wam list`: what there is, as a table for people or as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+Table = dict[str, dict[str, Any]]
+
+
+def show(what: str | None, as_json: bool) -> None:
+    """Print one list, or all of them by name only."""
+    chosen = {what: TABLES[what]} if what else TABLES
+    tables = {name: make() for name, make in chosen.items()}
+    if as_json:
+        print(json.dumps(tables[what] if what else tables, indent=1))
+        return
+    for name, table in tables.items():
+        print(f"{name} ({len(table)})" if what is None else "", end="\n" if what is None else "")
+        print("\n".join(f"  {key}" for key in table) if what is None else _lines(table))
+
+
+def models() -> Table:
+    """Each model's card, size and queries, read from the model itself."""
+    from wamlab.models.base import WorldActionModel, available
+
+    return {name: _model(name) for name in sorted({*available(), *WorldActionModel.registry})}
+
+
+def envs() -> Table:
+    """Suites with their tasks, and every single environment with its instruction."""
+    from wamlab.sim.registry import names
+    from wamlab.sim.suites import suite, suites
+
+    table: Table = {name: {"tasks": ", ".join(suite(name))} for name in suites()}
+    return table | {name: {} for name in names()}
+
+
+def recipes() -> Table:
+    from wamlab.recipes import names
+
+    return {name: {} for name in names()}
+
+
+def metrics() -> Table:
+    from wamlab.metrics.base import find, names
+
+    return {name: {"needs": getattr(find(name), "needs", "")} for name in names()}
+
+
+TABLES: dict[str, Callable[[], Table]] = {
+    "models": models,
+    "envs": envs,
+    "recipes": recipes,
+    "metrics": metrics,
+}
+
+
+def _model(name: str) -> dict[str, Any]:
+    import torch
+
+    from wamlab.config import to_dict
+    from wamlab.models.base import model_class
+
+    kind = model_class(name)
+    small = getattr(kind.Config, "small", kind.Config.tiny)
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in kind(small()).parameters())
+    queries = {str(query): to_dict(a) for query, a in kind(kind.Config.tiny()).queries.items()}
+    return {"parameters": parameters, "card": dict(kind.card), "queries": queries}
+
+
+def _lines(table: Table) -> str:
+    return "\n".join(line for name, row in table.items() for line in _row(name, row))
+
+
+def _row(name: str, row: dict[str, Any]) -> list[str]:
+    if "queries" not in row:
+        return [f"{name:<32}{'; '.join(map(str, row.values()))}".rstrip()]
+    lines = [f"{name}  {row['parameters'] / 1e6:.1f} M parameters (small)"]
+    lines += [f"  {field}: {value}" for field, value in row["card"].items()]
+    return lines + [f"  {query:<8} {_answer(answer)}" for query, answer in row["queries"].items()]
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    """What an answer is, in words."""
+    said = ["drawn" if answer["stochastic"] else "fixed"]
+    said += [f"future in {answer['space']}"] if answer["space"] else []
+    said += [f"coupled by {answer['coupling']}"] if answer["coupling"] else []
+    said += [f"{answer['marginal']} marginal"] if answer["marginal"] else []
+    calls = answer["calls"]
+    return ", ".join([*said, f"{calls} network call{'' if calls == 1 else 's'}"])

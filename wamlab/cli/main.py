@@ -1,0 +1,83 @@
+"""From the words of the command line to one function call, and from any error to one line."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from wamlab.cli.parser import make_parser, parse
+from wamlab.config import nearest
+
+USER_ERROR, BUG, INTERRUPTED = 2, 1, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (2: what was asked cannot be done)."""
+    options = parse(make_parser(), arguments)
+    set_environment()
+    try:
+        for source in options.imports:
+            import_source(source)
+        commands = importlib.import_module("wamlab.cli.commands")
+        return getattr(commands, options.run)(options) or 0
+    except KeyboardInterrupt:
+        print("wam: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if options.traceback or os.environ.get("WAMLAB_TRACEBACK"):
+            traceback.print_exc()
+        return report(error)
+
+
+def set_environment() -> None:
+    """Defaults of this process that only count before anything is imported; the user's own win."""
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def report(error: Exception) -> int:
+    """One line for the user; what nobody foresaw says how to see where it happened."""
+    said = error.args[0] if isinstance(error, KeyError) and error.args else error
+    line = " ".join(str(said).split())
+    if is_foreseen(error):
+        print(f"wam: {line}", file=sys.stderr)
+        return USER_ERROR
+    kind = type(error).__name__
+    print(f"wam: {kind}: {line} (--traceback shows where)", file=sys.stderr)
+    return BUG
+
+
+def is_foreseen(error: Exception) -> bool:
+    """Whether an error says what the user asked wrongly, rather than that this library failed."""
+    own = type(error).__module__.startswith("wamlab.")
+    return own or isinstance(error, (KeyError, ValueError, TypeError, OSError, ImportError))
+
+
+def import_source(source: str) -> None:
+    """Import a file or module, so that the models defined there can be named.
+
+    Raises:
+        FileNotFoundError: no such file, with the nearest beside it.
+        ImportError: no such module.
+    """
+    path = Path(source)
+    if path.suffix != ".py" and not path.exists():
+        importlib.import_module(source)
+        return
+    if not path.is_file():
+        beside = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise FileNotFoundError(f"--import: no file {source!r}{nearest(path.name, beside)}")
+    name = f"imported.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"--import: {source!r} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)

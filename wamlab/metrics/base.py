@@ -1,0 +1,175 @@
+"""The metric contract: one metric is one pure function of episodes or of probes.
+
+A metric is a function marked with `metric`; it is found by its name in the files of this room. Its
+answer is a `Result`: a value with its interval and what it was computed from, or the reason why
+there is none. "Not applicable" is never a number.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from wamlab.config import nearest
+from wamlab.metrics.stats import Interval, bootstrap
+from wamlab.types import Branch, Episode, Probe
+
+Needs = Literal["episodes", "probes"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a metric found.
+
+    ``value`` is None exactly where ``why_not`` says why. ``items`` are the values by episode or
+    state, ``n`` how many of them count, ``undefined`` how many do not, by reason. ``floor`` is the
+    noise floor in the metric's unit, where there is one. ``details`` are further named numbers or
+    intervals and ``parts`` the same metric over a part (a task, a view at an offset).
+    """
+
+    metric: str
+    unit: str = ""
+    value: float | None = None
+    why_not: str = ""
+    interval: Interval | None = None
+    n: int = 0
+    floor: float | None = None
+    items: dict[str, float] = field(default_factory=dict)
+    undefined: dict[str, int] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Result] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.value is None) != bool(self.why_not):
+            raise ValueError(f"{self.metric}: a result has a value or says why not, got neither")
+        if self.value is not None and not np.isfinite(self.value):
+            raise ValueError(f"{self.metric} is {self.value}: an undefined value must say why")
+
+
+class NotApplicable(Exception):
+    """Raised inside a metric that cannot be computed from these logs; the message says why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number: of which state or episode, in which part (a view at an offset)."""
+
+    item: str
+    part: str
+    value: float
+
+
+Metric = Callable[..., Result]
+
+
+def metric(name: str, *, needs: Needs, unit: str = "") -> Callable[[Metric], Metric]:
+    """Mark a function of episodes or probes as the metric of this name."""
+
+    def mark(function: Metric) -> Metric:
+        @functools.wraps(function)
+        def measured(logs: Sequence[Episode] | Sequence[Probe], **options: Any) -> Result:
+            try:
+                if not logs:
+                    raise NotApplicable(f"there are no {needs}")
+                return function(logs, **options)
+            except NotApplicable as reason:
+                return Result(name, unit, why_not=str(reason))
+
+        measured.metric_name, measured.needs, measured.unit = name, needs, unit  # type: ignore[attr-defined]
+        return measured
+
+    return mark
+
+
+def names() -> list[str]:
+    """The names of all metrics."""
+    return sorted(_found())
+
+
+def find(name: str) -> Metric:
+    """The metric of this name; its ``needs`` is ``episodes`` or ``probes``.
+
+    Raises:
+        KeyError: an unknown name, with the nearest one.
+    """
+    known = _found()
+    if name not in known:
+        raise KeyError(f"no metric {name!r}{nearest(name, known)}")
+    return known[name]
+
+
+def compute(name: str, logs: Sequence[Episode] | Sequence[Probe], **options: Any) -> Result:
+    """Compute the metric of this name."""
+    return find(name)(logs, **options)
+
+
+def state_name(probe: Probe) -> str:
+    """How a probe's state is called in results and files."""
+    return f"{probe.env}/{probe.seed}-{probe.step}"
+
+
+def imagining(probe: Probe) -> list[Branch]:
+    """The model's own branches that hold imagined frames."""
+    return [branch for branch in probe.of("own") if branch.imagined]
+
+
+def why_nothing_imagined(probes: Sequence[Probe]) -> str:
+    """Why no own branch of these probes can be shown."""
+    reasons = Counter(branch.why_not for probe in probes for branch in probe.of("own"))
+    said = "; ".join(reason for reason in reasons if reason)
+    if not reasons:
+        return "the probes hold no branch of the model's own"
+    return f"nothing was imagined that can be shown{': ' + said if said else ''}"
+
+
+def summarise(
+    name: str, unit: str, rows: Sequence[Row], undefined: Iterable[str] = (), **extra: Any
+) -> Result:
+    """Mean over items of each item's mean, its bootstrap interval over items, and all parts."""
+    reasons = dict(Counter(undefined))
+    if not rows:
+        said = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
+        return Result(name, unit, why_not=said or "nothing to measure", undefined=reasons, **extra)
+    items = item_means(rows)
+    values = np.array(list(items.values()))
+    parts = sorted({row.part for row in rows}) if len({row.part for row in rows}) > 1 else []
+    return Result(
+        name,
+        unit,
+        value=float(values.mean()),
+        interval=bootstrap(values) if len(values) > 1 else None,
+        n=len(values),
+        items=items,
+        undefined=reasons,
+        parts={
+            part: summarise(name, unit, [row for row in rows if row.part == part]) for part in parts
+        },
+        **extra,
+    )
+
+
+def item_means(rows: Sequence[Row]) -> dict[str, float]:
+    """The mean value of each item."""
+    grouped: dict[str, list[float]] = {}
+    for row in rows:
+        grouped.setdefault(row.item, []).append(row.value)
+    return {item: float(np.mean(values)) for item, values in grouped.items()}
+
+
+@functools.cache
+def _found() -> dict[str, Metric]:
+    import wamlab.metrics as room
+
+    modules = [
+        importlib.import_module(f"{room.__name__}.{info.name}")
+        for info in pkgutil.iter_modules(room.__path__)
+    ]
+    found = [item for module in modules for item in vars(module).values()]
+    return {item.metric_name: item for item in found if hasattr(item, "metric_name")}

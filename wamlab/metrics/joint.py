@@ -1,0 +1,356 @@
+"""Does what was imagined agree with what the imagined action does? Pixel variant, entity by entity.
+
+From one exactly restored state the model draws pairs of an imagined future ``x^_i`` and an action;
+each action is executed and gives ``x*_i``. The distance between two frames is the root mean square
+over one region: the union of the entity's masks in the frame now and in every execution compared.
+
+    EIC    = 1 - mean_i d(x^_i, x*_i) / mean_{i != j} d(x^_i, x*_j)
+    EIC_cf = 1 - mean_i d(x^_i, x*_i) / mean_{i, k} d(x^_i, x*_k)      k: imposed actions
+    SKILL  = 1 - mean_i d(x^_i, x*_i) / mean_i d(x_now, x*_i)
+
+EIC is 1 for coupled and right, 0 for no coupling (the same-state shuffled pairing), below 0 for
+worse than another sample of itself. EIC_cf has no zero of its own: the values of a static future
+and of the oracle on the same states stand in ``details``, with the paired difference over static.
+
+A state counts only where its gates are open, in absolute units: by entity poses the executions
+must end further apart (SKILL: further from the start) than 10 mm for the hand or 5 mm for an
+object, and their frames must differ by more than 3 x the pixel noise, at least 1/255. Elsewhere
+the measure is undefined, never 1. Gates look at positions: a turn on the spot does not open them.
+
+``entity`` is ``robot``, the name of an object, or ``object`` for everything but the robot.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from wamlab.metrics.base import (
+    NotApplicable,
+    Result,
+    Row,
+    imagining,
+    metric,
+    state_name,
+    summarise,
+    why_nothing_imagined,
+)
+from wamlab.metrics.stats import Interval, bootstrap
+from wamlab.metrics.visual import check_same_shape, unit
+from wamlab.types import Branch, Probe
+
+ROBOT = "robot"
+OBJECT = "object"
+HAND_GATE = 0.010
+OBJECT_GATE = 0.005
+FEWEST_PIXELS = 4
+
+Video = Float[np.ndarray, "k h w c"]
+Pair = tuple[float, float]
+"""Distance to the own executions, and to the others."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One entity in one view at one offset: the own branches and those they are held against."""
+
+    probe: Probe
+    entity: str
+    view: str
+    t: int
+    own: Sequence[Branch]
+    other: Sequence[Branch]
+
+    @property
+    def offset(self) -> int:
+        return int(self.own[0].offsets[self.t])
+
+    def region(self) -> Bool[np.ndarray, "h w"]:
+        """The union of the entity's pixels now and in every execution compared."""
+        key = f"{self.view}/{self.entity}"
+        here = [self.probe.masks[key][0]]
+        for branch in (*self.own, *self.other):
+            if not branch.masks:
+                raise NotApplicable(f"branch {branch.label!r} of {self.probe.env} holds no masks")
+            here.extend([branch.masks[key][self.t]] if key in branch.masks else [])
+        return np.logical_or.reduce(here)
+
+    def now(self) -> Float[np.ndarray, "h w c"]:
+        return unit(self.probe.now[self.view][0])
+
+    def imagined(self) -> Video:
+        frames = [branch.imagined[self.view][self.t] for branch in self.own if branch.imagined]
+        return unit(np.stack(frames), "imagined frames")
+
+    def executed(self, branches: Sequence[Branch]) -> Video:
+        return unit(np.stack([branch.happened[self.view][self.t] for branch in branches]))
+
+    def places(self, branches: Sequence[Branch], step: int) -> Float[np.ndarray, "k 3"]:
+        """Where the entity is after ``step`` actions, in metres."""
+        return np.array([branch.entities[self.entity][step][:3] for branch in branches], float)
+
+    def spread(self) -> Float[np.ndarray, "own other"]:
+        """How far apart, in metres, the entity ends in each own and each other execution."""
+        ends = self.places(self.own, self.offset), self.places(self.other, self.offset)
+        return np.linalg.norm(ends[0][:, None] - ends[1][None], axis=-1)
+
+    def motion(self) -> float:
+        """How far, in metres, the entity moves in the own executions, on average."""
+        travel = self.places(self.own, self.offset) - self.places(self.own, 0)
+        return float(np.linalg.norm(travel, axis=-1).mean())
+
+
+@dataclass(frozen=True)
+class Form:
+    """One of the three measures: what the own pair is held against, and what opens its gate."""
+
+    name: str
+    others: Callable[[Probe], list[Branch]]
+    pair: Callable[[Look, Video, Bool[np.ndarray, "h w"]], Pair]
+    metres: Callable[[Look], float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One look's distances for the imagination, a static future and the oracle.
+
+    ``closed`` says why the gate is closed, "" where it is open.
+    """
+
+    state: str
+    parts: tuple[str, ...]
+    model: Pair
+    static: Pair
+    oracle: Pair
+    closed: str
+
+
+@metric("eic", needs="probes")
+def eic(probes: Sequence[Probe], *, entity: str = ROBOT) -> Result:
+    """Executed-imagination consistency against same-state shuffled pairs (see the module)."""
+    _need_imagined(probes)
+    if all(len(imagining(probe)) < 2 for probe in probes):
+        raise NotApplicable("EIC needs two samples from one state; the probes hold one")
+    return _consistency(EIC, probes, entity)
+
+
+@metric("eic_cf", needs="probes")
+def eic_cf(probes: Sequence[Probe], *, entity: str = ROBOT) -> Result:
+    """The counterfactual form, against executions of imposed actions; for one sample as well."""
+    _need_imagined(probes)
+    labels = sorted({branch.label for probe in probes for branch in probe.of("imposed")})
+    if not labels:
+        raise NotApplicable("the probes hold no imposed branches (zero, mirrored, ...)")
+    return _consistency(EIC_CF, probes, entity, imposed=labels)
+
+
+@metric("skill", needs="probes")
+def skill(probes: Sequence[Probe], *, entity: str = ROBOT) -> Result:
+    """How much nearer the imagined future is to what happened than the frame now is."""
+    _need_imagined(probes)
+    return _consistency(SKILL, probes, entity)
+
+
+@metric("div", needs="probes", unit="m")
+def div(probes: Sequence[Probe], *, entity: str = ROBOT) -> Result:
+    """How far apart the model's own actions end from one state: the mean pairwise distance."""
+    rows: list[Row] = []
+    several = [probe for probe in probes if len(probe.of("own")) > 1]
+    for probe in several:
+        own = probe.of("own")
+        for name in _named(probe.entities, entity):
+            for t, offset in enumerate(own[0].offsets):
+                value = _off_diagonal(Look(probe, name, "", t, own, own).spread())
+                rows.append(Row(state_name(probe), f"@{offset}", value))
+    undefined = ["fewer than two samples from the state"] * (len(probes) - len(several))
+    return summarise("div", "m", rows, undefined, floor=gate_metres(entity))
+
+
+def distance(
+    first: Float[np.ndarray, "*k h w c"],
+    second: Float[np.ndarray, "*l h w c"],
+    region: Bool[np.ndarray, "h w"],
+) -> Float[np.ndarray, "..."]:
+    """Root mean square difference over the pixels of a region; leading axes broadcast."""
+    difference = first[..., region, :] - second[..., region, :]
+    return np.sqrt((difference**2).mean(axis=(-2, -1)))
+
+
+def pixel_gate(probe: Probe) -> float:
+    """The smallest pixel distance that counts: 3 x the pixel noise, at least 1/255."""
+    return max(3 * probe.pixel_noise, 1.0) / 255
+
+
+def gate_metres(entity: str) -> float:
+    """The smallest distance between positions that counts."""
+    return HAND_GATE if entity == ROBOT else OBJECT_GATE
+
+
+def _against_samples(look: Look, shown: Video, region: Bool[np.ndarray, "h w"]) -> Pair:
+    every = distance(shown[:, None], look.executed(look.own)[None], region)
+    return float(np.diagonal(every).mean()), _off_diagonal(every)
+
+
+def _against_imposed(look: Look, shown: Video, region: Bool[np.ndarray, "h w"]) -> Pair:
+    own = distance(shown, look.executed(look.own), region)
+    other = distance(shown[:, None], look.executed(look.other)[None], region)
+    return float(own.mean()), float(other.mean())
+
+
+def _against_now(look: Look, shown: Video, region: Bool[np.ndarray, "h w"]) -> Pair:
+    executed = look.executed(look.own)
+    own, still = distance(shown, executed, region), distance(look.now(), executed, region)
+    return float(own.mean()), float(still.mean())
+
+
+EIC = Form(
+    "eic",
+    others=imagining,
+    pair=_against_samples,
+    metres=lambda look: min(look.motion(), _off_diagonal(look.spread())),
+)
+EIC_CF = Form(
+    "eic_cf",
+    others=lambda probe: probe.of("imposed"),
+    pair=_against_imposed,
+    metres=lambda look: float(look.spread().mean()),
+)
+SKILL = Form("skill", others=imagining, pair=_against_now, metres=Look.motion)
+
+
+def _consistency(form: Form, probes: Sequence[Probe], entity: str, **details: Any) -> Result:
+    measured = [one for probe in probes for one in _measure(form, probe, entity)]
+    if not measured:
+        raise NotApplicable(f"the probes hold no masks and poses of {entity!r} to compare")
+    details["gate_metres"] = gate_metres(entity)
+    details["gate_pixels"] = max(pixel_gate(probe) for probe in probes)
+    return _aggregate(form.name, measured, details)
+
+
+def _measure(form: Form, probe: Probe, entity: str) -> Iterator[Measured]:
+    own, other = imagining(probe), form.others(probe)
+    if not own or not other:
+        return
+    seen = {key.split("/", 1)[1] for key in probe.masks}
+    for name in _named(seen & set(probe.entities), entity):
+        for view in own[0].imagined or {}:
+            if f"{view}/{name}" in probe.masks:
+                _check_frames(probe, view, own, other)
+                for t in np.flatnonzero(own[0].offsets > 0):
+                    yield _measure_look(form, Look(probe, name, view, int(t), own, other))
+
+
+def _measure_look(form: Form, look: Look) -> Measured:
+    state = state_name(look.probe)
+    parts = (f"{look.view}@{look.offset}", look.entity)
+    closed = lambda why: Measured(state, parts, (0, 0), (0, 0), (0, 0), why)  # noqa: E731
+    if form is EIC and len(look.own) < 2:
+        return closed("one sample only")
+    gate = gate_metres(look.entity)
+    if form.metres(look) <= gate:
+        return closed(f"positions differ by {1000 * gate:.0f} mm or less")
+    region = look.region()
+    if region.sum() < FEWEST_PIXELS:
+        return closed("the entity is not to be seen")
+    shown = look.imagined()
+    still = np.broadcast_to(look.now(), shown.shape)
+    model, static, oracle = (
+        form.pair(look, video, region) for video in (shown, still, look.executed(look.own))
+    )
+    if oracle[1] <= pixel_gate(look.probe):
+        return closed("the frames differ by no more than the pixel gate")
+    return Measured(state, parts, model, static, oracle, "")
+
+
+def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any]) -> Result:
+    """Ratios of sums over states, with a bootstrap over states."""
+    open_ = [one for one in measured if not one.closed]
+    states = sorted({one.state for one in open_})
+    undefined = _why_closed(measured, set(states))
+    if not states:
+        said = "; ".join(f"{why}: {count}" for why, count in undefined.items())
+        return Result(name, why_not=f"no state opens the gate ({said})", undefined=undefined)
+    rows = np.array([_mean_pairs([one for one in open_ if one.state == s]) for s in states])
+    if not rows[:, 0, 1].sum() > 0:
+        return Result(name, why_not="what was imagined equals every other execution")
+    parts = sorted({part for one in measured for part in one.parts})
+    return Result(
+        name,
+        value=_ratio(rows[:, 0]),
+        interval=_interval(rows, lambda rows: _ratio(rows[:, 0])),
+        n=len(states),
+        items={s: _ratio(row[:1]) for s, row in zip(states, rows, strict=True) if row[0, 1] > 0},
+        undefined=undefined,
+        details={**details, **_beside(rows)},
+        parts={
+            part: _aggregate(name, [one for one in measured if part in one.parts], {})
+            for part in parts
+            if any(part not in one.parts for one in measured)
+        },
+    )
+
+
+def _beside(rows: Float[np.ndarray, "n 3 2"]) -> dict[str, Any]:
+    over = lambda rows: _ratio(rows[:, 0]) - _ratio(rows[:, 1])  # noqa: E731
+    return {
+        "static": _ratio(rows[:, 1]),
+        "oracle": _ratio(rows[:, 2]),
+        "over_static": over(rows),
+        "over_static_interval": _interval(rows, over),
+    }
+
+
+def _mean_pairs(measured: Sequence[Measured]) -> Float[np.ndarray, "3 2"]:
+    return np.mean([[one.model, one.static, one.oracle] for one in measured], axis=0)
+
+
+def _ratio(pairs: Float[np.ndarray, "n 2"]) -> float:
+    own, other = pairs.sum(axis=0)
+    return float(1 - own / other) if other > 0 else float("nan")
+
+
+def _interval(rows: np.ndarray, statistic: Callable[[np.ndarray], float]) -> Interval | None:
+    return bootstrap(rows, statistic=statistic) if len(rows) > 1 else None
+
+
+def _why_closed(measured: Sequence[Measured], opened: set[str]) -> dict[str, int]:
+    """How many states never open, by the commonest reason of each."""
+    reasons: dict[str, Counter[str]] = {}
+    for one in measured:
+        if one.state not in opened:
+            reasons.setdefault(one.state, Counter())[one.closed] += 1
+    return dict(Counter(counts.most_common(1)[0][0] for counts in reasons.values()))
+
+
+def _need_imagined(probes: Sequence[Probe]) -> None:
+    if not any(imagining(probe) for probe in probes):
+        raise NotApplicable(why_nothing_imagined(probes))
+
+
+def _named(known: Any, entity: str) -> list[str]:
+    if entity == OBJECT and OBJECT not in known:
+        return sorted(set(known) - {ROBOT})
+    return [entity] if entity in known else []
+
+
+def _check_frames(probe: Probe, view: str, *groups: Sequence[Branch]) -> None:
+    branches = [branch for group in groups for branch in group]
+    seen = [branch.imagined[view] for branch in branches if branch.imagined]
+    check_same_shape(probe, view, *seen, *(branch.happened[view] for branch in branches))
+    for branch in branches:
+        if not np.array_equal(branch.offsets, branches[0].offsets):
+            raise ValueError(f"{state_name(probe)}: branches are shown at different offsets")
+        if branch.offsets.max() > len(branch.action):
+            raise ValueError(
+                f"{state_name(probe)}: branch {branch.label!r} is shown after its "
+                f"{len(branch.action)} actions, at offset {branch.offsets.max()}"
+            )
+
+
+def _off_diagonal(square: Float[np.ndarray, "k k"]) -> float:
+    return float(square[~np.eye(len(square), dtype=bool)].mean())

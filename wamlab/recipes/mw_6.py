@@ -1,0 +1,30 @@
+"""`mw-6`: six Meta-World tasks that cannot be solved blind: success there says the model sees.
+
+Sizes and times are for two CPU cores.
+"""
+
+from __future__ import annotations
+
+from wamlab.models.base import model_class
+from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run
+from wamlab.train.optim import OptimConfig
+from wamlab.train.trainer import TrainConfig
+
+
+def run(model: str) -> Run:
+    """The run of any model: its `small` configuration, twenty minutes of training."""
+    return Run(
+        recipe=f"mw-6/{model}",
+        system=model,
+        model=model_class(model).Config.small(),
+        data=DataConfig(envs=("mw-6",), episodes=40),
+        train=TrainConfig(
+            minutes=20.0,
+            batch_size=64,
+            keep_log_spaced=4,
+            augment_shift=4,
+            optim=OptimConfig(lr=1e-3, warmup_steps=200),
+        ),
+        rollout=RolloutConfig(episodes=20, execute_steps=8),
+        probe=ProbeConfig(states=10, samples=4),
+    )

@@ -1,0 +1,102 @@
+"""A run as one value: what is trained, on what, how, and how it is judged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from wamlab.config import from_dict, override, to_dict
+from wamlab.models.base import ModelConfig, Sampling, model_class
+from wamlab.train.trainer import TrainConfig
+from wamlab.types import ACTION, FUTURE
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Demonstrations: ``episodes`` of each of ``envs`` (environments or suites).
+
+    ``variants`` lets the experts vary their route and speed, ``bursts`` pushes them off their way;
+    ``start`` is the first training start.
+    """
+
+    envs: tuple[str, ...]
+    episodes: int = 40
+    start: int = 0
+    variants: bool = True
+    bursts: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """Closed-loop rollouts: ``episodes`` evaluation starts of each environment.
+
+    The first ``execute_steps`` actions of a chunk are executed (None: all), ``batch`` episodes go
+    side by side, ``network_steps`` sample each stream (None: the model's own), and the first
+    ``keep_frames`` episodes of each environment are logged with their frames (None: all).
+    """
+
+    episodes: int = 20
+    execute_steps: int | None = None
+    batch: int = 8
+    network_steps: int | None = None
+    keep_frames: int | None = 4
+
+    @property
+    def sampler(self) -> dict[str, Sampling] | None:
+        if self.network_steps is None:
+            return None
+        return dict.fromkeys((ACTION, FUTURE), Sampling(steps=self.network_steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """Executed imaginations: ``samples`` joint draws from each of ``states`` per environment."""
+
+    states: int = 10
+    samples: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that decides the numbers of a run; ``system`` is the model's name."""
+
+    recipe: str
+    system: str
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+
+    def vary(self, assignments: Iterable[str]) -> Run:
+        """The run with ``["model.depth=4", "train.optim.lr=1e-3"]``; see `wamlab.config.override`.
+
+        Raises:
+            KeyError: an unknown field, with the nearest one.
+            TypeError, ValueError: a value that does not fit its field.
+        """
+        return override(self, assignments)
+
+    def with_budget(self, *, minutes: float | None = None, steps: int | None = None) -> Run:
+        """The run with this budget in the place of its own; with neither, the run itself."""
+        if minutes is None and steps is None:
+            return self
+        train = dataclasses.replace(self.train, minutes=minutes, steps=steps)
+        return dataclasses.replace(self, train=train)
+
+    def to_dict(self) -> dict[str, Any]:
+        return to_dict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Run:
+        """The inverse of `to_dict`: ``system`` names the class of the model's configuration.
+
+        Raises:
+            KeyError: an unknown system or field, with the nearest one.
+            TypeError: a value that does not fit its field.
+        """
+        kind = model_class(values["system"]).Config
+        model = from_dict(kind, values["model"])
+        return dataclasses.replace(from_dict(cls, {**values, "model": {}}), model=model)

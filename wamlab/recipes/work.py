@@ -1,0 +1,242 @@
+"""A run carried out: from a recipe's value to a dataset, a trained folder, episodes and probes.
+
+Each function is one arrow of the data's way, with the run's numbers filled in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from wamlab.config import nearest
+from wamlab.data.cache import Cache
+from wamlab.data.logs import save_rivals
+from wamlab.data.mixture import Loader, Mixture
+from wamlab.data.normalize import statistics
+from wamlab.data.processor import Processor, ProcessorConfig
+from wamlab.data.window import Windows
+from wamlab.metrics.rivals import Clips, dataset_rivals, show
+from wamlab.models.base import Stage, WorldActionModel, model_class
+from wamlab.policy.agents import PolicyAgent
+from wamlab.policy.executors import ChunkExecutor
+from wamlab.policy.policy import Policy, load
+from wamlab.recipes.run import DataConfig, Run
+from wamlab.run.collect import Collected, collect
+from wamlab.run.probe import probe
+from wamlab.run.rollout import rollout
+from wamlab.train.trainer import Result, train
+from wamlab.types import Batch, Episode, Probe
+
+
+class StageBatches:
+    """The batches of every stage of a model, read ahead by a thread: a function of the step."""
+
+    def __init__(
+        self, caches: Sequence[Cache], stages: Sequence[Stage], *, seed: int, batch_size: int
+    ) -> None:
+        self.mixtures = {
+            stage.name: Mixture(
+                [Windows(cache, stage.window, roles=stage.roles) for cache in caches],
+                seed=seed,
+                batch_size=batch_size,
+            )
+            for stage in stages
+        }
+        self._loader: Loader | None = None
+        self._next: tuple[str, int] | None = None
+
+    def batch(self, step: int, stage: str) -> Batch:
+        """The raw batch of ``step``; asking for the steps in order is what is fast."""
+        if self._next != (stage, step) or self._loader is None:
+            self.close()
+            self._loader = Loader(self.mixtures[stage], step)
+        self._next = (stage, step + 1)
+        return next(self._loader)
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._loader is not None:
+            self._loader.close()
+            self._loader = None
+
+
+def expand(names: Sequence[str]) -> list[str]:
+    """Environments from environments and suites, in order, each once.
+
+    Raises:
+        KeyError: neither the one nor the other, with the nearest name.
+    """
+    from wamlab.sim.registry import names as environments
+    from wamlab.sim.suites import suite, suites
+
+    found: dict[str, None] = {}
+    known = [*suites(), *environments()]
+    for name in names:
+        if name not in known:
+            raise KeyError(f"no environment or suite {name!r}{nearest(name, known)}")
+        found |= dict.fromkeys(suite(name) if name in suites() else [name])
+    return list(found)
+
+
+def collect_data(data: DataConfig, out: str | Path, *, workers: int = 2) -> list[Collected]:
+    """The demonstrations that a run asks for, as one dataset; an interrupted one goes on."""
+    return collect(
+        expand(data.envs),
+        data.episodes,
+        out,
+        start=data.start,
+        variants=data.variants,
+        bursts=data.bursts,
+        workers=workers,
+    )
+
+
+def open_caches(run: Run, data: Sequence[str | Path]) -> list[Cache]:
+    """The decoded datasets, with the views and sizes that the run's model reads."""
+    model = run.model
+    return [Cache.open(path, views=model.views, image_size=model.image_size) for path in data]
+
+
+def build_model(run: Run) -> WorldActionModel:
+    """The run's model with the weights of its seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.train.seed)
+        return model_class(run.system)(run.model)
+
+
+def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
+    """What normalises for this run: fitted on the datasets, with their sentences encoded."""
+    from wamlab.nn.text import SentenceEncoder
+
+    first = caches[0]
+    config = ProcessorConfig(
+        views=run.model.views,
+        image_size=run.model.image_size,
+        state_names=first.state_names,
+        rate_hz=run.model.rate_hz,
+        embodiment=first.embodiment,
+    )
+    processor = Processor(config, first.space, statistics(caches), encoder=SentenceEncoder())
+    processor.learn_sentences([episode.task for cache in caches for episode in cache.episodes])
+    return processor
+
+
+def train_run(
+    run: Run,
+    data: Sequence[str | Path],
+    out: str | Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Result:
+    """Train a run on datasets; the folder then loads as a policy and knows its whole run."""
+    caches = open_caches(run, data)
+    model = build_model(run)
+    processor = fit_processor(run, caches)
+    seed, size = run.train.seed, run.train.batch_size
+    batches = StageBatches(caches, model.stages(), seed=seed, batch_size=size)
+    try:
+        return train(
+            model,
+            batches,
+            processor,
+            run.train,
+            out,
+            resume=resume,
+            device=device,
+            progress=progress,
+            statistics=processor.statistics,
+            action_space=caches[0].space,
+            about={"run": run.to_dict(), "dataset": [cache.dataset for cache in caches]},
+        )
+    finally:
+        batches.close()
+
+
+def run_of(checkpoint: str | Path) -> Run | None:
+    """The run that made a checkpoint, or None where it was not made by a recipe.
+
+    Raises:
+        FileNotFoundError: no run folder and no checkpoint.
+    """
+    folder = Path(checkpoint)
+    for name in ("run.json", "config.json"):
+        if (folder / name).is_file():
+            values = json.loads((folder / name).read_text())
+            run = values.get("provenance", {}).get("run")
+            return Run.from_dict(run) if run else None
+    raise FileNotFoundError(f"{folder} is neither a run folder nor a checkpoint")
+
+
+def acting_run(checkpoint: str | Path, device: str = "auto") -> tuple[Run, Policy]:
+    """A checkpoint's policy, with the run that made it.
+
+    Raises:
+        ValueError: the checkpoint was not made by a recipe.
+    """
+    policy = load(checkpoint, device)
+    if (run := run_of(checkpoint)) is None:
+        raise ValueError(f"{checkpoint} was not made by `wam train`: it knows no run to act as")
+    return run, policy
+
+
+def roll_out(
+    run: Run, policy: Policy, envs: Sequence[str], out: str | Path, *, seed: int = 0
+) -> list[Episode]:
+    """The run's rollouts of a policy, logged in ``out``."""
+    rollouts = run.rollout
+    agent = PolicyAgent(policy, ChunkExecutor(rollouts.execute_steps), seed=seed)
+    return rollout(
+        agent,
+        expand(envs),
+        rollouts.episodes,
+        batch=rollouts.batch,
+        out=out,
+        keep_frames=rollouts.keep_frames,
+    )
+
+
+def clips_of(caches: Sequence[Cache], offsets: Sequence[int], *, most: int = 400) -> Clips:
+    """Training windows as the rivals need them: at most ``most`` of each task, evenly spread."""
+    starts: dict[str, list[tuple[Cache, int]]] = {}
+    for cache in caches:
+        for info, start in zip(cache.episodes, cache.starts, strict=True):
+            rows = range(int(start), int(start) + info.length - max(offsets))
+            starts.setdefault(info.extras["env"], []).extend((cache, row) for row in rows)
+    spread = {
+        env: np.linspace(0, len(s) - 1, min(most, len(s))).astype(int) for env, s in starts.items()
+    }
+    chosen = [(env, *starts[env][i]) for env, index in spread.items() for i in index]
+    ahead = np.asarray(offsets)
+    views = caches[0].views
+    return Clips(
+        env=[env for env, _, _ in chosen],
+        offsets=tuple(offsets),
+        first={v: np.stack([cache.frames[v][row] for _, cache, row in chosen]) for v in views},
+        future={
+            v: np.stack([cache.frames[v][row + ahead] for _, cache, row in chosen]) for v in views
+        },
+    )
+
+
+def show_rivals(
+    run: Run, probes: Sequence[Probe], data: Sequence[str | Path], out: str | Path
+) -> None:
+    """Log what the rivals show for each probe, so that the report needs the logs alone."""
+    rivals = dataset_rivals(clips_of(open_caches(run, data), run.model.offsets))
+    for probe in tqdm(probes, desc="rivals"):
+        save_rivals(out, probe, show(probe, rivals))
+
+
+def execute_imagination(
+    run: Run, policy: Policy, envs: Sequence[str], out: str | Path, *, seed: int = 0
+) -> list[Probe]:
+    """The run's probes of a policy, logged in ``out``."""
+    wanted = run.probe
+    return probe(policy, expand(envs), wanted.states, wanted.samples, seed=seed, out=out)
