@@ -4,7 +4,7 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     """Bits depend on the number of threads: here and in subprocesses it is one."""
     before = torch.get_num_threads()

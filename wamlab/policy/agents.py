@@ -20,6 +20,7 @@ from wamlab.policy.seeds import draw_seed
 from wamlab.sim.env import Expert, RawObservation
 from wamlab.types import POLICY, ActionSpace, Memory, Query, Replan
 
+LONGEST_PLAN = 256
 Actions = dict[int, Float[np.ndarray, " a"]]
 
 
@@ -77,6 +78,11 @@ class PolicyAgent:
     def name(self) -> str:
         return self.policy.name
 
+    @property
+    def _depth(self) -> int:
+        """A memory is told of every step since the last answer, so more must be kept for it."""
+        return max(self.policy.depth, LONGEST_PLAN) if self.policy.remembers else self.policy.depth
+
     def reset(self, row: int, scene: Scene, seed: int) -> None:
         if scene.space != self.policy.space:
             raise ValueError(
@@ -84,7 +90,7 @@ class PolicyAgent:
                 f"{scene.name} has {scene.space}"
             )
         self.executor.reset(row)
-        self._rows[row] = _Row(seed, History(max(self.policy.depth, 256)))
+        self._rows[row] = _Row(seed, History(self._depth))
 
     def act(self, observations: Mapping[int, RawObservation]) -> tuple[Actions, dict[int, Replan]]:
         reasons = {}

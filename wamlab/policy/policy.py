@@ -104,7 +104,7 @@ class Policy:
         streams = (stage.window.streams for stage in self.model.stages())
         state = {STATE} & {name for names in streams for name in names}
         self.reads = frozenset({*self.model.config.image_streams, *state})
-        if self.model.config.action_dim < self.space.size:
+        if self.model.config.action_dim != self.space.size:
             raise ValueError(
                 f"{self.name} speaks {self.model.config.action_dim} action dimensions, "
                 f"the space has {self.space.size}: {self.space.names}"
@@ -114,6 +114,11 @@ class Policy:
     def offsets(self) -> tuple[int, ...]:
         """The instants at which futures are imagined, in ticks after now."""
         return self.model.config.offsets
+
+    @property
+    def chunk(self) -> int:
+        """The number of actions of one answer."""
+        return self.model.config.chunk
 
     @property
     def remembers(self) -> bool:
@@ -263,7 +268,7 @@ class Policy:
     def _raw_action(self, action: Stream) -> tuple[Stream, np.ndarray]:
         what = f"the action of {self.name}"
         filled = torch.where(action.present[..., None], action.values, 0.0)
-        values = _array(self.processor.denormalize_action(filled), what)[..., : self.space.size]
+        values = _array(self.processor.denormalize_action(filled), what)
         inside = self.space.clip(values)
         clipped = (np.abs(inside - values) > 1e-6).sum(axis=(1, 2))
         present = np.asarray(action.present.cpu())
@@ -298,6 +303,7 @@ def load(folder: str | Path, device: str = "auto") -> Policy:
         CheckpointError: no checkpoint there, a damaged one, or one that cannot act.
     """
     from wamlab.data.processor import Processor as DataProcessor
+    from wamlab.nn.text import SentenceEncoder
     from wamlab.train.checkpoint import CheckpointError, load_checkpoint
 
     checkpoint = load_checkpoint(folder)
@@ -306,6 +312,8 @@ def load(folder: str | Path, device: str = "auto") -> Policy:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     processor = DataProcessor.load(checkpoint.processor)
+    if processor.sentences:
+        processor.encoder = SentenceEncoder()
     return Policy(checkpoint.build(), processor, checkpoint.action_space, device)
 
 

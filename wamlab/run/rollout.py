@@ -149,5 +149,8 @@ def _finished(out: Path, agent: Agent, wanted: set[Job]) -> dict[Job, Episode]:
 
 
 def _counts(found: dict[Job, Episode]) -> dict[str, str]:
-    ended, solved = Counter(e for e, _ in found), Counter(e for e, s in found if found[e, s].success_any)
+    ended, solved = (
+        Counter(e for e, _ in found),
+        Counter(e for e, s in found if found[e, s].success_any),
+    )
     return {name.rpartition("/")[2]: f"{solved[name]}/{ended[name]}" for name in ended}

@@ -22,14 +22,15 @@ from wamlab.run.record import Moment, moment
 from wamlab.sim.env import Env, Expert
 from wamlab.types import ActionSpace
 
-MakeEnv = Callable[[str], Env]
+MakeEnv = Callable[..., Env]
+"""Builds an environment from its name; ``views=()`` must be understood as an option."""
 
 
-def make_env(name: str) -> Env:
-    """The environment of a registered name, with its default options."""
+def make_env(name: str, **options: Any) -> Env:
+    """The environment of a registered name."""
     from wamlab.sim.registry import make
 
-    return make(name)
+    return make(name, **options)
 
 
 class Seat(Protocol):

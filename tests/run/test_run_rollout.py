@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import point_env
+import pytest
+from point_model import PointModel, policy_of
+from wamlab.data.logs import load_episodes
+
+from wamlab.policy.agents import ExpertAgent, PolicyAgent, ReplayAgent
+from wamlab.policy.executors import ChunkExecutor
+from wamlab.run.rollout import rollout
+from wamlab.sim.env import split_of, start_seed
+from wamlab.types import JOINT
+
+
+def run(agent, episodes=3, names="point/push", **options):
+    return rollout(agent, names, episodes, make=point_env.make, progress=False, **options)
+
+
+def same(one, other):
+    assert one.seed == other.seed
+    np.testing.assert_allclose(one.action, other.action, atol=1e-5)
+    np.testing.assert_allclose(one.state, other.state, atol=1e-5)
+    np.testing.assert_array_equal(one.success, other.success)
+
+
+def test_an_episode_logs_every_instant():
+    first = run(ExpertAgent(), 1)[0]
+    steps = first.action.shape[0]
+    assert steps == 40
+    assert first.state.shape == (41, 4)
+    assert first.frames["top"].shape == (41, 16, 16, 3)
+    assert first.entities["block"].shape == (41, 7)
+    assert len(first.contacts) == 41
+    assert first.success_any
+    assert first.success_last
+    assert first.policy == "expert"
+    assert split_of(first.seed) == "evaluation"
+
+
+def test_replaying_the_logged_actions_gives_the_logged_episode():
+    one = run(ExpertAgent(), 1)[0]
+    again = run(ReplayAgent({"point/push": [one.action]}), 1)[0]
+    np.testing.assert_array_equal(one.state, again.state)
+    np.testing.assert_array_equal(one.frames["side"], again.frames["side"])
+
+
+def test_a_result_does_not_depend_on_batch_or_workers():
+    make = lambda: PolicyAgent(policy_of(PointModel()), ChunkExecutor(3), seed=2)  # noqa: E731
+    alone, together = run(make(), 5, batch=1), run(make(), 5, batch=4)
+    for one, other in zip(alone, together, strict=True):
+        same(one, other)
+    for one, other in zip(alone, run(make(), 5, batch=3, workers=2), strict=True):
+        same(one, other)
+    shifted = run(make(), 2, start=3)
+    same(shifted[0], alone[3])
+
+
+def test_workers_serve_the_expert():
+    for one, other in zip(run(ExpertAgent(True)), run(ExpertAgent(True), workers=2), strict=True):
+        same(one, other)
+
+
+def test_an_error_in_a_worker_comes_back():
+    agent = ReplayAgent({"point/push": [np.zeros((2, 4))]})
+    agent.act = lambda seen: ({row: np.full(4, 9.0) for row in seen}, {})
+    with pytest.raises(ValueError, match="outside the space"):
+        run(agent, workers=1)
+
+
+def test_episodes_end_after_success_or_at_max_steps():
+    stopped = run(ExpertAgent(), 1, stop_after=2)[0]
+    assert stopped.success.argmax() == len(stopped) - 3
+    assert len(run(ExpertAgent(), 1, max_steps=3)[0]) == 3
+
+
+def test_a_start_that_is_solved_already_is_no_success():
+    episode = run(ExpertAgent(), 1, "point/solved", max_steps=4)[0]
+    assert episode.success_at_reset
+    assert not episode.success_any
+
+
+def test_replans_are_logged_with_reason_and_imagination():
+    agent = PolicyAgent(policy_of(PointModel()), ChunkExecutor(5), query=JOINT)
+    episode = run(agent, 1, max_steps=12)[0]
+    assert [(plan.step, plan.reason) for plan in episode.replans] == [
+        (0, "start"),
+        (5, "5 steps executed"),
+        (10, "5 steps executed"),
+    ]
+    assert episode.replans[1].imagined["side"].shape == (2, 16, 16, 3)
+
+
+def test_finished_episodes_are_logged_and_not_run_again(tmp_path):
+    class Killed(ExpertAgent):
+        count = 0
+
+        def reset(self, row, scene, seed):
+            self.count += 1
+            if self.count > 3:
+                raise KeyboardInterrupt
+            super().reset(row, scene, seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Killed(), 5, out=tmp_path, batch=1)
+    assert len(load_episodes(tmp_path)) == 3
+    agent = Killed()
+    resumed = run(agent, 5, out=tmp_path, batch=1)
+    assert agent.count == 2
+    whole = run(ExpertAgent(), 5)
+    for one, other in zip(resumed, whole, strict=True):
+        same(one, other)
+    assert resumed[0].frames == {}
+    logged = load_episodes(tmp_path)
+    np.testing.assert_array_equal(logged[4].frames["top"], whole[4].frames["top"])
+
+
+def test_another_agents_folder_is_refused(tmp_path):
+    run(ExpertAgent(), 1, out=tmp_path)
+    with pytest.raises(ValueError, match="holds episodes of 'expert'"):
+        run(ExpertAgent(name="other"), 1, out=tmp_path)
+
+
+def test_only_the_first_episodes_keep_frames():
+    episodes = run(ExpertAgent(), 3, ["point/push", "point/flaky"], keep_frames=1)
+    assert [bool(one.frames) for one in episodes] == [True, False, False] * 2
+    assert episodes[0].seed == start_seed("evaluation", 0)
+
+
+def test_unknown_environment_names_the_nearest():
+    with pytest.raises(KeyError, match="did you mean 'point/push'"):
+        run(ExpertAgent(), 1, "point/push2")
