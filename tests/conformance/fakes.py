@@ -85,7 +85,12 @@ def images(
     batch: Batch, views: Sequence[str], offsets: Sequence[int]
 ) -> tuple[Float[Tensor, "b t v 3 h w"], Bool[Tensor, "b t v"]]:
     """Frames of all views at these offsets, zero where they are absent."""
-    streams = [batch[view].at(*offsets) for view in views]
+    return stacked([batch[view].at(*offsets) for view in views])
+
+
+def stacked(
+    streams: Sequence[Stream],
+) -> tuple[Float[Tensor, "b t v 3 h w"], Bool[Tensor, "b t v"]]:
     present = torch.stack([s.present for s in streams], dim=2)
     values = torch.stack([s.values for s in streams], dim=2)
     return fill_absent(values, present), present
@@ -254,7 +259,9 @@ class Plan(WorldActionModel, name="fake-plan"):
         return [Stage("film", Window({**frames, "state": (0,)}, "to_end"), roles=("video",))]
 
     def loss(self, batch: Batch, *, stage: str, step: int, generator: torch.Generator) -> Losses:
-        real, recorded = images(batch, self.config.image_streams, range(1, self.steps + 1))
+        ahead = range(1, self.steps + 1)  # places, not offsets: each row has its own clock
+        views = [batch[view].columns(ahead) for view in self.config.image_streams]
+        real, recorded = stacked(views)
         taught = recorded & batch.may("video")[:, None, None]
         return {"loss": film_loss(self.show(self.eye(batch)), real, taught)}
 
