@@ -9,7 +9,8 @@ import dataclasses
 from typing import Any
 
 import torch
-from fakes import Chunks, Features, Judge, Stages, actions, film_loss, images
+from fakes import Chunks, Features, Judge, Stages
+from parts import actions, film_loss, images
 from torch import Tensor
 
 from wamlab.generative.flow import masked_mean

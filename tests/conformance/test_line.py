@@ -25,13 +25,14 @@ from wamlab.models.base import WorldActionModel
 from wamlab.policy.agents import PolicyAgent
 from wamlab.policy.executors import BestOfN, ChunkExecutor
 from wamlab.policy.geometric import Reach, WaypointExecutor
-from wamlab.policy.policy import load
+from wamlab.policy.history import History
+from wamlab.policy.policy import Policy, load
 from wamlab.run.collect import collect
 from wamlab.run.probe import probe
 from wamlab.run.rollout import rollout
 from wamlab.train.feed import Feed
 from wamlab.train.trainer import TrainConfig, train
-from wamlab.types import ACTION, FUTURE, JOINT, POLICY
+from wamlab.types import ACTION, JOINT, POLICY
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
 
@@ -172,26 +173,17 @@ def check_branches(fake: type[WorldActionModel], branches: list[Any]) -> None:
     assert all((b.imagined is None) == (fake in reasons) for b in branches)
 
 
-def test_a_memory_is_told_what_was_done(trained: Trained) -> None:
-    """Open loop the imagination is what continues; told what happened, the memory changes."""
-    if trained.fake is not Chunks:
-        pytest.skip("only one fake remembers")
-    policy = load(trained.out, device="cpu")
+def test_a_memory_is_told_what_was_done(cache: Cache) -> None:
+    """Open loop the imagination goes on; told what happened, real frames replace it."""
+    config = dataclasses.replace(Chunks.Config.tiny(), views=cache.views, rate_hz=cache.fps)
+    policy = Policy(Chunks(config), processor_of(cache), point_env.SPACE)
     assert policy.remembers
-    env = point_env.make(ENV)
-    seen, _ = env.reset(seed=1)
-    first = policy.query(seen, POLICY)
-    told = policy.observe(first.memory, [seen], [_history(policy, seen)], [4])
-    blind, informed = (policy.query(seen, JOINT, memory=m) for m in (first.memory, told))
-    assert not np.array_equal(blind.action.values, informed.action.values)
-    assert FUTURE in JOINT.sampled
-    assert torch.count_nonzero(told.imagined) == 0 < torch.count_nonzero(first.memory.imagined)
-
-
-def _history(policy: Any, seen: Any) -> Any:
-    from wamlab.policy.history import History
-
+    seen, _ = point_env.make(ENV).reset(seed=1)
     history = History(8)
     for _ in range(4):
         history.push(seen, np.full(4, 0.5, np.float32))
-    return history
+    first = policy.query(seen, JOINT)
+    told = policy.observe(first.memory, [seen], [history], [4])
+    blind, informed = (policy.query(seen, JOINT, memory=m) for m in (first.memory, told))
+    assert not np.array_equal(blind.action.values, informed.action.values)
+    assert torch.count_nonzero(told.imagined) == 0 < torch.count_nonzero(first.memory.imagined)

@@ -7,7 +7,6 @@ wrong; none means that it holds.
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,12 +29,12 @@ from wamlab.nn.audit import (
     poison,
     poison_answers,
     question,
-    row_generators,
     stirred,
 )
+from wamlab.train.answers import alone, close, misshapen, mixed, row_of, same
 from wamlab.train.learner import named_by
 from wamlab.train.synthetic import fixed_batch, fixed_statistics, mixed_batch
-from wamlab.types import ACTION, FUTURE, QUERIES, VALUE, VIDEO, Batch, Prediction, Query
+from wamlab.types import ACTION, FUTURE, QUERIES, VIDEO, Batch, Query
 
 CARD = ("carrier", "extractor", "coupling", "generation", "action labels")
 LARGEST_SMALL = 8_000_000
@@ -147,7 +146,7 @@ def answers_have_their_shapes(subject: Subject) -> Iterator[str]:
     """Declared queries give what they promise, and nothing else."""
     for query, answer in subject.stirred.queries.items():
         found = ask(subject.stirred, query, subject.asked(query))
-        yield from (f"{query}: {line}" for line in _misshapen(subject, query, found))
+        yield from (f"{query}: {line}" for line in misshapen(subject.stirred, query, found, ROWS))
         if found.cost.calls != answer.calls:
             yield f"{query}: {answer.calls} network calls declared, {found.cost.calls} reported"
 
@@ -170,9 +169,9 @@ def seeds_decide(subject: Subject) -> Iterator[str]:
             one, other = (outputs(ask(subject.stirred, query, asked, seed=s)) for s in (1, 2))
         with _global_seed(2):
             again = outputs(ask(subject.stirred, query, asked, seed=1))
-        if not _same(one, again):
+        if not same(one, again):
             yield f"{query}: the same seed gives another answer (global randomness)"
-        elif _same(one, other) == answer.stochastic:
+        elif same(one, other) == answer.stochastic:
             said = "stochastic" if answer.stochastic else "deterministic"
             yield f"{query}: declared {said}, but other seeds give {_how(one, other)} answer"
     for stage in subject.stages:
@@ -191,13 +190,13 @@ def rows_are_apart(subject: Subject) -> Iterator[str]:
         asked = subject.asked(query)
         base = outputs(ask(subject.stirred, query, asked))
         crowd = fixed_batch(subject.config, [s.window for s in subject.stages], rows=ROWS, seed=9)
-        others = _mixed(asked, subject.asked(query, crowd))
-        if not _same(_row(base, 0), _row(outputs(ask(subject.stirred, query, others)), 0)):
+        others = mixed(asked, subject.asked(query, crowd))
+        if not same(row_of(base, 0), row_of(outputs(ask(subject.stirred, query, others)), 0)):
             yield f"{query}: row 0 changes with the other rows of its batch"
             continue
-        alone = _alone(subject.stirred, query, asked, row=2)
-        for name, tensors in _row(base, 2).items():
-            if not all(map(_close, tensors, alone[name])):
+        single = alone(subject.stirred, query, asked, row=2)
+        for name, tensors in row_of(base, 2).items():
+            if not all(map(close, tensors, single[name])):
                 yield f"{query}: the {name} of a row changes when it is asked alone"
 
 
@@ -211,7 +210,7 @@ def saved_is_loaded(subject: Subject) -> Iterator[str]:
     for query in subject.queries:
         asked = subject.asked(query)
         one, two = (outputs(ask(model, query, asked)) for model in (subject.stirred, fresh))
-        if not _same(one, two):
+        if not same(one, two):
             yield f"{query}: the answer differs after saving and loading"
 
 
@@ -314,55 +313,6 @@ def _loss(model: Any, batch: Batch, stage: Stage, *, seed: int, step: int = 0) -
     return model.loss(batch, stage=stage.name, step=step, generator=generator)
 
 
-def _misshapen(subject: Subject, query: Query, found: Prediction) -> Iterator[str]:
-    given = {
-        ACTION: found.action if found.waypoints is None else found.waypoints,
-        FUTURE: found.future,
-        VALUE: found.value,
-    }
-    for name, part in given.items():
-        if (part is not None) != (name in query.sampled):
-            yield f"{name} is {'missing' if part is None else 'answered, but was not asked for'}"
-    c = subject.config
-    if found.action is not None:
-        yield from _shape(ACTION, found.action.values, (ROWS, c.chunk, c.action_dim))
-        ticks = torch.arange(c.chunk).expand(ROWS, -1)
-        if not torch.equal(found.action.offsets.cpu(), ticks):
-            yield f"the offsets of the action are not 0 .. {c.chunk - 1}"
-    if found.value is not None:
-        yield from _shape(VALUE, found.value, (ROWS,))
-    if found.future is not None:
-        yield from _misshapen_future(subject, query, found)
-    for name, tensors in outputs(found).items():
-        if not all(bool(torch.isfinite(t).all()) for t in tensors):
-            yield f"the {name} is not finite"
-
-
-def _misshapen_future(subject: Subject, query: Query, found: Prediction) -> Iterator[str]:
-    c, future, answer = subject.config, found.future, subject.stirred.answer(query)
-    assert future is not None
-    if future.space != answer.space:
-        yield f"the future is in the space {future.space!r}, declared is {answer.space!r}"
-    if future.offsets is not None:
-        ticks = torch.tensor(c.offsets).expand(ROWS, -1)
-        if not torch.equal(future.offsets.cpu(), ticks):
-            yield f"the future's offsets are {future.offsets[0].tolist()}, expected {c.offsets}"
-    try:
-        frames = subject.stirred.decode(future)
-    except Refusal:
-        frames = {} if future.space != "pixels" else None
-    if frames is None:
-        yield "decode refuses a future in pixels"
-    for name, values in (frames or {}).items():
-        instants = values.shape[1] if future.offsets is None else len(c.offsets)
-        yield from _shape(name, values, (ROWS, instants, 3, c.image_size, c.image_size))
-
-
-def _shape(name: str, values: Tensor, expected: tuple[int, ...]) -> Iterator[str]:
-    if tuple(values.shape) != expected:
-        yield f"{name} has shape {tuple(values.shape)}, expected {expected}"
-
-
 def _only_action(subject: Subject) -> set[str]:
     """Parameters on which a sampled action depends and a sampled future does not."""
     reached: dict[str, set[str]] = {ACTION: set(), FUTURE: set()}
@@ -380,51 +330,8 @@ def _only_action(subject: Subject) -> set[str]:
     return reached[ACTION] - reached[FUTURE] if VIDEO in subject.queries else set()
 
 
-def _mixed(one: Asked, other: Asked) -> Asked:
-    """Row 0 of one question among the further rows of another."""
-    join = lambda a, b: torch.cat([a[:1], b[1:]])  # noqa: E731
-    return _zip(one, other, join)
-
-
-def _zip(one: Any, other: Any, join: Callable[[Tensor, Tensor], Tensor]) -> Any:
-    if isinstance(one, Tensor):
-        return join(one, other)
-    if dataclasses.is_dataclass(one) and not isinstance(one, type):
-        names = [f.name for f in dataclasses.fields(one)]
-        parts = {n: _zip(getattr(one, n), getattr(other, n), join) for n in names}
-        return dataclasses.replace(one, **parts)
-    if isinstance(one, dict):
-        return {key: _zip(one[key], other[key], join) for key in one}
-    return one
-
-
-def _alone(model: Any, query: Query, asked: Asked, row: int) -> dict[str, list[Tensor]]:
-    pick = lambda part: None if part is None else part.select([row])  # noqa: E731
-    found = model.sample(
-        asked.observation.select([row]),
-        query,
-        action=pick(asked.action),
-        future=pick(asked.future),
-        memory=pick(asked.memory),
-        generator=[row_generators(row + 1)[row]],
-    )
-    return outputs(found)
-
-
-def _row(found: dict[str, list[Tensor]], row: int) -> dict[str, list[Tensor]]:
-    return {name: [t[row : row + 1] for t in tensors] for name, tensors in found.items()}
-
-
-def _same(one: dict[str, list[Tensor]], two: dict[str, list[Tensor]]) -> bool:
-    return all(all(map(torch.equal, one[name], two[name])) for name in one)
-
-
-def _close(one: Tensor, two: Tensor) -> bool:
-    return torch.allclose(one, two, rtol=1e-4, atol=1e-4)
-
-
 def _how(one: dict[str, list[Tensor]], two: dict[str, list[Tensor]]) -> str:
-    return "the same" if _same(one, two) else "another"
+    return "the same" if same(one, two) else "another"
 
 
 def _pulled(gradient: Tensor | None) -> bool:
