@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from fakes import CHOSEN, FAKES, Chunks, Features, Judge, Plan, Stages, Tokens
-from wamlab.report.html import build
 
 from wamlab.data.cache import Cache
 from wamlab.data.logs import load_episodes, load_losses, load_probes
@@ -27,6 +26,7 @@ from wamlab.policy.executors import BestOfN, ChunkExecutor
 from wamlab.policy.geometric import Reach, WaypointExecutor
 from wamlab.policy.history import History
 from wamlab.policy.policy import Policy, load
+from wamlab.report.html import build
 from wamlab.run.collect import collect
 from wamlab.run.probe import probe
 from wamlab.run.rollout import rollout
