@@ -334,7 +334,8 @@ def _pulled(model: Any, query: Query, asked: Asked, seed: int) -> set[tuple[str,
         live = [t for t in tensors if t.requires_grad]
         if not live:
             continue
-        total = sum((t * torch.randn(t.shape, generator=generator).to(t)).sum() for t in live)
+        parts = [(t * torch.randn(t.shape, generator=generator).to(t)).sum() for t in live]
+        total = torch.stack(parts).sum()
         for group, inputs in leaves.items():
             grads = torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True)
             if any(g is not None and bool((g != 0).any()) for g in grads):
