@@ -98,6 +98,11 @@ def test_a_model_without_joint_samples_says_so():
     assert "does not answer FORWARD" in one.of("imposed")[0].why_not
 
 
+def test_a_model_that_never_imagines_is_looked_at_half_way_and_at_the_end():
+    one = run(Reactive(PointConfig(offsets=())), 1)[0]
+    assert [branch.offsets.tolist() for branch in one.branches] == [[4, 8]] * 6
+
+
 def test_an_undecodable_future_says_why():
     assert "features" in run(Latent(), 1)[0].branches[0].why_not
 

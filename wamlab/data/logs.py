@@ -62,6 +62,14 @@ def read_episodes(folder: str | Path, *, frames: bool = True) -> Iterator[Episod
         yield _load(path, Episode, frames=frames)
 
 
+def load_episode(folder: str | Path, env: str, seed: int) -> Episode:
+    """One episode with its frames; LogError when there is none."""
+    path = Path(folder) / "episodes" / _env_folder(env) / f"{seed}.npz"
+    if not path.exists():
+        raise LogError(f"{folder} holds no episode of {env!r} from start {seed}")
+    return _load(path, Episode)
+
+
 def load_episodes(folder: str | Path, *, frames: bool = True) -> list[Episode]:
     """All episodes of a run; see `read_episodes`."""
     return list(read_episodes(folder, frames=frames))
@@ -156,7 +164,7 @@ def _save(path: Path, value: Any) -> Path:
     tree = _pack(value, "", arrays)
     meta = {"schema": SCHEMA, "kind": type(value).__name__, "tree": tree}
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    return write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
+    return write_atomic(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
 
 def _load(path: Path, kind: type, *, frames: bool = True) -> Any:

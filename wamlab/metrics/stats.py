@@ -38,8 +38,10 @@ def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
     """The exact interval of a rate, never too short (Clopper and Pearson 1934)."""
     _check_counts(successes, n)
     tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else _beta_quantile(successes, n - successes + 1, tail)
-    high = 1.0 if successes == n else _beta_quantile(successes + 1, n - successes, 1 - tail)
+    low = 0.0 if successes == 0 else _beta_quantile(float(successes), n - successes + 1.0, tail)
+    high = (
+        1.0 if successes == n else _beta_quantile(successes + 1.0, float(n - successes), 1 - tail)
+    )
     return Interval(low, high)
 
 
@@ -85,7 +87,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def bootstrap(
     rows: Shaped[np.ndarray, "n *rest"],
-    clusters: Sequence[Sequence[Any]] = (),
+    clusters: Sequence[Any] = (),
     *,
     statistic: Callable[[np.ndarray], float] = lambda rows: float(np.mean(rows)),
     keep_outer: bool = False,
@@ -120,8 +122,8 @@ def bootstrap(
 
 def paired_bootstrap(
     first: Float[np.ndarray, " n"],
-    second: Float[np.ndarray, " n"],
-    clusters: Sequence[Sequence[Any]] = (),
+    second: Float[np.ndarray, " m"],
+    clusters: Sequence[Any] = (),
     **options: Any,
 ) -> Interval:
     """The interval of the mean difference of pairs; a pair stays a pair. See `bootstrap`."""

@@ -230,8 +230,8 @@ def show_rivals(
 ) -> None:
     """Log what the rivals show for each probe, so that the report needs the logs alone."""
     rivals = dataset_rivals(clips_of(open_caches(run, data), run.model.offsets))
-    for probe in tqdm(probes, desc="rivals"):
-        save_rivals(out, probe, show(probe, rivals))
+    for one in tqdm(probes, desc="rivals"):
+        save_rivals(out, one, show(one, rivals))
 
 
 def execute_imagination(
