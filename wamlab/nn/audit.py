@@ -261,14 +261,15 @@ def map_tensors(value: Any, edit: Edit) -> Any:
     if isinstance(value, Tensor):
         return edit(value) if value.is_floating_point() else value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = {
+        fields = {
             f.name: map_tensors(getattr(value, f.name), edit) for f in dataclasses.fields(value)
         }
-        return dataclasses.replace(value, **parts)
+        return dataclasses.replace(value, **fields)
     if isinstance(value, dict):
         return {key: map_tensors(part, edit) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(map_tensors(part, edit) for part in value)
+        parts = [map_tensors(part, edit) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
 
 
