@@ -91,7 +91,8 @@ def check_model(
 
     A check that cannot run because the model raises is a problem too, not the end.
     """
-    subject = Subject(model_class, config or model_class.Config.tiny())
+    kind: Any = model_class.Config
+    subject = Subject(model_class, config or kind.tiny())
     return [problem for check in CHECKS for problem in run_check(check, subject)]
 
 
@@ -260,13 +261,14 @@ def tiny_is_fast(subject: Subject) -> Iterator[str]:
 
 
 def small_is_small(subject: Subject) -> Iterator[str]:
+    kind: Any = subject.model_class.Config
     with torch.device("meta"):
-        model = subject.model_class(subject.model_class.Config.small())
+        model: Any = subject.model_class(kind.small())
     if (count := sum(p.numel() for p in model.parameters())) > LARGEST_SMALL:
         yield f"small() has {count} parameters, at most {LARGEST_SMALL} are allowed"
-    tokens = getattr(model, "tokens", None)
-    if callable(tokens) and tokens() > MOST_TOKENS:
-        yield f"small() has {tokens()} tokens, at most {MOST_TOKENS} are allowed"
+    tokens: Any = getattr(model, "tokens", None)
+    if callable(tokens) and (count := int(tokens())) > MOST_TOKENS:
+        yield f"small() has {count} tokens, at most {MOST_TOKENS} are allowed"
 
 
 CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
@@ -324,7 +326,7 @@ def _only_action(subject: Subject) -> set[str]:
             if not live:
                 continue
             grads = torch.autograd.grad(
-                sum(live), [p for _, p in named], retain_graph=True, allow_unused=True
+                torch.stack(live).sum(), [p for _, p in named], retain_graph=True, allow_unused=True
             )
             reached[target] |= {n for (n, _), g in zip(named, grads, strict=True) if _pulled(g)}
     return reached[ACTION] - reached[FUTURE] if VIDEO in subject.queries else set()
