@@ -15,7 +15,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "metrics"))
 import pusher
 
-from wamlab.data.logs import save_episode, save_probe, save_rivals, write_json
+from wamlab.data.logs import save_blind, save_episode, save_probe, save_rivals, write_json
 from wamlab.metrics.rivals import Clips, dataset_rivals, show
 
 TASKS = {"toy/push-left": 0.95, "toy/push-right": 0.7, "toy/push-slowly": 0.35}
@@ -47,30 +47,37 @@ def write(folder: Path, *, episodes: int = 20, states: int = 12, fault: str = "o
             loss = 1.5 * np.exp(-step / 300) + 0.05 + 0.01 * rng.normal()
             line = {"step": step, "stage": "joint", "loss": loss, "loss_action": loss / 3}
             file.write(json.dumps({**line, "lr": 3e-4, "grad_norm": 1 + loss}) + "\n")
-    write_json(folder / "blind.json", blind())
+    save_blind(folder, blind())
     write_json(folder / "run.json", about())
     return folder
 
 
-def blind() -> dict[str, dict[str, list[int]]]:
+def blind() -> dict[str, dict[str, tuple[int, int]]]:
     return {
-        env: {"expert": [30, 30], "mean replay": [6 + i, 30], "random replay": [3 * i, 30]}
+        env: {"expert": (30, 30), "mean replay": (6 + i, 30), "random replay": (3 * i, 30)}
         for i, env in enumerate(TASKS)
     }
 
 
 def about() -> dict[str, object]:
     return {
-        "policy": "pusher",
-        "commands": ["wam demo --seed 0", "wam report runs/demo"],
-        "versions": {"wamlab": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
-        "seeds": {"training": 0, "evaluation": "1000000 to 1000019"},
-        "machine": "2 cores, 8 GB",
-        "cost": {"training": "9 min 40 s", "network calls per decision": 4},
+        "schema": 1,
+        "model": {"depth": 4, "width": 192, "heads": 6, "offsets": [8, 16], "chunk": 16}
+        | {f"field_{i}": i for i in range(8)},
+        "status": "finished",
+        "step": 2000,
+        "stages": [{"name": "joint", "steps": 2000, "seconds_per_step": 0.29}],
+        "provenance": {
+            "command": "wam demo --out runs/demo",
+            "commit": "0123456789abcdef",
+            "versions": {"wamlab": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
+            "seed": 0,
+            "machine": {"platform": "Linux", "cores": 2},
+        },
     }
 
 
 if __name__ == "__main__":
-    from wamlab.report.html import build
+    from wamlab.report.build import build
 
     print(build(write(Path(sys.argv[1]))))

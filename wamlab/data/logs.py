@@ -1,6 +1,6 @@
 """What a run leaves behind, and how it is read again: episodes, probes, rivals and loss curves.
 
-A run folder holds ``run.json``, ``loss.jsonl``, ``episodes/<env>/<seed>.npz`` and
+A run folder holds ``run.json``, ``loss.jsonl``, ``blind.json``, ``episodes/<env>/<seed>.npz`` and
 ``probes/<env>/<seed>-<step>.npz`` (``/`` in an environment's name becomes ``__``). Beside a probe
 lies what its rivals showed, ``<seed>-<step>.rivals.npz``, so that a report needs nothing else.
 
@@ -50,6 +50,35 @@ def save_probe(folder: str | Path, probe: Probe) -> Path:
 def save_rivals(folder: str | Path, probe: Probe, rivals: Mapping[str, Frames]) -> Path:
     """Write what each rival showed for this probe, by rival and view (T, H, W, 3) uint8."""
     return _save(_probe_path(folder, probe, RIVALS), {k: dict(v) for k, v in rivals.items()})
+
+
+def save_blind(folder: str | Path, rows: Mapping[str, Mapping[str, tuple[int, int]]]) -> Path:
+    """Write ``blind.json``: successes and trials by environment and row.
+
+    Rows are ``expert``, ``mean replay`` and ``random replay``.
+    """
+    plain = {env: {name: list(pair) for name, pair in row.items()} for env, row in rows.items()}
+    return write_json(Path(folder) / "blind.json", plain)
+
+
+def load_blind(folder: str | Path) -> dict[str, dict[str, tuple[int, int]]]:
+    """The blind rows beside a run; empty when none were saved.
+
+    Raises:
+        LogError: anything but successes and trials by environment and row.
+    """
+    path = Path(folder) / "blind.json"
+    if not path.exists():
+        return {}
+    try:
+        return {
+            env: {name: (int(k), int(n)) for name, (k, n) in rows.items()}
+            for env, rows in read_json(path).items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise LogError(
+            f'{path}: expected {{"<env>": {{"mean replay": [successes, n]}}}}: {error}'
+        ) from error
 
 
 def read_episodes(folder: str | Path, *, frames: bool = True) -> Iterator[Episode]:

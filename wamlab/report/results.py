@@ -1,7 +1,6 @@
-"""``results.json``: every number of a report, computed from the logs of a run folder alone.
+"""``results.json``: every number of a report, from the logs of a run folder alone.
 
-A run folder holds what `wamlab.data.logs` describes, and ``blind.json`` where the blind rows were
-measured: ``{"<env>": {"expert": [successes, n], "mean replay": [...], "random replay": [...]}}``.
+What a run folder holds is described in `wamlab.data.logs`.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import numpy as np
 from wamlab.config import to_dict
 from wamlab.data.logs import (
     LogError,
+    load_blind,
     load_episodes,
     load_losses,
     load_probes,
@@ -25,7 +25,8 @@ from wamlab.data.logs import (
     write_json,
 )
 from wamlab.metrics.base import Result, compute, imagining, state_name
-from wamlab.types import Probe
+from wamlab.report import words
+from wamlab.types import Episode, Probe
 
 SCHEMA = 1
 SUCCESS = ("success_any", "success_last", "steps_to_success")
@@ -54,12 +55,14 @@ def results(folder: str | Path) -> dict[str, Any]:
     fidelity = {name: compute(name, probes) for name in FIDELITY}
     found = {
         "schema": SCHEMA,
+        "policy": words.listed(sorted({log.policy for log in (*episodes, *probes)} - {""})),
         "run": _run(folder),
         "blind": blind,
         "success": _plain(success),
         "fidelity": _plain(fidelity),
         "rivals": _plain(_rivals(folder, probes)),
         "joint": {e: _plain({m: compute(m, probes, entity=e) for m in JOINT}) for e in ENTITIES},
+        "starts": {"episodes": _range(episodes), "probes": _range(probes)},
         "probes": _census(probes),
         "pictures": picked(probes, fidelity["moving_psnr"]),
         "loss": curves(losses),
@@ -72,26 +75,6 @@ def write_results(folder: str | Path) -> dict[str, Any]:
     found = results(folder)
     write_json(Path(folder) / "results.json", found)
     return found
-
-
-def load_blind(folder: str | Path) -> dict[str, dict[str, tuple[int, int]]]:
-    """The blind rows beside a run; empty when none were measured.
-
-    Raises:
-        LogError: anything but successes and trials by environment and row.
-    """
-    path = Path(folder) / "blind.json"
-    if not path.exists():
-        return {}
-    try:
-        return {
-            env: {name: (int(k), int(n)) for name, (k, n) in rows.items()}
-            for env, rows in read_json(path).items()
-        }
-    except (AttributeError, TypeError, ValueError) as error:
-        raise LogError(
-            f'{path}: expected {{"<env>": {{"mean replay": [successes, n]}}}}: {error}'
-        ) from error
 
 
 def picked(probes: Sequence[Probe], fidelity: Result, seed: int = 0) -> dict[str, Any]:
@@ -123,6 +106,12 @@ def _rivals(folder: Path, probes: Sequence[Probe]) -> dict[str, Result]:
     return {
         name: compute("moving_psnr_over_rival", probes, rivals=shown, rival=name) for name in names
     }
+
+
+def _range(logs: Sequence[Episode] | Sequence[Probe]) -> list[int]:
+    """The lowest and the highest start seed."""
+    seeds = [log.seed for log in logs]
+    return [min(seeds), max(seeds)] if seeds else []
 
 
 def _census(probes: Sequence[Probe]) -> dict[str, Any]:

@@ -48,8 +48,7 @@ def verdict(found: Mapping[str, Any]) -> list[str]:
 
 def policy_name(found: Mapping[str, Any]) -> str:
     """The name of what was judged."""
-    run = found["run"]
-    return str(run.get("policy") or run.get("model") or run.get("name") or "The policy")
+    return str(found["policy"] or "The policy")
 
 
 def _on_success(found: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from wamlab.types import Episode
 
 Row = dict[str, Any]
 RATES = Axis(0.0, 1.0, 230)
+SHORT = 8
 FIRST_CURVES = ("loss", "grad_norm")
 MEASURES = {
     "eic": ("EIC", "own future against the other samples of the same state; 0 is no coupling"),
@@ -62,7 +63,7 @@ def render(found: Mapping[str, Any], cards: Mapping[str, Any], rollouts: Sequenc
         rivals=rival_rows(found),
         joint=joint_rows(found),
         curves=curve_rows(found["loss"]),
-        facts=facts(found["run"]),
+        facts=facts(found["run"], found["starts"]),
         cards=cards,
         rollouts=rollouts,
     )
@@ -153,21 +154,25 @@ def curve_rows(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[Row]:
     ]
 
 
-def facts(run: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """What ``run.json`` says, flattened to names and words."""
-    rows: list[tuple[str, str]] = []
-    for name, value in run.items():
-        title = f"{prefix}{name.replace('_', ' ')}"
-        if isinstance(value, Mapping):
-            rows += facts(value, f"{title} \N{MIDDLE DOT} ")
-        elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
-            rows += [
-                pair for i, item in enumerate(value) for pair in facts({str(i): item}, f"{title} ")
-            ]
-        else:
-            said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            rows.append((title, said))
-    return rows
+def facts(run: Mapping[str, Any], starts: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """What ``run.json`` says: short things as one list, each long thing as a list of its own."""
+    said = {**run.get("provenance", {}), **{k: v for k, v in run.items() if k != "provenance"}}
+    flat = {name: _flat(name, value) for name, value in said.items()}
+    short = [pair for pairs in flat.values() if len(pairs) <= SHORT for pair in pairs]
+    short += [(f"starts of {k}", f"{v[0]} to {v[1]}") for k, v in starts.items() if v]
+    long = {name: pairs for name, pairs in flat.items() if len(pairs) > SHORT}
+    return {"short": short, "long": long}
+
+
+def _flat(title: str, value: Any) -> list[tuple[str, str]]:
+    title = title.replace("_", " ")
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        value = dict(enumerate(value, start=1))
+    if isinstance(value, Mapping):
+        dotted = f"{title} \N{MIDDLE DOT} "
+        return [pair for name, item in value.items() for pair in _flat(f"{dotted}{name}", item)]
+    said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return [] if value is None else [(title, said)]
 
 
 def _joint_row(entity: str, name: str, result: Row, axis: Axis) -> Row:

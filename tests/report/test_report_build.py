@@ -17,7 +17,7 @@ import run_folder
 from PIL import Image
 
 from wamlab.data.logs import LogError, save_episode, save_probe, write_json
-from wamlab.report import html
+from wamlab.report import build as report
 from wamlab.report.results import curves, write_results
 
 MEASURE = """<script>addEventListener("load", () => {
@@ -31,7 +31,7 @@ MEASURE = """<script>addEventListener("load", () => {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = run_folder.write(tmp_path_factory.mktemp("run"), episodes=5, states=6)
-    html.build(folder)
+    report.build(folder)
     return folder
 
 
@@ -121,7 +121,10 @@ def test_rivals_measures_curves_and_facts_are_on_the_page(page):
     for said in ("last frame", "dataset mean", "nearest clip", "corner +8 corner +16", "SKILL"):
         assert said in rows
     assert "0 is no coupling" in rows
-    assert "wam report runs/demo" in " ".join(text_of(page, "dd"))
+    said = " ".join(text_of(page, "dd"))
+    assert "wam demo --out runs/demo" in said
+    assert "0 to 5" in said
+    assert text_of(page, "summary") == ["model 13 values"]
     assert page.count('class="curve"') == 4
     assert page.count('class="strip"') == 10
 
@@ -139,7 +142,7 @@ def test_worst_and_random_states_are_a_function_of_the_logs(folder):
 def test_the_report_is_rebuilt_byte_for_byte_from_the_logs(folder, page):
     (folder / "report.html").unlink()
     (folder / "results.json").unlink()
-    assert html.build(folder).read_text(encoding="utf-8") == page
+    assert report.build(folder).read_text(encoding="utf-8") == page
 
 
 @pytest.mark.parametrize("size", ["1280,900", "390,800"])
@@ -169,7 +172,7 @@ def test_chromium_draws_it(chromium, folder, tmp_path):
 
 def test_a_run_that_only_trained_says_what_is_missing(tmp_path):
     (tmp_path / "loss.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
-    page = html.build(tmp_path).read_text(encoding="utf-8")
+    page = report.build(tmp_path).read_text(encoding="utf-8")
     for said in ("there are no episodes", "there are no probes", "No run.json", "Nothing to show"):
         assert said in page
 
@@ -180,7 +183,7 @@ def test_a_model_that_imagines_nothing_is_not_given_a_number(tmp_path):
         branch.imagined, branch.why_not = None, "the future is in feature space"
     save_probe(tmp_path, probe)
     save_episode(tmp_path, pusher.episode(0))
-    page = html.build(tmp_path).read_text(encoding="utf-8")
+    page = report.build(tmp_path).read_text(encoding="utf-8")
     assert page.count("the future is in feature space") >= 7
     found = json.loads((tmp_path / "results.json").read_text())
     assert found["fidelity"]["moving_psnr"]["value"] is None
@@ -189,7 +192,7 @@ def test_a_model_that_imagines_nothing_is_not_given_a_number(tmp_path):
 
 def test_one_state_has_values_without_intervals(tmp_path):
     save_probe(tmp_path, pusher.probe(0, samples=2))
-    found = json.loads((html.build(tmp_path).parent / "results.json").read_text())
+    found = json.loads((report.build(tmp_path).parent / "results.json").read_text())
     assert found["joint"]["robot"]["eic"]["value"] > 0.9
     assert found["joint"]["robot"]["eic"]["interval"] is None
 
@@ -197,19 +200,19 @@ def test_one_state_has_values_without_intervals(tmp_path):
 def test_words_from_logs_cannot_become_markup(tmp_path):
     odd = dataclasses.replace(pusher.probe(0), instruction="<script>alert(1)</script>")
     save_probe(tmp_path, odd)
-    write_json(tmp_path / "run.json", {"policy": "<b>bold</b>"})
-    page = html.build(tmp_path).read_text(encoding="utf-8")
+    write_json(tmp_path / "run.json", {"command": "<b>bold</b>"})
+    page = report.build(tmp_path).read_text(encoding="utf-8")
     assert "<script>alert" not in page
     assert "<b>bold" not in page
 
 
 def test_a_folder_without_logs_and_bad_blind_rows_are_named(tmp_path):
     with pytest.raises(LogError, match="holds no logs"):
-        html.build(tmp_path)
+        report.build(tmp_path)
     save_episode(tmp_path, pusher.episode(0))
     write_json(tmp_path / "blind.json", {"toy/pusher": {"mean replay": 0.2}})
     with pytest.raises(LogError, match=r"blind\.json: expected"):
-        html.build(tmp_path)
+        report.build(tmp_path)
 
 
 def test_curves_are_thinned_and_what_is_no_number_is_left_out():
