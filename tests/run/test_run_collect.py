@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import point_env
 import pytest
-from wamlab.data.lerobot import Dataset
 
+from wamlab.data.lerobot import Dataset
 from wamlab.run.collect import CollectError, collect, demonstrate
 from wamlab.run.collect import _stored as stored
 

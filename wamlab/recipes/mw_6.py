@@ -5,7 +5,7 @@ Sizes and times are for two CPU cores.
 
 from __future__ import annotations
 
-from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run, small, tiny
+from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run, small
 from wamlab.train.optim import OptimConfig
 from wamlab.train.trainer import TrainConfig
 
