@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-from jaxtyping import install_import_hook
+from collections.abc import Iterator
 
-hook = install_import_hook("wamlab", "shapes.shapes_only")
+import jaxtyping
+import pytest
+
+hook = jaxtyping.install_import_hook("wamlab", "shapes.shapes_only")
+
+
+@pytest.fixture
+def as_shipped() -> Iterator[None]:
+    """Without the checker, as users run it: for tests of what the library itself says."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -98,6 +98,7 @@ def test_an_action_inside_the_space_passes_and_clip_brings_one_back() -> None:
     assert clipped.dtype == np.float32
 
 
+@pytest.mark.usefixtures("as_shipped")
 def test_a_stream_with_other_shapes_than_its_values_is_refused() -> None:
     good = stream()
     with pytest.raises(ValueError, match=r"present has shape \(3, 2\), expected \(B, T\) = \(3, 3"):

@@ -32,7 +32,7 @@ def collect(options: Options) -> None:
 
 
 def data_inspect(options: Options) -> None:
-    from wamlab.data.check import inspect
+    from wamlab.data.inspect import inspect
 
     print(inspect(options.path, options.out or options.path))
 
@@ -92,7 +92,7 @@ def imagine(options: Options) -> None:
 
 
 def report(options: Options) -> None:
-    from wamlab.report.build import build
+    from wamlab.report.html import build
 
     print(build(options.folder))
 

@@ -64,10 +64,10 @@ def _model(name: str) -> dict[str, Any]:
     from wamlab.models.base import model_class
 
     kind = model_class(name)
-    small = getattr(kind.Config, "small", kind.Config.tiny)
+    sizes: Any = kind.Config
     with torch.device("meta"):
-        parameters = sum(parameter.numel() for parameter in kind(small()).parameters())
-    queries = {str(query): to_dict(a) for query, a in kind(kind.Config.tiny()).queries.items()}
+        parameters = sum(p.numel() for p in kind(sizes.small()).parameters())
+    queries = {str(query): to_dict(a) for query, a in kind(sizes.tiny()).queries.items()}
     return {"parameters": parameters, "card": dict(kind.card), "queries": queries}
 
 

@@ -5,8 +5,7 @@ Sizes and times are for two CPU cores.
 
 from __future__ import annotations
 
-from wamlab.models.base import model_class
-from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run
+from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run, small
 from wamlab.train.optim import OptimConfig
 from wamlab.train.trainer import TrainConfig
 
@@ -16,7 +15,7 @@ def run(model: str) -> Run:
     return Run(
         recipe=f"mw-6/{model}",
         system=model,
-        model=model_class(model).Config.small(),
+        model=small(model),
         data=DataConfig(envs=("mw-6",), episodes=40),
         train=TrainConfig(
             minutes=20.0,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from wamlab.models.base import model_class
-from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run
+from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run, small, tiny
 from wamlab.train.optim import OptimConfig
 from wamlab.train.trainer import TrainConfig
 
@@ -21,7 +20,7 @@ def run(model: str) -> Run:
     return Run(
         recipe=f"mw-demo/{model}",
         system=model,
-        model=model_class(model).Config.small(),
+        model=small(model),
         data=DataConfig(envs=("mw-demo",), episodes=40),
         train=TrainConfig(
             minutes=8.0,
@@ -36,12 +35,12 @@ def run(model: str) -> Run:
 
 def quick(model: str) -> Run:
     """The whole way with one task and the `tiny` configuration: a check, not a result."""
-    small = run(model)
+    whole = run(model)
     return dataclasses.replace(
-        small,
-        model=model_class(model).Config.tiny(),
+        whole,
+        model=tiny(model),
         data=DataConfig(envs=(TASK,), episodes=4),
-        train=dataclasses.replace(small.train, minutes=None, steps=60, batch_size=16),
+        train=dataclasses.replace(whole.train, minutes=None, steps=60, batch_size=16),
         rollout=RolloutConfig(episodes=2, execute_steps=8),
         probe=ProbeConfig(states=2, samples=2),
     )

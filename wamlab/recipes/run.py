@@ -100,3 +100,15 @@ class Run:
         kind = model_class(values["system"]).Config
         model = from_dict(kind, values["model"])
         return dataclasses.replace(from_dict(cls, {**values, "model": {}}), model=model)
+
+
+def small(model: str) -> ModelConfig:
+    """The model's configuration for two CPU cores."""
+    sizes: Any = model_class(model).Config
+    return sizes.small()
+
+
+def tiny(model: str) -> ModelConfig:
+    """The model's configuration for tests."""
+    sizes: Any = model_class(model).Config
+    return sizes.tiny()

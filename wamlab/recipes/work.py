@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from wamlab.config import nearest
 from wamlab.data.cache import Cache
-from wamlab.data.logs import save_rivals
-from wamlab.data.mixture import Loader, Mixture
+from wamlab.data.logs import save_rivals, write_json
+from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
 from wamlab.data.window import Windows
 from wamlab.metrics.rivals import Clips, dataset_rivals, show
-from wamlab.models.base import Stage, WorldActionModel, model_class
+from wamlab.models.base import WorldActionModel, model_class
 from wamlab.policy.agents import PolicyAgent
 from wamlab.policy.executors import ChunkExecutor
 from wamlab.policy.policy import Policy, load
@@ -29,40 +29,10 @@ from wamlab.recipes.run import DataConfig, Run
 from wamlab.run.collect import Collected, collect
 from wamlab.run.probe import probe
 from wamlab.run.rollout import rollout
-from wamlab.train.trainer import Result, train
-from wamlab.types import Batch, Episode, Probe
-
-
-class StageBatches:
-    """The batches of every stage of a model, read ahead by a thread: a function of the step."""
-
-    def __init__(
-        self, caches: Sequence[Cache], stages: Sequence[Stage], *, seed: int, batch_size: int
-    ) -> None:
-        self.mixtures = {
-            stage.name: Mixture(
-                [Windows(cache, stage.window, roles=stage.roles) for cache in caches],
-                seed=seed,
-                batch_size=batch_size,
-            )
-            for stage in stages
-        }
-        self._loader: Loader | None = None
-        self._next: tuple[str, int] | None = None
-
-    def batch(self, step: int, stage: str) -> Batch:
-        """The raw batch of ``step``; asking for the steps in order is what is fast."""
-        if self._next != (stage, step) or self._loader is None:
-            self.close()
-            self._loader = Loader(self.mixtures[stage], step)
-        self._next = (stage, step + 1)
-        return next(self._loader)
-
-    def close(self) -> None:
-        """Stop reading ahead."""
-        if self._loader is not None:
-            self._loader.close()
-            self._loader = None
+from wamlab.train.feed import Feed
+from wamlab.train.plan import Plan, plan
+from wamlab.train.trainer import Result, choose_device, train
+from wamlab.types import Episode, Probe
 
 
 def expand(names: Sequence[str]) -> list[str]:
@@ -109,6 +79,16 @@ def build_model(run: Run) -> WorldActionModel:
         return model_class(run.system)(run.model)
 
 
+def feed(run: Run, caches: Sequence[Cache], model: WorldActionModel) -> Feed:
+    """The batches of every stage of the model, read ahead."""
+    seed, size = run.train.seed, run.train.batch_size
+    sources = {
+        stage.name: [Windows(cache, stage.window, roles=stage.roles) for cache in caches]
+        for stage in model.stages()
+    }
+    return Feed({name: Mixture(s, seed=seed, batch_size=size) for name, s in sources.items()})
+
+
 def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
     """What normalises for this run: fitted on the datasets, with their sentences encoded."""
     from wamlab.nn.text import SentenceEncoder
@@ -137,11 +117,8 @@ def train_run(
 ) -> Result:
     """Train a run on datasets; the folder then loads as a policy and knows its whole run."""
     caches = open_caches(run, data)
-    model = build_model(run)
-    processor = fit_processor(run, caches)
-    seed, size = run.train.seed, run.train.batch_size
-    batches = StageBatches(caches, model.stages(), seed=seed, batch_size=size)
-    try:
+    model, processor = build_model(run), fit_processor(run, caches)
+    with feed(run, caches, model) as batches:
         return train(
             model,
             batches,
@@ -155,8 +132,15 @@ def train_run(
             action_space=caches[0].space,
             about={"run": run.to_dict(), "dataset": [cache.dataset for cache in caches]},
         )
-    finally:
-        batches.close()
+
+
+def plan_run(run: Run, data: Sequence[str | Path], *, device: str = "auto") -> Plan:
+    """What training a run on datasets will take; a few steps are measured, nothing is written."""
+    caches = open_caches(run, data)
+    model, processor = build_model(run), fit_processor(run, caches)
+    model.fit(processor.statistics)
+    with feed(run, caches, model) as batches:
+        return plan(model.to(choose_device(device)), batches, processor, run.train)
 
 
 def run_of(checkpoint: str | Path) -> Run | None:
@@ -200,6 +184,22 @@ def roll_out(
         out=out,
         keep_frames=rollouts.keep_frames,
     )
+
+
+def save_blind_rows(envs: Sequence[str], out: str | Path) -> None:
+    """Put what blindness and the expert achieve on these environments beside a run's logs."""
+    from wamlab.sim.suites import blind_row
+
+    rows = {env: blind_row(env) for env in expand(envs)}
+    table = {
+        env: {"expert": row.expert, "mean replay": row.mean, "random replay": row.replay}
+        for env, row in rows.items()
+    }
+    counts = {
+        env: {name: [count, rows[env].starts] for name, count in row.items()}
+        for env, row in table.items()
+    }
+    write_json(Path(out) / "blind.json", counts)
 
 
 def clips_of(caches: Sequence[Cache], offsets: Sequence[int], *, most: int = 400) -> Clips:
