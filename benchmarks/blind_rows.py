@@ -78,12 +78,10 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     rows = known()
-    envs = [
-        env for name in options.names for env in ([name] if "/" in name else suites.suite(name))
-    ]
+    groups = [[name] if "/" in name else suites.suite(name) for name in options.names]
     wanted = [
         (env, options.starts, options.demonstrations, variants)
-        for env in dict.fromkeys(envs)
+        for env in dict.fromkeys(env for group in groups for env in group)
         for variants in ((True, False) if options.both else (True,))
     ]
     missing = [cell for cell in wanted if cell not in rows]
