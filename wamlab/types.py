@@ -368,7 +368,7 @@ class Prediction:
         )
 
 
-Frames = dict[str, Shaped[np.ndarray, "t h w 3"]]
+Frames = Mapping[str, Shaped[np.ndarray, "t height width 3"]]
 """RGB frames by view name, uint8."""
 
 
@@ -447,7 +447,7 @@ class Branch:
     imagined: Frames | None = None
     why_not: str = ""
     entities: dict[str, Float[np.ndarray, "h1 7"]] = field(default_factory=dict)
-    masks: dict[str, Bool[np.ndarray, "t h w"]] = field(default_factory=dict)
+    masks: dict[str, Bool[np.ndarray, "t height width"]] = field(default_factory=dict)
     success: bool = False
     calls: int = 0
     ms: float = 0.0
@@ -469,7 +469,7 @@ class Probe:
     now: Frames
     state: Float[np.ndarray, " s"]
     branches: list[Branch]
-    masks: dict[str, Bool[np.ndarray, "1 h w"]] = field(default_factory=dict)
+    masks: dict[str, Bool[np.ndarray, "1 height width"]] = field(default_factory=dict)
     entities: dict[str, Float[np.ndarray, " 7"]] = field(default_factory=dict)
     pixel_noise: float = 0.0
     policy: str = ""

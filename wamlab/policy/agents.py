@@ -27,14 +27,18 @@ Actions = dict[int, Float[np.ndarray, " a"]]
 class Scene(Protocol):
     """What an agent may know of the environment in its row: its name, space and expert."""
 
-    name: str
-    space: ActionSpace
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def space(self) -> ActionSpace: ...
 
     def expert(self, *, variants: bool, seed: int) -> Expert: ...
 
 
 class Agent(Protocol):
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def reset(self, row: int, scene: Scene, seed: int) -> None:
         """Begin the episode of start ``seed`` in this row."""
@@ -210,7 +214,7 @@ class ReplayAgent:
         if not self.sequences.get(scene.name):
             raise KeyError(f"no sequence to replay in {scene.name}; there are {[*self.sequences]}")
         choices = self.sequences[scene.name]
-        drawn = np.random.default_rng([self.seed, seed]).integers(len(choices))
+        drawn = int(np.random.default_rng([self.seed, seed]).integers(len(choices)))
         actions = np.asarray(choices[drawn], np.float32)
         scene.space.check(actions, f"{self.name} in {scene.name}")
         rest = np.where(np.array(scene.space.mode) == "delta", 0, actions[-1]).astype(np.float32)

@@ -23,7 +23,7 @@ BLEND = 6  # steps over which it does
 LONGEST_DETOUR = 45  # steps at full speed
 DETOUR_AT = 0.4  # of the way to where the policy goes first
 MOST_LATERAL = 0.5  # of that way
-FREE = 0.06  # metres from there beyond which the hand is in free space
+FREE = 0.06  # horizontal metres from there beyond which the hand is in free space
 
 
 class MetaWorldExpert:
@@ -49,7 +49,7 @@ class MetaWorldExpert:
         """The action that it would take in the environment's present state."""
         observation = self.env.full_observation()
         action = self._act(observation)
-        self._free &= bool(np.linalg.norm(self._first - observation[:3]) > FREE)
+        self._free &= bool(np.linalg.norm((self._first - observation[:3])[:2]) > FREE)
         if self._free:
             action[:3] = self._through_free_space(observation[:3], action[:3])
         self._calls += 1

@@ -68,7 +68,7 @@ class MetaWorld:
         self.task, self.name = task, f"metaworld/{task}"
         self.views, self.image_size, self.max_steps = tuple(views), image_size, max_steps
         self.instruction = instruction or INSTRUCTIONS[task]
-        self._task = _make_task(task)
+        self._task, self._draw = _make_task(task)
         self.model, self.data = self._task.model, self._task.data
         self._things = Entities(self.model, robot="base", hand="hand", ignored=FURNITURE)
         self._cameras = Cameras(self.model, self.data, VIEWS, image_size)
@@ -197,15 +197,28 @@ class MetaWorld:
         opening = min(float(np.linalg.norm(right - left)) / 0.1, 1.0)
         return np.append(self._task.get_endeff_pos(), opening).astype(np.float32)
 
-    def _begin(self, seed: int) -> None:
+    @property
+    def start(self) -> Float[np.ndarray, " v"]:
+        """The numbers that the present episode's start drew (see `start_bounds`)."""
+        return np.array(self._task._last_rand_vec, dtype=np.float64)
+
+    def start_bounds(self) -> tuple[Float[np.ndarray, " v"], Float[np.ndarray, " v"]]:
+        """Lowest and highest of the numbers (metres) that a start draws: objects, then goal."""
+        return self._draw.low.copy(), self._draw.high.copy()
+
+    def start_at(self, vector: Float[np.ndarray, " v"]) -> RawObservation:
+        """Go to the start with these numbers instead of drawn ones (see `start_bounds`)."""
+        self._begin(0, np.array(vector, dtype=np.float64))
+        return self.observe()
+
+    def _begin(self, seed: int, vector: Float[np.ndarray, " v"] | None = None) -> None:
         """The package's reset, which prepares a task twice, from a pristine model and our seed."""
         task = self._task
         physics.restore(self.model, self.data, self._pristine[0])
         self._fields.write(self._pristine[1])
-        task.np_random = np.random.default_rng(seed)
-        task._freeze_rand_vec = False
+        self._draw.begin(seed, vector)
         task.reset_model()
-        task._freeze_rand_vec = True
+        self._draw.begin(seed, self._draw.last)
         mujoco.mj_resetData(self.model, self.data)
         task.curr_path_length = 0
         task.reset_model()
@@ -213,6 +226,29 @@ class MetaWorld:
         task._prev_obs = task._get_curr_obs_combined_no_goal()
         _, info = task.evaluate_state(task._get_obs(), np.zeros(SPACE.size))
         self._steps, self._success = 0, bool(info["success"])
+
+
+class _Draw:
+    """The numbers of a start, drawn from a seed until the task takes them, or given."""
+
+    def __init__(self, task: Any) -> None:
+        space = task._random_reset_space
+        self.task, self.low, self.high = task, space.low.astype(float), space.high.astype(float)
+        self.begin(0, None)
+
+    def begin(self, seed: int, given: Float[np.ndarray, " v"] | None) -> None:
+        self._rng, self._given, self._asked = np.random.default_rng(seed), given, False
+
+    def __call__(self) -> Float[np.ndarray, " v"]:
+        if self._given is None:
+            self.last = self._rng.uniform(self.low, self.high)
+        elif self._asked:  # a task asks again when it refuses an answer
+            raise ValueError(f"the task refuses the start {self._given}")
+        else:
+            self.last = self._given
+        self._asked = True
+        self.task._last_rand_vec = self.last.copy()
+        return self.last.copy()
 
 
 class _Fields:
@@ -267,16 +303,14 @@ def _looks_into_simulation(array: np.ndarray) -> bool:
     return not isinstance(base, np.ndarray)
 
 
-def _make_task(name: str) -> Any:
+def _make_task(name: str) -> tuple[Any, _Draw]:
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     task = ALL_V3_ENVIRONMENTS[f"{name}-v3"]()
     task._partially_observable = False
     del task.sawyer_observation_space  # cached for the hidden goal
     task._set_task_called = True
-    task.seeded_rand_vec = True
     task.max_path_length = FOREVER
-    task._freeze_rand_vec = False
-    task.np_random = np.random.default_rng(0)
+    task._get_state_rand_vec = draw = _Draw(task)
     task.reset_model()  # fields that a task makes at its first start exist from here on
-    return task
+    return task, draw

@@ -5,16 +5,23 @@ Listing names imports no simulator.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from wamlab.config import nearest
 from wamlab.sim.env import Env
-from wamlab.sim.instructions import INSTRUCTIONS
+
+_TASKS = Path(__file__).with_name("metaworld_tasks.json")
 
 
 def names() -> list[str]:
-    """The environments that `make` knows."""
-    return [f"metaworld/{task}" for task in sorted(INSTRUCTIONS)]
+    """The environments that `make` knows: tasks of which the goal was seen to be visible.
+
+    The table is written by ``benchmarks/goal_visibility.py``.
+    """
+    table = json.loads(_TASKS.read_text(encoding="utf-8"))
+    return [f"metaworld/{task}" for task, row in sorted(table.items()) if row["goal_visible"]]
 
 
 def make(name: str, **options: Any) -> Env:

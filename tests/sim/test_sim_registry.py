@@ -1,0 +1,87 @@
+"""Names of environments and suites, instructions, split seeds, stored blind rows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from wamlab.sim.env import SPLITS, STARTS_PER_SPLIT, split_of, start_seed
+from wamlab.sim.instructions import INSTRUCTIONS, PARAPHRASES
+from wamlab.sim.registry import make, names
+from wamlab.sim.suites import blind_row, suite, suites
+
+
+def test_all_fifty_tasks_are_offered() -> None:
+    assert names() == [f"metaworld/{task}" for task in sorted(INSTRUCTIONS)]
+    assert len(names()) == 50
+
+
+def test_instructions_cover_the_package() -> None:
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    assert {f"{task}-v3" for task in INSTRUCTIONS} == set(ALL_V3_ENVIRONMENTS)
+
+
+def test_make() -> None:
+    env = make("metaworld/reach", views=(), max_steps=7, instruction="go there")
+    assert (env.name, env.views, env.max_steps) == ("metaworld/reach", (), 7)
+    observation, _ = env.reset(seed=0)
+    assert observation["instruction"] == "go there"
+    assert set(observation) == {"state", "instruction"}
+    assert observation["state"].dtype == np.float32
+
+
+@pytest.mark.parametrize("find", [make, suite, blind_row])
+def test_unknown_names_have_a_nearest(find) -> None:  # noqa: ANN001
+    known = {make: "metaworld/dial-turn", suite: "mw-demo", blind_row: "metaworld/dial-turn"}[find]
+    with pytest.raises(KeyError, match=f"did you mean '{known}'"):
+        find(known + "s")
+
+
+def test_names_import_no_simulator() -> None:
+    check = (
+        "import sys; from wamlab.sim.registry import names; from wamlab.sim.suites import suites;"
+        "names(), suites(); sys.exit(bool({'mujoco', 'metaworld', 'torch'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_suites_hold_known_environments() -> None:
+    sizes = {name: len(suite(name)) for name in suites()}
+    assert sizes == {"mw-6": 6, "mw-50": 50, "mw-avdc": 11, "mw-demo": 3}
+    assert all(set(suite(name)) <= set(names()) for name in suites())
+    assert set(suite("mw-demo")) < set(suite("mw-6"))
+
+
+@pytest.mark.parametrize("env", ["door-lock", "lever-pull", "dial-turn"])
+def test_the_hard_three_cannot_be_solved_blind(env: str) -> None:
+    row = blind_row(f"metaworld/{env}")
+    assert row.variants
+    assert row.best <= 0.25
+    assert row.expert >= 0.95 * row.starts
+
+
+def test_paraphrases_are_kept_apart() -> None:
+    for task, sentences in PARAPHRASES.items():
+        assert len(sentences) >= 3, task
+        assert len({*sentences, INSTRUCTIONS[task]}) == len(sentences) + 1
+    taught = set(INSTRUCTIONS.values())
+    assert len(taught) == 50
+    assert not taught & {sentence for group in PARAPHRASES.values() for sentence in group}
+
+
+def test_splits_never_overlap() -> None:
+    assert [start_seed(split, 0) for split in SPLITS] == [0, 10**6, 2 * 10**6]
+    for split in SPLITS:
+        for index in (0, STARTS_PER_SPLIT - 1):
+            assert split_of(start_seed(split, index)) == split
+    for index in (-1, STARTS_PER_SPLIT):
+        with pytest.raises(ValueError, match="outside"):
+            start_seed("train", index)
+    with pytest.raises(ValueError, match="no split"):
+        split_of(3 * 10**6)
+    with pytest.raises(ValueError, match="no split"):
+        make("metaworld/reach", views=()).reset(seed=-1)

@@ -1,0 +1,87 @@
+"""Blind rows: what replaying expert actions open loop achieves, without camera or state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from wamlab.sim.env import Env, start_seed
+from wamlab.sim.suites import BlindRow
+
+
+def measure(
+    make_env: Callable[[], Env],
+    *,
+    starts: int = 30,
+    demonstrations: int = 12,
+    variants: bool = True,
+    seed: int = 0,
+) -> BlindRow:
+    """Measure one task's blind row; the environment should render nothing.
+
+    Demonstrations are the first successful ones on training starts, their full ``max_steps``
+    long. Replays and the expert are judged on the same evaluation starts.
+
+    Raises:
+        RuntimeError: fewer than a third of the expert's tries succeed.
+    """
+    env = make_env()
+    demos = _demonstrate(env, demonstrations, variants, seed)
+    rng = np.random.default_rng([seed, 3])
+    mean = demos.mean(axis=0)
+    wins = np.zeros(3, dtype=int)
+    for index in range(starts):
+        start = start_seed("evaluation", index)
+        drawn = demos[rng.integers(len(demos))]
+        _, solved = demonstrate(env, start, variants=variants, stop=True)
+        wins += [replay(env, start, mean), replay(env, start, drawn), solved]
+    env.close()
+    return BlindRow(
+        env=env.name,
+        starts=starts,
+        demonstrations=demonstrations,
+        variants=variants,
+        max_steps=env.max_steps,
+        mean=int(wins[0]),
+        replay=int(wins[1]),
+        expert=int(wins[2]),
+    )
+
+
+def demonstrate(
+    env: Env, start: int, *, variants: bool, stop: bool = False
+) -> tuple[Float[np.ndarray, "n a"], bool]:
+    """The expert's actions from a start, and whether the task was solved at any step."""
+    _, info = env.reset(seed=start)
+    solved_at_reset = bool(info["success"])
+    expert = env.expert(variants=variants, seed=start)
+    actions, solved, done = [], False, False
+    while not done and not (stop and solved):
+        actions.append(expert())
+        *_, done, info = env.step(actions[-1])
+        solved |= bool(info["success"])
+    return np.stack(actions), solved and not solved_at_reset
+
+
+def replay(env: Env, start: int, actions: Float[np.ndarray, "n a"]) -> bool:
+    """Whether these actions, executed open loop from a start, solve the task at any step."""
+    _, info = env.reset(seed=start)
+    if info["success"]:
+        return False
+    return any(env.step(action)[4]["success"] for action in env.space.clip(actions))
+
+
+def _demonstrate(
+    env: Env, wanted: int, variants: bool, seed: int
+) -> Float[np.ndarray, "demos n a"]:
+    demos: list[np.ndarray] = []
+    for index in range(3 * wanted):
+        start = start_seed("train", 1000 * seed + index)
+        actions, solved = demonstrate(env, start, variants=variants)
+        if solved:
+            demos.append(actions)
+        if len(demos) == wanted:
+            return np.stack(demos)
+    raise RuntimeError(f"{env.name}: {len(demos)} of {3 * wanted} demonstrations succeeded")
