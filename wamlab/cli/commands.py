@@ -92,7 +92,7 @@ def imagine(options: Options) -> None:
 
 
 def report(options: Options) -> None:
-    from wamlab.report.html import build
+    from wamlab.report.build import build
 
     print(build(options.folder))
 

@@ -23,7 +23,7 @@ def demonstrate(out: Path, *, quick: bool, seed: int, device: str) -> Path:
         show_rivals,
         train_run,
     )
-    from wamlab.report.html import build
+    from wamlab.report.build import build
 
     run = (mw_demo.quick if quick else mw_demo.run)(MODEL)
     run = dataclasses.replace(run, train=dataclasses.replace(run.train, seed=seed))

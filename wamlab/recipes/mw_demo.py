@@ -38,7 +38,7 @@ def quick(model: str) -> Run:
     whole = run(model)
     return dataclasses.replace(
         whole,
-        model=tiny(model),
+        model=dataclasses.replace(tiny(model), image_size=whole.model.image_size),
         data=DataConfig(envs=(TASK,), episodes=4),
         train=dataclasses.replace(whole.train, minutes=None, steps=60, batch_size=16),
         rollout=RolloutConfig(episodes=2, execute_steps=8),
