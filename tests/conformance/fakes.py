@@ -13,13 +13,28 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Float
+from parts import (
+    Config,
+    Eye,
+    Losses,
+    actions,
+    asked,
+    between,
+    card,
+    film_loss,
+    images,
+    jitter,
+    picture,
+    stacked,
+    window,
+)
 from torch import Tensor, nn
 
 from wamlab.generative.discrete import draw, from_bins, masked_cross_entropy, to_bins
 from wamlab.generative.flow import masked_mean
-from wamlab.generative.noise import fill_absent, noise_like, normal
-from wamlab.models.base import Flow, ModelConfig, Stage, WorldActionModel, action_chunk
+from wamlab.generative.noise import fill_absent, noise_like
+from wamlab.models.base import Flow, Stage, WorldActionModel, action_chunk
 from wamlab.nn.visibility import Block, Visibility, attend
 from wamlab.types import (
     ACTION,
@@ -38,97 +53,6 @@ from wamlab.types import (
     Waypoints,
     Window,
 )
-
-Losses = dict[str, Float[Tensor, ""]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(ModelConfig):
-    """The sizes that all fakes share."""
-
-    chunk: int = 4
-    offsets: tuple[int, ...] = (4,)
-    width: int = 32
-
-    @classmethod
-    def small(cls) -> Config:
-        return cls()
-
-    @classmethod
-    def tiny(cls) -> Config:
-        return cls(image_size=16, text_dim=8, width=16)
-
-
-class Eye(nn.Module):
-    """The observation at one offset as one vector; what is absent counts as zero."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.views = config.image_streams
-        self.frames = nn.Linear(len(self.views) * 3 * config.image_size**2, config.width)
-        self.state = nn.Linear(config.state_dim, config.width)
-        self.text = nn.Linear(config.text_dim, config.width)
-
-    def forward(self, batch: Batch, offset: int = 0) -> Float[Tensor, "b d"]:
-        frames, _ = images(batch, self.views, (offset,))
-        state = batch["state"].at(offset)
-        told = self.state(fill_absent(state.values, state.present)[:, 0])
-        return torch.tanh(self.frames(frames.flatten(1)) + told + self.text(batch.text.pooled))
-
-
-def images(
-    batch: Batch, views: Sequence[str], offsets: Sequence[int]
-) -> tuple[Float[Tensor, "b t v 3 h w"], Bool[Tensor, "b t v"]]:
-    """Frames of all views at these offsets, zero where they are absent."""
-    streams = [batch[view].at(*offsets) for view in views]
-    present = torch.stack([s.present for s in streams], dim=2)
-    values = torch.stack([s.values for s in streams], dim=2)
-    return fill_absent(values, present), present
-
-
-def picture(config: Config, flat: Float[Tensor, "b pixels"], ticks: Sequence[int] | None) -> Future:
-    """A future in pixels out of a flat vector (T, V, 3, H, W) per row; unclocked without ticks."""
-    frames = rearrange(
-        flat, "b (t v c h w) -> v b t c h w",
-        v=len(config.views), c=3, h=config.image_size, w=config.image_size,
-    )  # fmt: skip
-    values = dict(zip(config.image_streams, frames, strict=True))
-    clock = None if ticks is None else torch.tensor(ticks).expand(len(flat), -1)
-    return Future("pixels", "pixels", values, clock)
-
-
-def film_loss(
-    shown: Float[Tensor, "b pixels"], real: Tensor, taught: Bool[Tensor, "b t v"]
-) -> Float[Tensor, ""]:
-    error = (shown.reshape(real.shape) - real).square()
-    return masked_mean(error.flatten(1, 2), taught.flatten(1, 2))
-
-
-def actions(batch: Batch, chunk: int) -> tuple[Float[Tensor, "b h a"], Bool[Tensor, "b h"]]:
-    """The chunk, and where it is recorded and may teach the policy."""
-    stream = batch[ACTION].at(*range(chunk))
-    taught = stream.present & batch.may("policy")[:, None]
-    return fill_absent(stream.values, taught), taught
-
-
-def jitter(mean: Float[Tensor, "b h a"], generator: Sequence[torch.Generator]) -> Stream:
-    """A draw around the mean."""
-    return action_chunk(mean + 0.1 * normal(mean.shape[1:], generator, mean.device))
-
-
-def between(sources: Sequence[str], targets: Sequence[str], **how: Any) -> list[Flow]:
-    return [Flow(s, t, how.get("route", "channel"), how.get("gradient", True))
-            for s in sources for t in targets]  # fmt: skip
-
-
-def window(config: Config, *frames: int, acts: bool = True) -> Window:
-    """All views at these offsets, the state now, and the chunk of actions."""
-    streams = {**dict.fromkeys(config.image_streams, frames), "state": (0,)}
-    return Window({**streams, ACTION: tuple(range(config.chunk))} if acts else streams)
-
-
-def asked(flows: Sequence[Flow], query: Query) -> list[Flow]:
-    return [flow for flow in flows if flow.target in query.sampled]
 
 
 @dataclass
@@ -155,7 +79,7 @@ class Chunks(WorldActionModel, name="fake-chunks"):
     """Chunk after chunk with a cache in which real frames replace the imagined ones."""
 
     Config = Config
-    card = {"carrier": "pixels", "generation": "chunk-autoregressive", "action labels": "needed"}
+    card = card("pixels", "beside the frame", "one draw", "chunk-autoregressive", "optional")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -170,9 +94,9 @@ class Chunks(WorldActionModel, name="fake-chunks"):
         return {POLICY: Answer(True), JOINT: Answer(True, "pixels", "one draw")}
 
     def stages(self) -> list[Stage]:
-        h = self.config.chunk
-        frames = dict.fromkeys(self.config.image_streams, (-h, 0, *self.config.offsets))
-        window = Window({**frames, "state": (-h, 0), ACTION: tuple(range(-h, h))})
+        h, past = self.config.chunk, (-2 * self.config.chunk, -self.config.chunk, 0)
+        frames = dict.fromkeys(self.config.image_streams, (*past, *self.config.offsets))
+        window = Window({**frames, "state": past, ACTION: tuple(range(-2 * h, h))})
         return [Stage("chunks", window)]
 
     def remember(self, before: Tensor, past: Tensor, executed: Stream | None) -> Tensor:
@@ -187,16 +111,17 @@ class Chunks(WorldActionModel, name="fake-chunks"):
         return dream, self.show(dream), act
 
     def loss(self, batch: Batch, *, stage: str, step: int, generator: torch.Generator) -> Losses:
-        c, past = self.config, self.eye(batch, -self.config.chunk)
-        seen = self.remember(torch.zeros_like(past), past, batch[ACTION].at(*range(-c.chunk, 0)))
+        c, done = self.config, None
+        seen = torch.zeros(len(batch), c.width, device=self.device)
+        for offset in (-2 * c.chunk, -c.chunk, 0):
+            seen = self.remember(seen, self.eye(batch, offset), done)
+            done = batch[ACTION].at(*range(offset, offset + c.chunk))
         _, shown, mean = self.think(seen, self.eye(batch))
         real, recorded = images(batch, c.image_streams, c.offsets)
         target, taught = actions(batch, c.chunk)
-        parts = {
-            "future": film_loss(shown, real, recorded),
-            "action": masked_mean((mean - target).square(), taught),
-        }
-        return {"loss": parts["future"] + parts["action"], **parts}
+        future = film_loss(shown, real, recorded)
+        action = masked_mean((mean - target).square(), taught)
+        return {"loss": future + action, "future": future, "action": action}
 
     def observe(self, memory: Any, observation: Batch, executed: Stream | None) -> Cache:
         now = self.eye(observation)
@@ -218,8 +143,8 @@ class Chunks(WorldActionModel, name="fake-chunks"):
         )
 
     def flows(self, query: Query) -> list[Flow]:
-        sources = [*self.config.image_streams, "state", "text", "memory"]
-        return between(sources, [*query.sampled])
+        seen = [*self.config.image_streams, "state", "text", "memory"]
+        return between(seen, [*query.sampled])
 
     def decode(self, future: Future) -> Mapping[str, Tensor]:
         return future.values
@@ -229,7 +154,7 @@ class Plan(WorldActionModel, name="fake-plan"):
     """An unclocked film to the episode's end, read geometrically; it needs no action labels."""
 
     Config = Config
-    card = {"carrier": "pixels", "extractor": "geometric", "action labels": "none"}
+    card = card("pixels", "geometric", "one draw", "regression", "none")
     steps = 3
 
     def __init__(self, config: Config) -> None:
@@ -239,15 +164,18 @@ class Plan(WorldActionModel, name="fake-plan"):
 
     @property
     def queries(self) -> dict[Query, Answer]:
-        shown = Answer(False, "pixels", "one draw")
-        return {VIDEO: Answer(False, "pixels"), POLICY: Answer(False), JOINT: shown}
+        shown = Answer(False, "pixels", "one draw", plan="waypoints")
+        acted = Answer(False, plan="waypoints")
+        return {VIDEO: Answer(False, "pixels"), POLICY: acted, JOINT: shown}
 
     def stages(self) -> list[Stage]:
         frames = dict.fromkeys(self.config.image_streams, tuple(range(self.steps + 1)))
         return [Stage("film", Window({**frames, "state": (0,)}, "to_end"), roles=("video",))]
 
     def loss(self, batch: Batch, *, stage: str, step: int, generator: torch.Generator) -> Losses:
-        real, recorded = images(batch, self.config.image_streams, range(1, self.steps + 1))
+        ahead = range(1, self.steps + 1)  # places, not offsets: each row has its own clock
+        views = [batch[view].columns(ahead) for view in self.config.image_streams]
+        real, recorded = stacked(views)
         taught = recorded & batch.may("video")[:, None, None]
         return {"loss": film_loss(self.show(self.eye(batch)), real, taught)}
 
@@ -281,7 +209,7 @@ class Tokens(WorldActionModel, name="fake-tokens"):
     """Action tokens, one step after the other; the tokens of one step are drawn in parallel."""
 
     Config = Config
-    card = {"carrier": "none", "generation": "discrete tokens", "action labels": "needed"}
+    card = card("none", "none", "none", "discrete tokens", "needed")
     bins = 16
 
     def __init__(self, config: Config) -> None:
@@ -302,8 +230,9 @@ class Tokens(WorldActionModel, name="fake-tokens"):
         )  # fmt: skip
 
     def fit(self, statistics: Mapping[str, Any]) -> None:
-        for name, quantile in (("low", "q01"), ("high", "q99")):
-            getattr(self, name).copy_(torch.as_tensor(statistics[ACTION][quantile]))
+        low, high = (torch.as_tensor(statistics[ACTION][name]) for name in ("q01", "q99"))
+        self.low.copy_(low)
+        self.high.copy_(torch.maximum(high, low + 1e-3))
 
     @property
     def queries(self) -> dict[Query, Answer]:
@@ -347,7 +276,7 @@ class Features(WorldActionModel, name="fake-features"):
     """Imagines frozen features that nobody can decode; the action taps them without gradient."""
 
     Config = Config
-    card = {"carrier": "features", "generation": "regression", "action labels": "optional"}
+    card = card("frozen features", "tap", "one draw", "regression", "optional")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -415,7 +344,7 @@ class Judge(WorldActionModel, name="fake-judge"):
     """Proposes actions and says what each is worth: the recorded ones more than chance ones."""
 
     Config = Config
-    card = {"carrier": "none", "generation": "best of N by value", "action labels": "needed"}
+    card = card("none", "none", "none", "best of N", "needed")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -439,8 +368,9 @@ class Judge(WorldActionModel, name="fake-judge"):
         seen, (target, taught) = self.eye(batch), actions(batch, self.config.chunk)
         mean = self.act(seen).unflatten(-1, (self.config.chunk, -1))
         action, whole = masked_mean((mean - target).square(), taught), taught.all(1)[:, None]
-        margin = self.worth(seen, target) - self.worth(seen, noise_like(target, generator))
-        value = masked_mean(nn.functional.softplus(-margin)[:, None], whole)
+        good, chance = self.worth(seen, target), self.worth(seen, noise_like(target, generator))
+        told = nn.functional.softplus(-good) + nn.functional.softplus(chance)
+        value = masked_mean(told[:, None], whole)
         return {"loss": action + value, "action": action, "value": value}
 
     def sample(self, observation: Batch, query: Query, *,
@@ -459,7 +389,7 @@ class Stages(WorldActionModel, name="fake-stages"):
     """First a world, then an actor that learns from what the frozen world imagines."""
 
     Config = Config
-    card = {"carrier": "pixels", "extractor": "learned", "action labels": "second stage only"}
+    card = card("pixels", "learned", "one draw", "regression", "second stage")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

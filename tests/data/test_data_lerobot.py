@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -239,7 +240,7 @@ def test_missing_and_extra_files_are_found(written: tuple[Path, list[Episode]]) 
 
 def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
     make_dataset(tmp_path / "a")
-    make_dataset(tmp_path / "b")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
     make_dataset(tmp_path / "c", [make_episode(4)])
     digests = [Dataset(tmp_path / name).digest for name in "abc"]
     assert digests[0] == digests[1] != digests[2]

@@ -96,6 +96,19 @@ def test_tasks_carry_the_metadata_that_pandas_reads(written: tuple[Path, list[Ep
     assert {column["field_name"] for column in pandas["columns"]} == {"task", "task_index"}
 
 
+def test_columns_of_observations_keep_all_rows(tmp_path: Path) -> None:
+    episode = make_episode(0, 4)
+    episode.columns["observation.force"] = np.arange(5.0)
+    make_dataset(tmp_path / "d", [episode])
+    assert Dataset(tmp_path / "d").episode(0).columns["observation.force"].tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+
+
 def test_an_existing_dataset_is_extended(written: tuple[Path, list[Episode]]) -> None:
     path, episodes = written
     with open_writer(path) as writer:

@@ -156,7 +156,7 @@ def probe(seed: int, fault: str = "oracle", samples: int = 4, noise: float = 1.0
         branches=own + forced,
         masks={key: mask[None] for key, mask in masks(robot, block).items()},
         entities={"robot": pose(robot), "block": pose(block)},
-        policy=fault,
+        policy="pusher",
         simulator_state=np.concatenate([robot, block]),
     )
 
@@ -196,6 +196,6 @@ def episode(seed: int, env: str = "toy/pusher", solved: bool | None = None) -> E
             Replan(0, "start", actions[:STEPS], {"corner": frames[[8, 16]]}, OFFSETS, 0.5, 4, 20.0),
             Replan(STEPS, "chunk executed", calls=4, ms=19.0),
         ],
-        policy="toy",
+        policy="pusher",
         variant={"route": "left", "speed": 1.0},
     )

@@ -81,6 +81,15 @@ def test_the_counterfactual_form_takes_one_sample_where_eic_needs_two():
     assert mixed.undefined == {"one sample only": 6}
 
 
+def test_the_counterfactual_form_alone_passes_a_model_that_ignores_its_action(planted):
+    """Being above a still future is no proof of coupling: that takes EIC, which is below zero."""
+    for forced, coupled in zip(
+        both("eic_cf", planted["blind"]), both("eic", planted["blind"]), strict=True
+    ):
+        assert forced.details["over_static_interval"].low > 0
+        assert coupled.details["over_static_interval"].high < 0
+
+
 def test_a_policy_of_one_mode_has_no_eic_but_skill():
     probes = pusher.probes("oracle", n=6, samples=2)
     for probe in probes:

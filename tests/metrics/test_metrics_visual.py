@@ -85,7 +85,7 @@ def test_grey_constants_perfect_frames_and_the_data_range():
     assert psnr(black, white) == 0
     assert psnr(A, A) == CAP
     square = np.array([[0.0, 1], [2, 3]]), np.array([[3.0, 2], [1, 0]])
-    assert psnr(*square, data_range=3) == pytest.approx(2.5527, abs=5e-5)
+    assert psnr(*square, data_range=3.0) == pytest.approx(2.5527, abs=5e-5)
 
 
 def test_the_mean_of_frames_is_not_the_psnr_of_the_mean_error():

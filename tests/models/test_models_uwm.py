@@ -68,7 +68,7 @@ def given(batch: Batch, query: Query) -> dict[str, Stream | Future]:
         parts["action"] = batch[ACTION]
     if FUTURE in query.given:
         frames = {n: batch[n].at(*CONFIG.offsets).values for n in CONFIG.image_streams}
-        parts["future"] = Future("pixels", "pixel patches", frames, None)
+        parts["future"] = Future("pixels", "pixels", frames, None)
     return parts
 
 

@@ -105,7 +105,7 @@ def test_check_4_forward_recovers_the_effect_of_the_action(model: UWM, held_out:
 @torch.no_grad()
 def test_check_4_inverse_collapses_to_the_right_mode(model: UWM, held_out: Batch) -> None:
     frames = {"image/grey": held_out["image/grey"].at(1).values}
-    future = Future("pixels", "pixel patches", frames, None)
+    future = Future("pixels", "pixels", frames, None)
     prediction = model.sample(
         held_out.observation(), INVERSE, future=future, generator=generators(range(400))
     )

@@ -1,19 +1,11 @@
-"""Patches, keypoints, and an observation with parts missing."""
+"""Keypoints, and an observation with parts missing."""
 
 from __future__ import annotations
 
 import torch
 
-from wamlab.nn.vision import KeypointStem, ObservationEncoder, patchify, spatial_softmax, unpatchify
+from wamlab.nn.vision import KeypointStem, ObservationEncoder, spatial_softmax
 from wamlab.types import Batch, Stream, Text
-
-
-def test_patches_are_cut_row_by_row_and_put_back() -> None:
-    frames = torch.arange(2 * 3 * 8 * 8.0).reshape(2, 3, 8, 8)
-    patches = patchify(frames, 4)
-    assert patches.shape == (2, 4, 48)
-    assert torch.equal(patches[0, 1].reshape(4, 4, 3)[..., 0], frames[0, 0, :4, 4:])
-    assert torch.equal(unpatchify(patches, 4), frames)
 
 
 def test_spatial_softmax_finds_a_peak() -> None:

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import point_env
 import pytest
-from wamlab.data.lerobot import Dataset
 
+from wamlab.data.lerobot import Dataset
 from wamlab.run.collect import CollectError, collect, demonstrate
 from wamlab.run.collect import _stored as stored
 
@@ -85,3 +91,30 @@ def test_failed_demonstrations_are_kept_when_asked_for(tmp_path):
 def test_a_task_that_is_solved_already_gives_an_error_with_counts(tmp_path):
     with pytest.raises(CollectError, match=r"0 kept of 14 starts \(0 failed, 14 solved"):
         run(tmp_path, 1, "point/solved")
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {here!r})
+import point_env
+from wamlab.run.collect import collect
+
+if __name__ == "__main__":
+    collect("point/flaky", 50, {out!r}, bursts=False, progress=False, make=point_env.make)
+"""
+
+
+def test_a_killed_collection_keeps_every_finished_episode(tmp_path):
+    script, out = tmp_path / "collect_forever.py", tmp_path / "data"
+    script.write_text(KILLED.format(here=str(Path(__file__).parent), out=str(out)))
+    process = subprocess.Popen([sys.executable, str(script)])
+    deadline = time.monotonic() + 60
+    while process.poll() is None and len(stored(out)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = len(stored(out))
+    assert 2 <= before < 50
+    counts = run(out, before + 1, "point/flaky")
+    assert counts[0].kept == before + 1
+    assert [episode.seed for episode in contents(out)] == list(range(0, 2 * before + 2, 2))

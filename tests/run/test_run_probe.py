@@ -5,8 +5,8 @@ import point_env
 import pytest
 from point_env import SPACE, STEP
 from point_model import Latent, Planner, PointConfig, PointModel, Reactive, policy_of
-from wamlab.data.logs import load_probes
 
+from wamlab.data.logs import load_probes
 from wamlab.models.base import Refusal
 from wamlab.policy.geometric import Reach, WaypointExecutor
 from wamlab.run.impose import impose
@@ -96,6 +96,11 @@ def test_a_model_without_joint_samples_says_so():
         assert branch.why_not.startswith("not a joint sample: point_reactive does not answer JOINT")
         assert branch.happened["top"].shape == (2, 16, 16, 3)
     assert "does not answer FORWARD" in one.of("imposed")[0].why_not
+
+
+def test_a_model_that_never_imagines_is_looked_at_half_way_and_at_the_end():
+    one = run(Reactive(PointConfig(offsets=())), 1)[0]
+    assert [branch.offsets.tolist() for branch in one.branches] == [[4, 8]] * 6
 
 
 def test_an_undecodable_future_says_why():

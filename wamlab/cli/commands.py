@@ -32,7 +32,7 @@ def collect(options: Options) -> None:
 
 
 def data_inspect(options: Options) -> None:
-    from wamlab.data.check import inspect
+    from wamlab.data.inspect import inspect
 
     print(inspect(options.path, options.out or options.path))
 
@@ -45,15 +45,14 @@ def data_check(options: Options) -> int:
 
 def train(options: Options) -> None:
     from wamlab.recipes import recipe
-    from wamlab.recipes.work import train_run
 
     run = recipe(options.recipe).with_budget(minutes=options.minutes, steps=options.steps)
     run = dataclasses.replace(run, train=dataclasses.replace(run.train, seed=options.seed))
     run = run.vary(options.assignments)
     print(json.dumps(run.to_dict(), indent=1))
-    if options.dry_run:
-        from wamlab.recipes.work import plan_run
+    from wamlab.recipes.work import plan_run, train_run
 
+    if options.dry_run:
         print(plan_run(run, options.data, device=options.device))
         return
     result = train_run(run, options.data, options.out, resume=options.resume, device=options.device)

@@ -19,6 +19,7 @@ def demonstrate(out: Path, *, quick: bool, seed: int, device: str) -> Path:
         collect_data,
         execute_imagination,
         roll_out,
+        save_blind_rows,
         show_rivals,
         train_run,
     )
@@ -34,6 +35,7 @@ def demonstrate(out: Path, *, quick: bool, seed: int, device: str) -> Path:
         policy = load(folder, device)
     with chapter("3/5 rollouts on unseen starts"):
         roll_out(run, policy, envs, folder, seed=seed)
+        save_blind_rows(envs, folder)
     with chapter("4/5 executing the imagination"):
         probes = execute_imagination(run, policy, envs, folder, seed=seed)
         show_rivals(run, probes, [data], folder)

@@ -30,11 +30,12 @@ def models() -> Table:
 
 def envs() -> Table:
     """Suites with their tasks, and every single environment with its instruction."""
+    from wamlab.sim.instructions import INSTRUCTIONS
     from wamlab.sim.registry import names
     from wamlab.sim.suites import suite, suites
 
-    table: Table = {name: {"tasks": ", ".join(suite(name))} for name in suites()}
-    return table | {name: {} for name in names()}
+    table: Table = {name: {"suite of": list(suite(name))} for name in suites()}
+    return table | {n: {"instruction": INSTRUCTIONS[n.rpartition("/")[2]]} for n in names()}
 
 
 def recipes() -> Table:
@@ -64,10 +65,10 @@ def _model(name: str) -> dict[str, Any]:
     from wamlab.models.base import model_class
 
     kind = model_class(name)
-    small = getattr(kind.Config, "small", kind.Config.tiny)
+    sizes: Any = kind.Config
     with torch.device("meta"):
-        parameters = sum(parameter.numel() for parameter in kind(small()).parameters())
-    queries = {str(query): to_dict(a) for query, a in kind(kind.Config.tiny()).queries.items()}
+        parameters = sum(p.numel() for p in kind(sizes.small()).parameters())
+    queries = {str(query): to_dict(a) for query, a in kind(sizes.tiny()).queries.items()}
     return {"parameters": parameters, "card": dict(kind.card), "queries": queries}
 
 
@@ -77,10 +78,18 @@ def _lines(table: Table) -> str:
 
 def _row(name: str, row: dict[str, Any]) -> list[str]:
     if "queries" not in row:
-        return [f"{name:<32}{'; '.join(map(str, row.values()))}".rstrip()]
+        return [f"{name:<40}{'; '.join(map(_words, row.values()))}".rstrip()]
     lines = [f"{name}  {row['parameters'] / 1e6:.1f} M parameters (small)"]
     lines += [f"  {field}: {value}" for field, value in row["card"].items()]
     return lines + [f"  {query:<8} {_answer(answer)}" for query, answer in row["queries"].items()]
+
+
+def _words(value: Any) -> str:
+    """A cell: a long list is counted, a short one named."""
+    if not isinstance(value, list):
+        return str(value)
+    names = ", ".join(name.rpartition("/")[2] for name in value)
+    return names if len(value) < 7 else f"{len(value)} environments"
 
 
 def _answer(answer: dict[str, Any]) -> str:

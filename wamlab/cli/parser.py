@@ -45,7 +45,7 @@ def parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace
 
 def flags_of(parser: argparse.ArgumentParser) -> list[str]:
     """Every flag and positional name of one command, in order."""
-    names = []
+    names: list[str] = []
     for action in parser._actions:
         if not isinstance(action, (argparse._HelpAction, argparse._SubParsersAction)):
             names += action.option_strings or [action.dest.upper()]

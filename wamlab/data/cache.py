@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 from tqdm import tqdm
 
-from wamlab.config import nearest
+from wamlab.config import from_dict, nearest
 from wamlab.data import manifest
 from wamlab.data.lerobot import Dataset, EpisodeInfo
 from wamlab.data.manifest import DataError
@@ -273,8 +273,6 @@ def _load(path: Path) -> Cache:
         file.stem: np.load(file, allow_pickle=False) for file in (path / "columns").glob("*.npy")
     }
     space = index["space"]
-    if space is not None:
-        space = ActionSpace(**{k: tuple(v) if isinstance(v, list) else v for k, v in space.items()})
     return Cache(
         path=path,
         dataset=index["dataset"],
@@ -285,7 +283,7 @@ def _load(path: Path) -> Cache:
         episodes=tuple(EpisodeInfo(**info) for info in index["episodes"]),
         fps=index["fps"],
         embodiment=index["embodiment"],
-        space=space,
+        space=None if space is None else from_dict(ActionSpace, space),
         state_names=tuple(index["state_names"]),
         image_size=index["image_size"],
     )

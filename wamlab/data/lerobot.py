@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Shaped, UInt8
 
-from wamlab.config import nearest
+from wamlab.config import from_dict, nearest
 from wamlab.data import commit, manifest, video
 from wamlab.data.layout import ALIGNMENT, OWN, SCALARS, SCHEMA, Entry, read_layout
 from wamlab.data.manifest import DataError
@@ -185,7 +185,11 @@ class Dataset:
             action=action,
             success=self.actions(success).astype(bool),
             success_at_reset=bool(found.extras.get("success_at_reset", False)),
-            columns={n: self.actions(v) for n, v in read.items() if n not in known},
+            columns={
+                name: values if name.startswith("observation.") else self.actions(values)
+                for name, values in read.items()
+                if name not in known
+            },
             policy=str(found.extras.get("policy", "")),
             variant=dict(found.variant),
         )
@@ -209,8 +213,7 @@ class Dataset:
     def _read_space(self, own: dict[str, Any]) -> ActionSpace | None:
         """The declared space; else, for a foreign dataset, bounds as observed (and a note)."""
         if space := own.get("space"):
-            parts = {k: tuple(v) if isinstance(v, list) else v for k, v in space.items()}
-            return ActionSpace(**parts)
+            return from_dict(ActionSpace, space)
         stats = self._stats.get(ACTION_COLUMN)
         if ACTION_COLUMN not in self.features or not stats or "min" not in stats:
             return None

@@ -1,6 +1,6 @@
 """What a run leaves behind, and how it is read again: episodes, probes, rivals and loss curves.
 
-A run folder holds ``run.json``, ``loss.jsonl``, ``episodes/<env>/<seed>.npz`` and
+A run folder holds ``run.json``, ``loss.jsonl``, ``blind.json``, ``episodes/<env>/<seed>.npz`` and
 ``probes/<env>/<seed>-<step>.npz`` (``/`` in an environment's name becomes ``__``). Beside a probe
 lies what its rivals showed, ``<seed>-<step>.rivals.npz``, so that a report needs nothing else.
 
@@ -52,6 +52,35 @@ def save_rivals(folder: str | Path, probe: Probe, rivals: Mapping[str, Frames]) 
     return _save(_probe_path(folder, probe, RIVALS), {k: dict(v) for k, v in rivals.items()})
 
 
+def save_blind(folder: str | Path, rows: Mapping[str, Mapping[str, tuple[int, int]]]) -> Path:
+    """Write ``blind.json``: successes and trials by environment and row.
+
+    Rows are ``expert``, ``mean replay`` and ``random replay``.
+    """
+    plain = {env: {name: list(pair) for name, pair in row.items()} for env, row in rows.items()}
+    return write_json(Path(folder) / "blind.json", plain)
+
+
+def load_blind(folder: str | Path) -> dict[str, dict[str, tuple[int, int]]]:
+    """The blind rows beside a run; empty when none were saved.
+
+    Raises:
+        LogError: anything but successes and trials by environment and row.
+    """
+    path = Path(folder) / "blind.json"
+    if not path.exists():
+        return {}
+    try:
+        return {
+            env: {name: (int(k), int(n)) for name, (k, n) in rows.items()}
+            for env, rows in read_json(path).items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise LogError(
+            f'{path}: expected {{"<env>": {{"mean replay": [successes, n]}}}}: {error}'
+        ) from error
+
+
 def read_episodes(folder: str | Path, *, frames: bool = True) -> Iterator[Episode]:
     """Episodes one by one, by environment and seed; ``frames=False`` leaves the pictures out.
 
@@ -60,6 +89,14 @@ def read_episodes(folder: str | Path, *, frames: bool = True) -> Iterator[Episod
     """
     for path in _sorted_logs(Path(folder) / "episodes"):
         yield _load(path, Episode, frames=frames)
+
+
+def load_episode(folder: str | Path, env: str, seed: int) -> Episode:
+    """One episode with its frames; LogError when there is none."""
+    path = Path(folder) / "episodes" / _env_folder(env) / f"{seed}.npz"
+    if not path.exists():
+        raise LogError(f"{folder} holds no episode of {env!r} from start {seed}")
+    return _load(path, Episode)
 
 
 def load_episodes(folder: str | Path, *, frames: bool = True) -> list[Episode]:
@@ -156,7 +193,7 @@ def _save(path: Path, value: Any) -> Path:
     tree = _pack(value, "", arrays)
     meta = {"schema": SCHEMA, "kind": type(value).__name__, "tree": tree}
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    return write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
+    return write_atomic(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
 
 def _load(path: Path, kind: type, *, frames: bool = True) -> Any:

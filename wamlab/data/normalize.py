@@ -53,12 +53,8 @@ class Statistics:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Statistics:
-        return cls(
-            **{
-                name: value if name == "count" else np.asarray(value, np.float64)
-                for name, value in content.items()
-            }
-        )
+        arrays = {k: np.asarray(v, np.float64) for k, v in content.items() if k != "count"}
+        return cls(**arrays, count=int(content["count"]))
 
 
 def statistics(caches: Sequence[Cache]) -> dict[str, Statistics]:

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from wamlab.config import nearest
+from wamlab.config import from_dict, nearest
 from wamlab.data.manifest import DataError
 from wamlab.data.normalize import Statistics
 from wamlab.types import ACTION, IMAGE, ROLES, STATE, ActionSpace, Batch, Stream, Text
@@ -105,6 +105,17 @@ class Processor:
         low, high = self._range(ACTION, action)
         return (action + 1) / 2 * (high - low) + low
 
+    def model_statistics(self) -> dict[str, dict[str, Float[Tensor, " d"]]]:
+        """Statistics of each stream in the model's units: what `WorldActionModel.fit` is given."""
+        names = ("q01", "q99", "min", "max")
+        return {
+            stream: {
+                name: self._scale(stream, torch.as_tensor(getattr(found, name)).float())
+                for name in names
+            }
+            for stream, found in self.statistics.items()
+        }
+
     def to_batch(self, observations: Sequence[Mapping[str, Any]]) -> Batch:
         """Raw environment observations as one raw batch of what is known now.
 
@@ -162,9 +173,9 @@ class Processor:
                 raise DataError(
                     f"{folder} has processor schema {content['schema']!r}, not {SCHEMA}"
                 )
-            space = content["space"] and ActionSpace(**_tuples(content["space"]))
+            space = content["space"] and from_dict(ActionSpace, content["space"])
             found = {k: Statistics.from_json(v) for k, v in content["statistics"].items()}
-            made = cls(ProcessorConfig(**_tuples(content["config"])), space, found, encoder=encoder)
+            made = cls(from_dict(ProcessorConfig, content["config"]), space, found, encoder=encoder)
             for index, sentence in enumerate(content["sentences"]):
                 made.sentences[sentence] = tensors[f"{index}.pooled"], tensors[f"{index}.tokens"]
         except DataError:
@@ -176,7 +187,7 @@ class Processor:
     def _normalize(self, name: str, stream: Stream) -> Stream:
         if name.startswith(IMAGE):
             pixels = rearrange(stream.values, "b t h w c -> b t c h w")
-            return dataclasses.replace(stream, values=pixels.float() / 127.5 - 1.0)
+            return dataclasses.replace(stream, values=pixels.float().div_(127.5).sub_(1.0))
         base = name.partition(".")[0]
         if base not in self.statistics:
             known = nearest(base, self.statistics)
@@ -262,7 +273,3 @@ def _now(rows: Sequence[np.ndarray]) -> Stream:
     """A stream with one instant, now, in every row."""
     values = np.stack(rows)[:, None]
     return Stream(values, np.zeros(values.shape[:2], np.int64), np.ones(values.shape[:2], bool))
-
-
-def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from jaxtyping import Float, UInt8
 
 from wamlab.data.manifest import DataError
@@ -49,7 +50,7 @@ def read_video(
     """
     try:
         frames, distance = _nearest_frames(path, seconds)
-    except (av.FFmpegError, EOFError, StopIteration, IndexError) as error:
+    except (FFmpegError, EOFError, IndexError, TypeError) as error:
         raise DataError(f"video {path} cannot be decoded: {error}") from error
     far = int(distance.argmax()) if len(distance) else 0
     if len(distance) and distance[far] > 0.5 / fps:
@@ -72,7 +73,7 @@ def _nearest_frames(
         if len(seconds) and seconds[0] > margin:
             container.seek(int((seconds[0] - margin) / stream.time_base), stream=stream)
         for frame in container.decode(stream):
-            time = float(frame.pts * frame.time_base)
+            time = float(frame.time)
             if len(seconds) == 0 or time > seconds[-1] + margin:
                 break
             if time >= seconds[0] - margin:
@@ -95,5 +96,5 @@ def frame_count(path: Path) -> int:
     try:
         with av.open(str(path)) as container:
             return sum(1 for _ in container.decode(container.streams.video[0]))
-    except (av.FFmpegError, EOFError, IndexError) as error:
+    except (FFmpegError, EOFError, IndexError) as error:
         raise DataError(f"video {path} cannot be decoded: {error}") from error

@@ -171,6 +171,7 @@ class Windows:
             values = _gather(self.cache.frames[name.removeprefix(IMAGE)], index)
         else:
             values = self.cache.columns[name][index]
+            present = present & np.isfinite(values).all(axis=-1)
         return Stream(values, offsets, present)
 
     def _actions(

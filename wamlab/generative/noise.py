@@ -34,7 +34,7 @@ def noise_like(x: Float[Tensor, "*any"], generator: torch.Generator) -> Float[Te
 def fill_absent(
     values: Float[Tensor, "b *rest"],
     present: Bool[Tensor, "b *some"],
-    otherwise: Float[Tensor, "b *rest"] | float = 0.0,
+    otherwise: Float[Tensor, "*default"] | float = 0.0,
 ) -> Float[Tensor, "b *rest"]:
     """``values`` where present, else ``otherwise``; what lies there (NaN too) is never read."""
     mask = present.reshape(*present.shape, *[1] * (values.ndim - present.ndim))

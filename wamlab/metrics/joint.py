@@ -11,6 +11,8 @@ over one region: the union of the entity's masks in the frame now and in every e
 EIC is 1 for coupled and right, 0 for no coupling (the same-state shuffled pairing), below 0 for
 worse than another sample of itself. EIC_cf has no zero of its own: the values of a static future
 and of the oracle on the same states stand in ``details``, with the paired difference over static.
+To be above static is necessary and not sufficient: a model that imagines another of its own
+samples is above static as well, and only EIC shows it.
 
 A state counts only where its gates are open, in absolute units: by entity poses the executions
 must end further apart (SKILL: further from the start) than 10 mm for the hand or 5 mm for an
@@ -178,7 +180,7 @@ def distance(
 ) -> Float[np.ndarray, "..."]:
     """Root mean square difference over the pixels of a region; leading axes broadcast."""
     difference = first[..., region, :] - second[..., region, :]
-    return np.sqrt((difference**2).mean(axis=(-2, -1)))
+    return np.asarray(np.sqrt((difference**2).mean(axis=(-2, -1))))
 
 
 def pixel_gate(probe: Probe) -> float:
@@ -248,7 +250,7 @@ def _measure(form: Form, probe: Probe, entity: str) -> Iterator[Measured]:
 def _measure_look(form: Form, look: Look) -> Measured:
     state = state_name(look.probe)
     parts = (f"{look.view}@{look.offset}", look.entity)
-    closed = lambda why: Measured(state, parts, (0, 0), (0, 0), (0, 0), why)  # noqa: E731
+    closed = lambda why: Measured(state, parts, (0.0, 0.0), (0.0, 0.0), (0.0, 0.0), why)  # noqa: E731
     if form is EIC and len(look.own) < 2:
         return closed("one sample only")
     gate = gate_metres(look.entity)

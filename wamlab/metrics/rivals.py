@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from einops import rearrange, reduce, repeat
@@ -19,6 +19,7 @@ from wamlab.metrics.base import imagining, state_name
 from wamlab.types import Frames, Probe
 
 
+@runtime_checkable
 class Rival(Protocol):
     """Something that shows a future without being a model."""
 

@@ -38,8 +38,10 @@ def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
     """The exact interval of a rate, never too short (Clopper and Pearson 1934)."""
     _check_counts(successes, n)
     tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else _beta_quantile(successes, n - successes + 1, tail)
-    high = 1.0 if successes == n else _beta_quantile(successes + 1, n - successes, 1 - tail)
+    low = 0.0 if successes == 0 else _beta_quantile(float(successes), n - successes + 1.0, tail)
+    high = (
+        1.0 if successes == n else _beta_quantile(successes + 1.0, float(n - successes), 1 - tail)
+    )
     return Interval(low, high)
 
 
@@ -85,7 +87,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def bootstrap(
     rows: Shaped[np.ndarray, "n *rest"],
-    clusters: Sequence[Sequence[Any]] = (),
+    clusters: Sequence[Any] = (),
     *,
     statistic: Callable[[np.ndarray], float] = lambda rows: float(np.mean(rows)),
     keep_outer: bool = False,
@@ -120,8 +122,8 @@ def bootstrap(
 
 def paired_bootstrap(
     first: Float[np.ndarray, " n"],
-    second: Float[np.ndarray, " n"],
-    clusters: Sequence[Sequence[Any]] = (),
+    second: Float[np.ndarray, " m"],
+    clusters: Sequence[Any] = (),
     **options: Any,
 ) -> Interval:
     """The interval of the mean difference of pairs; a pair stays a pair. See `bootstrap`."""
@@ -147,9 +149,26 @@ def _resample(
 
 
 def _beta_quantile(a: float, b: float, probability: float) -> float:
-    from scipy.special import betaincinv
+    """Where the Beta distribution function reaches ``probability``, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _beta_cdf(a, b, middle) < probability else (low, middle)
+    return (low + high) / 2
 
-    return float(betaincinv(a, b, probability))
+
+def _beta_cdf(a: float, b: float, x: float) -> float:
+    """The regularised incomplete beta function, by its continued fraction (DLMF 8.17.22)."""
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _beta_cdf(b, a, 1 - x)
+    total = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    front = math.exp(total + a * math.log(x) + b * math.log1p(-x)) / a
+    fraction = 1.0
+    for m in range(200, 0, -1):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        fraction = 1 + even / (1 + odd / fraction)
+    return front / (1 - (a + b) * x / ((a + 1) * fraction))
 
 
 def _check_counts(successes: int, n: int) -> None:

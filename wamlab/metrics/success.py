@@ -9,9 +9,10 @@ same and the interval is a bootstrap over tasks, then policies (training seeds),
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Int
 
 from wamlab.config import nearest
 from wamlab.metrics.base import NotApplicable, Result, Row, metric, summarise
@@ -53,8 +54,8 @@ def success_over_blind(episodes: Sequence[Episode], *, blind: Blind | None = Non
         raise NotApplicable(f"no blind rows of {missing[0]!r}{nearest(missing[0], blind)}")
     better = {env: _better_blind(env, blind[env]) for env in tasks}
     parts = {env: _over(tasks[env], *better[env]) for env in tasks}
-    value = float(np.mean([part.value for part in parts.values()]))
     pairs = np.array([[*tasks[env], *better[env][1]] for env in tasks])
+    value = float(np.mean(pairs[:, 0] / pairs[:, 1] - pairs[:, 2] / pairs[:, 3]))
     return Result(
         "success_over_blind",
         "rate",
@@ -82,7 +83,7 @@ def _rates(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], b
     groups = _by_env(episodes)
     parts = {env: _rate(name, group, solved) for env, group in groups.items()}
     if len(parts) == 1:
-        return next(iter(parts.values()))
+        return replace(*parts.values(), parts=parts)
     values = np.array([float(solved(episode)) for episode in episodes])
     clusters = [[e.env for e in episodes], [e.policy for e in episodes]]
     rates = np.array([part.value for part in parts.values()])
@@ -154,7 +155,7 @@ def _over(own: Counts, name: str, blind: Counts) -> Result:
 
 
 def _resampled_difference(
-    pairs: Float[np.ndarray, "tasks 4"], *, resample_tasks: bool, draws: int = 4000, seed: int = 0
+    pairs: Int[np.ndarray, "tasks 4"], *, resample_tasks: bool, draws: int = 4000, seed: int = 0
 ) -> Interval:
     """Resample tasks (if asked), then both rates; ``pairs`` are k, n and the blind row's k, n."""
     rng = np.random.default_rng(seed)
@@ -162,7 +163,7 @@ def _resampled_difference(
     picked = np.broadcast_to(np.arange(tasks), (draws, tasks))
     if resample_tasks:
         picked = rng.integers(tasks, size=(draws, tasks))
-    successes, n, blind, blind_n = np.moveaxis(pairs[picked], -1, 0).astype(int)
+    successes, n, blind, blind_n = np.moveaxis(pairs[picked], -1, 0)
     own = rng.binomial(n, successes / n) / n
     differences = (own - rng.binomial(blind_n, blind / blind_n) / blind_n).mean(axis=1)
     low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

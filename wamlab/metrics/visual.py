@@ -83,7 +83,10 @@ def psnr(
 
 
 def ssim(
-    first: Float[np.ndarray, "h w c"], second: Float[np.ndarray, "h w c"], *, data_range: float = 1
+    first: Float[np.ndarray, "h w c"],
+    second: Float[np.ndarray, "h w c"],
+    *,
+    data_range: float = 1.0,
 ) -> float:
     """Structural similarity (Wang et al. 2004): Gaussian window of 11 with sigma 1.5.
 
@@ -127,7 +130,7 @@ def moved(
     frame: Float[np.ndarray, "h w c"], now: Float[np.ndarray, "h w c"], threshold: float
 ) -> Bool[np.ndarray, "h w"]:
     """Which pixels differ from the frame now."""
-    return (np.abs(frame - now) > threshold).any(axis=-1)
+    return np.abs(frame - now).max(axis=-1) > threshold
 
 
 @metric("psnr", needs="probes", unit="dB")
@@ -230,7 +233,7 @@ def _pairs(probe: Probe, rival: Frames | None) -> Iterator[tuple[str, Compared]]
                     yield f"{view}@{offset}", Compared(seen[t], real[t], guess[t], now, threshold)
 
 
-def check_same_shape(probe: Probe, view: str, *videos: Shaped[np.ndarray, "t h w c"]) -> None:
+def check_same_shape(probe: Probe, view: str, *videos: Shaped[np.ndarray, "..."]) -> None:
     """Raise ValueError unless all of them have the same instants and size."""
     if len({video.shape for video in videos}) > 1:
         shapes = ", ".join(str(video.shape) for video in videos)

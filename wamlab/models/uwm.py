@@ -11,8 +11,8 @@ are pixel patches at small scale, for which the clean frame is predicted, as a r
 current frame fed in beside the noise; actions keep a velocity. Absent entries are noise at the
 final level and never teach anything.
 
-Shape legend: B rows, V views, T imagined instants, P patches of X values, H actions of size A,
-L tokens, D width, C width of the condition.
+Shape legend: B rows, V views, T imagined instants, CHW pixels of a frame, P patches of X values,
+H actions of size A, L tokens, R registers, D width; `vector_BC` is C wide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from wamlab.generative import flow
@@ -37,7 +37,7 @@ from wamlab.models.base import (
     action_chunk,
 )
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
-from wamlab.nn.vision import ObservationEncoder, patchify, unpatchify
+from wamlab.nn.vision import ObservationEncoder
 from wamlab.types import (
     ACTION,
     FORWARD,
@@ -61,26 +61,30 @@ from wamlab.types import (
 
 
 class Context(NamedTuple):
-    """What the network knows of the present: one vector, and the current frames as patches."""
+    """What the network knows of the present: one vector, and the current frames."""
 
     vector_BC: Float[Tensor, "b c"]
-    now_BVPX: Float[Tensor, "b v p x"]
+    now_BVCHW: Float[Tensor, "b v 3 h w"]
 
 
 class Network(nn.Module):
-    """The denoiser: ``[actions | future patches | registers]`` under full attention."""
+    """The denoiser: ``[actions | future patches | registers]`` under full attention.
+
+    A patch spans all imagined instants, as in the paper (there two frames of a VAE's latents).
+    """
 
     def __init__(self, config: UWM.Config) -> None:
         super().__init__()
-        self.patch = config.patch
-        views, instants = len(config.views), len(config.offsets)
-        patches, pixels = (config.image_size // config.patch) ** 2, 3 * config.patch**2
-        width = config.width
-        self.shape = (views, instants, patches)
+        width, instants = config.width, len(config.offsets)
+        pixels = 3 * config.patch**2
+        self.cut = {"p": config.patch, "q": config.patch}
+        self.put_back = {**self.cut, "v": len(config.views), "t": instants, "c": 3}
+        self.put_back["h"] = config.image_size // config.patch
+        patches = len(config.views) * self.put_back["h"] ** 2
         self.embed_action = nn.Linear(config.action_dim, width)
-        self.embed_future = nn.Linear(2 * pixels, width)
+        self.embed_future = nn.Linear((instants + 1) * pixels, width)
         self.action_position = nn.Parameter(0.02 * torch.randn(config.chunk, width))
-        self.future_position = nn.Parameter(0.02 * torch.randn(views * instants * patches, width))
+        self.future_position = nn.Parameter(0.02 * torch.randn(patches, width))
         self.registers = nn.Parameter(0.02 * torch.randn(config.registers, width))
         self.level_width = config.level_width
         self.condition = mlp(
@@ -88,37 +92,43 @@ class Network(nn.Module):
         )
         self.trunk = Trunk(width, config.depth, config.heads, config.condition)
         self.read_action = nn.Linear(width, config.action_dim)
-        self.read_future = nn.Linear(width, pixels)
+        self.read_future = nn.Linear(width, instants * pixels)
         for head in (self.read_action, self.read_future):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
+    @property
+    def tokens(self) -> int:
+        return len(self.action_position) + len(self.future_position) + len(self.registers)
+
     def forward(
         self,
         action_BHA: Float[Tensor, "b h a"],
-        future_BVTPX: Float[Tensor, "b v t p x"],
+        future_BVTCHW: Float[Tensor, "b v t 3 height width"],
         context: Context,
         *,
         sigma_action: Float[Tensor, " b"],
         sigma_future: Float[Tensor, " b"],
-    ) -> tuple[Float[Tensor, "b h a"], Float[Tensor, "b v t p x"]]:
-        """The velocity of the actions and the clean future patches."""
+    ) -> tuple[Float[Tensor, "b h a"], Float[Tensor, "b v t 3 height width"]]:
+        """The velocity of the actions and the clean future frames."""
         rows, chunk = action_BHA.shape[:2]
-        now_BVTPX = context.now_BVPX[:, :, None].expand_as(future_BVTPX)
+        now_BVTCHW = context.now_BVCHW[:, :, None]
+        frames = torch.cat([future_BVTCHW, now_BVTCHW], dim=2)
+        patch_BPX = rearrange(frames, "b v t c (h p) (w q) -> b (v h w) (t p q c)", **self.cut)
         action_BHD = self.embed_action(action_BHA) + self.action_position
-        future_BLD = rearrange(
-            self.embed_future(torch.cat([future_BVTPX, now_BVTPX], -1)), "b v t p d -> b (v t p) d"
-        )
-        future_BLD = future_BLD + self.future_position
-        x_BLD = torch.cat(
-            [action_BHD, future_BLD, repeat(self.registers, "r d -> b r d", b=rows)], dim=1
-        )
+        future_BPD = self.embed_future(patch_BPX) + self.future_position
+        registers_BRD = repeat(self.registers, "r d -> b r d", b=rows)
         levels = [sinusoids(sigma, self.level_width) for sigma in (sigma_action, sigma_future)]
+
+        x_BLD = torch.cat([action_BHD, future_BPD, registers_BRD], dim=1)
         x_BLD = self.trunk(x_BLD, self.condition(torch.cat([context.vector_BC, *levels], -1)))
-        velocity_BHA = self.read_action(x_BLD[:, :chunk])
-        residual_BLX = self.read_future(x_BLD[:, chunk : chunk + future_BLD.shape[1]])
-        residual = residual_BLX.unflatten(1, self.shape)
-        return velocity_BHA.float(), now_BVTPX + residual.float()
+
+        velocity_BHA = self.read_action(x_BLD[:, :chunk]).float()
+        residual_BPX = self.read_future(x_BLD[:, chunk : -len(self.registers)]).float()
+        residual = rearrange(
+            residual_BPX, "b (v h w) (t p q c) -> b v t c (h p) (w q)", **self.put_back
+        )
+        return velocity_BHA, now_BVTCHW + residual
 
 
 class UWM(WorldActionModel):
@@ -279,16 +289,21 @@ class UWM(WorldActionModel):
     def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
         return {name: value.clamp(-1, 1) for name, value in future.values.items()}
 
+    def encode(
+        self, frames: Mapping[str, Float[Tensor, "b t 3 h w"]], offsets: Int[Tensor, "b t"] | None
+    ) -> Future:
+        return Future("pixels", "pixels", dict(frames), offsets)
+
     def context(self, observation: Observation) -> Context:
         """Encode the present; a view or state that is absent is never read."""
         now = [observation[name].at(0) for name in self.config.image_streams]
         frames = torch.stack([fill_absent(s.values, s.present)[:, 0] for s in now], dim=1)
-        return Context(self.encoder(observation), patchify(frames, self.config.patch))
+        return Context(self.encoder(observation), frames)
 
+    @property
     def tokens(self) -> int:
         """Tokens of one row in the trunk."""
-        views, instants, patches = self.network.shape
-        return self.config.chunk + views * instants * patches + self.config.registers
+        return self.network.tokens
 
     def _levels(
         self, batch: Batch, labelled_BH: Bool[Tensor, "b h"], generator: torch.Generator
@@ -322,16 +337,17 @@ class UWM(WorldActionModel):
         stream = batch[ACTION].at(*range(self.config.chunk))
         return fill_absent(stream.values, stream.present), stream.present
 
-    def _future(self, batch: Batch) -> tuple[Float[Tensor, "b v t p x"], Bool[Tensor, "b v t"]]:
+    def _future(self, batch: Batch) -> tuple[Float[Tensor, "b v t 3 h w"], Bool[Tensor, "b v t"]]:
         streams = [batch[name].at(*self.config.offsets) for name in self.config.image_streams]
         present = torch.stack([s.present for s in streams], dim=1)
         frames = torch.stack([fill_absent(s.values, s.present) for s in streams], dim=1)
-        return patchify(frames, self.config.patch), present
+        return frames, present
 
     def _noise(self, generator: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         c = self.config
         chunk = normal((c.chunk, c.action_dim), generator, self.device)
-        return chunk, normal((*self.network.shape, 3 * c.patch**2), generator, self.device)
+        video = (len(c.views), len(c.offsets), 3, c.image_size, c.image_size)
+        return chunk, normal(video, generator, self.device)
 
     def _plan(
         self, query: Query, sampler: Mapping[str, Sampling]
@@ -353,14 +369,12 @@ class UWM(WorldActionModel):
             raise ValueError("the query gives the action, but no action was passed")
         return action.at(*range(self.config.chunk)).values
 
-    def _given_future(self, future: Future | None) -> Float[Tensor, "b v t p x"]:
+    def _given_future(self, future: Future | None) -> Float[Tensor, "b v t 3 h w"]:
         if future is None or future.space != "pixels":
             raise ValueError("the query gives the future, but no future in pixels was passed")
-        frames = [future.values[name] for name in self.config.image_streams]
-        return patchify(torch.stack(frames, dim=1), self.config.patch)
+        return torch.stack([future.values[name] for name in self.config.image_streams], dim=1)
 
-    def _pixels(self, future_BVTPX: Float[Tensor, "b v t p x"]) -> Future:
-        frames = unpatchify(future_BVTPX, self.config.patch)
-        offsets = torch.tensor(self.config.offsets, device=frames.device)
-        values = {name: frames[:, v] for v, name in enumerate(self.config.image_streams)}
-        return Future("pixels", "pixel patches", values, offsets.expand(len(frames), -1))
+    def _pixels(self, future_BVTCHW: Float[Tensor, "b v t 3 h w"]) -> Future:
+        offsets = torch.tensor(self.config.offsets, device=future_BVTCHW.device)
+        values = {name: future_BVTCHW[:, v] for v, name in enumerate(self.config.image_streams)}
+        return Future("pixels", "pixels", values, offsets.expand(len(future_BVTCHW), -1))

@@ -261,14 +261,15 @@ def map_tensors(value: Any, edit: Edit) -> Any:
     if isinstance(value, Tensor):
         return edit(value) if value.is_floating_point() else value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = {
+        fields = {
             f.name: map_tensors(getattr(value, f.name), edit) for f in dataclasses.fields(value)
         }
-        return dataclasses.replace(value, **parts)
+        return dataclasses.replace(value, **fields)
     if isinstance(value, dict):
         return {key: map_tensors(part, edit) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(map_tensors(part, edit) for part in value)
+        parts = [map_tensors(part, edit) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
 
 
@@ -334,7 +335,8 @@ def _pulled(model: Any, query: Query, asked: Asked, seed: int) -> set[tuple[str,
         live = [t for t in tensors if t.requires_grad]
         if not live:
             continue
-        total = sum((t * torch.randn(t.shape, generator=generator).to(t)).sum() for t in live)
+        parts = [(t * torch.randn(t.shape, generator=generator).to(t)).sum() for t in live]
+        total = torch.stack(parts).sum()
         for group, inputs in leaves.items():
             grads = torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True)
             if any(g is not None and bool((g != 0).any()) for g in grads):

@@ -1,33 +1,18 @@
-"""From frames to features: a small convolutional stem with keypoints, and pixel patches.
+"""From frames to features: a small convolutional stem with keypoints.
 
-Shape legend: B rows, V views, T instants, H x W pixels, P patches, K keypoints, D width.
+Shape legend: B rows, C channels, H x W pixels, K keypoints.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from wamlab.generative.noise import fill_absent
 from wamlab.nn.transformer import mlp
 from wamlab.types import Observation
-
-
-def patchify(
-    frames: Float[Tensor, "*lead 3 height width"], size: int
-) -> Float[Tensor, "*lead p pixels"]:
-    """Cut frames into ``size`` x ``size`` patches, row by row; the inverse of `unpatchify`."""
-    return rearrange(frames, "... c (h p) (w q) -> ... (h w) (p q c)", p=size, q=size)
-
-
-def unpatchify(
-    patches: Float[Tensor, "*lead p pixels"], size: int
-) -> Float[Tensor, "*lead 3 height width"]:
-    side = int(patches.shape[-2] ** 0.5)
-    return rearrange(patches, "... (h w) (p q c) -> ... c (h p) (w q)", h=side, p=size, q=size, c=3)
 
 
 def spatial_softmax(features: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:

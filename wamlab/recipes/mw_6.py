@@ -5,8 +5,7 @@ Sizes and times are for two CPU cores.
 
 from __future__ import annotations
 
-from wamlab.models.base import model_class
-from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run
+from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run, small
 from wamlab.train.optim import OptimConfig
 from wamlab.train.trainer import TrainConfig
 
@@ -16,13 +15,13 @@ def run(model: str) -> Run:
     return Run(
         recipe=f"mw-6/{model}",
         system=model,
-        model=model_class(model).Config.small(),
+        model=small(model),
         data=DataConfig(envs=("mw-6",), episodes=40),
         train=TrainConfig(
             minutes=20.0,
-            batch_size=64,
+            batch_size=32,
             keep_log_spaced=4,
-            augment_shift=4,
+            augment_shift=2,
             optim=OptimConfig(lr=1e-3, warmup_steps=200),
         ),
         rollout=RolloutConfig(episodes=20, execute_steps=8),

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from wamlab.models.base import model_class
-from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run
+from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run, small, tiny
 from wamlab.train.optim import OptimConfig
 from wamlab.train.trainer import TrainConfig
 
@@ -21,12 +20,12 @@ def run(model: str) -> Run:
     return Run(
         recipe=f"mw-demo/{model}",
         system=model,
-        model=model_class(model).Config.small(),
+        model=small(model),
         data=DataConfig(envs=("mw-demo",), episodes=40),
         train=TrainConfig(
             minutes=8.0,
-            batch_size=64,
-            augment_shift=4,
+            batch_size=32,
+            augment_shift=2,
             optim=OptimConfig(lr=1e-3, warmup_steps=100),
         ),
         rollout=RolloutConfig(episodes=10, execute_steps=8),
@@ -36,12 +35,12 @@ def run(model: str) -> Run:
 
 def quick(model: str) -> Run:
     """The whole way with one task and the `tiny` configuration: a check, not a result."""
-    small = run(model)
+    whole = run(model)
     return dataclasses.replace(
-        small,
-        model=model_class(model).Config.tiny(),
+        whole,
+        model=dataclasses.replace(tiny(model), image_size=whole.model.image_size),
         data=DataConfig(envs=(TASK,), episodes=4),
-        train=dataclasses.replace(small.train, minutes=None, steps=60, batch_size=16),
+        train=dataclasses.replace(whole.train, minutes=None, steps=60, batch_size=16),
         rollout=RolloutConfig(episodes=2, execute_steps=8),
         probe=ProbeConfig(states=2, samples=2),
     )

@@ -15,54 +15,23 @@ from tqdm import tqdm
 
 from wamlab.config import nearest
 from wamlab.data.cache import Cache
-from wamlab.data.logs import save_rivals
-from wamlab.data.mixture import Loader, Mixture
+from wamlab.data.logs import save_rivals, write_json
+from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
 from wamlab.data.window import Windows
 from wamlab.metrics.rivals import Clips, dataset_rivals, show
-from wamlab.models.base import Stage, WorldActionModel, model_class
-from wamlab.policy.agents import PolicyAgent
-from wamlab.policy.executors import ChunkExecutor
+from wamlab.models.base import WorldActionModel, model_class
+from wamlab.policy.acting import acting, executor_for
 from wamlab.policy.policy import Policy, load
 from wamlab.recipes.run import DataConfig, Run
 from wamlab.run.collect import Collected, collect
 from wamlab.run.probe import probe
 from wamlab.run.rollout import rollout
-from wamlab.train.trainer import Result, train
-from wamlab.types import Batch, Episode, Probe
-
-
-class StageBatches:
-    """The batches of every stage of a model, read ahead by a thread: a function of the step."""
-
-    def __init__(
-        self, caches: Sequence[Cache], stages: Sequence[Stage], *, seed: int, batch_size: int
-    ) -> None:
-        self.mixtures = {
-            stage.name: Mixture(
-                [Windows(cache, stage.window, roles=stage.roles) for cache in caches],
-                seed=seed,
-                batch_size=batch_size,
-            )
-            for stage in stages
-        }
-        self._loader: Loader | None = None
-        self._next: tuple[str, int] | None = None
-
-    def batch(self, step: int, stage: str) -> Batch:
-        """The raw batch of ``step``; asking for the steps in order is what is fast."""
-        if self._next != (stage, step) or self._loader is None:
-            self.close()
-            self._loader = Loader(self.mixtures[stage], step)
-        self._next = (stage, step + 1)
-        return next(self._loader)
-
-    def close(self) -> None:
-        """Stop reading ahead."""
-        if self._loader is not None:
-            self._loader.close()
-            self._loader = None
+from wamlab.train.feed import Feed
+from wamlab.train.plan import Plan, plan
+from wamlab.train.trainer import Result, choose_device, train
+from wamlab.types import Episode, Probe
 
 
 def expand(names: Sequence[str]) -> list[str]:
@@ -109,6 +78,16 @@ def build_model(run: Run) -> WorldActionModel:
         return model_class(run.system)(run.model)
 
 
+def feed(run: Run, caches: Sequence[Cache], model: WorldActionModel) -> Feed:
+    """The batches of every stage of the model, read ahead."""
+    seed, size = run.train.seed, run.train.batch_size
+    sources = {
+        stage.name: [Windows(cache, stage.window, roles=stage.roles) for cache in caches]
+        for stage in model.stages()
+    }
+    return Feed({name: Mixture(s, seed=seed, batch_size=size) for name, s in sources.items()})
+
+
 def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
     """What normalises for this run: fitted on the datasets, with their sentences encoded."""
     from wamlab.nn.text import SentenceEncoder
@@ -137,11 +116,8 @@ def train_run(
 ) -> Result:
     """Train a run on datasets; the folder then loads as a policy and knows its whole run."""
     caches = open_caches(run, data)
-    model = build_model(run)
-    processor = fit_processor(run, caches)
-    seed, size = run.train.seed, run.train.batch_size
-    batches = StageBatches(caches, model.stages(), seed=seed, batch_size=size)
-    try:
+    model, processor = build_model(run), fit_processor(run, caches)
+    with feed(run, caches, model) as batches:
         return train(
             model,
             batches,
@@ -151,12 +127,19 @@ def train_run(
             resume=resume,
             device=device,
             progress=progress,
-            statistics=processor.statistics,
+            statistics=processor.model_statistics(),
             action_space=caches[0].space,
             about={"run": run.to_dict(), "dataset": [cache.dataset for cache in caches]},
         )
-    finally:
-        batches.close()
+
+
+def plan_run(run: Run, data: Sequence[str | Path], *, device: str = "auto") -> Plan:
+    """What training a run on datasets will take; a few steps are measured, nothing is written."""
+    caches = open_caches(run, data)
+    model, processor = build_model(run), fit_processor(run, caches)
+    model.fit(processor.model_statistics())
+    with feed(run, caches, model) as batches:
+        return plan(model.to(choose_device(device)), batches, processor, run.train)
 
 
 def run_of(checkpoint: str | Path) -> Run | None:
@@ -191,15 +174,36 @@ def roll_out(
 ) -> list[Episode]:
     """The run's rollouts of a policy, logged in ``out``."""
     rollouts = run.rollout
-    agent = PolicyAgent(policy, ChunkExecutor(rollouts.execute_steps), seed=seed)
     return rollout(
-        agent,
+        acting(
+            policy,
+            execute_steps=rollouts.execute_steps,
+            samples=rollouts.samples,
+            sampler=rollouts.sampler,
+            seed=seed,
+        ),
         expand(envs),
         rollouts.episodes,
         batch=rollouts.batch,
         out=out,
         keep_frames=rollouts.keep_frames,
     )
+
+
+def save_blind_rows(envs: Sequence[str], out: str | Path) -> None:
+    """Put what blindness and the expert achieve on these environments beside a run's logs."""
+    from wamlab.sim.suites import blind_row
+
+    rows = {env: blind_row(env) for env in expand(envs)}
+    table = {
+        env: {"expert": row.expert, "mean replay": row.mean, "random replay": row.replay}
+        for env, row in rows.items()
+    }
+    counts = {
+        env: {name: [count, rows[env].starts] for name, count in row.items()}
+        for env, row in table.items()
+    }
+    write_json(Path(out) / "blind.json", counts)
 
 
 def clips_of(caches: Sequence[Cache], offsets: Sequence[int], *, most: int = 400) -> Clips:
@@ -230,8 +234,8 @@ def show_rivals(
 ) -> None:
     """Log what the rivals show for each probe, so that the report needs the logs alone."""
     rivals = dataset_rivals(clips_of(open_caches(run, data), run.model.offsets))
-    for probe in tqdm(probes, desc="rivals"):
-        save_rivals(out, probe, show(probe, rivals))
+    for one in tqdm(probes, desc="rivals"):
+        save_rivals(out, one, show(one, rivals))
 
 
 def execute_imagination(
@@ -239,4 +243,13 @@ def execute_imagination(
 ) -> list[Probe]:
     """The run's probes of a policy, logged in ``out``."""
     wanted = run.probe
-    return probe(policy, expand(envs), wanted.states, wanted.samples, seed=seed, out=out)
+    follow = executor_for(policy.model, policy.space)
+    return probe(
+        policy,
+        expand(envs),
+        wanted.states,
+        wanted.samples,
+        executor=follow,
+        seed=seed,
+        out=out,
+    )

@@ -6,6 +6,7 @@ collection loses the unfinished episodes only and continues where it was.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import itertools
 import multiprocessing
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from wamlab.data.writer import DatasetWriter
 from wamlab.run.record import Recorder, moment
-from wamlab.run.seats import MakeEnv, end_with_parent, make_env
+from wamlab.run.seats import LocalSeat, MakeEnv, end_with_parent, make_env
 from wamlab.sim.env import STARTS_PER_SPLIT, Env, Split, start_seed
 from wamlab.types import Episode
 
@@ -72,7 +73,7 @@ class Demonstration:
 
     def __call__(self, make: MakeEnv, seed: int) -> Episode:
         return demonstrate(
-            _env(make, self.env),
+            _seat(make).place(self.env),
             seed,
             variants=self.variants,
             noise=_bursts(seed) if self.bursts else None,
@@ -140,7 +141,7 @@ def collect(
     names = [env_names] if isinstance(env_names, str) else list(env_names)
     demos = [Demonstration(name, variants, bursts, stop_after) for name in names]
     bar = tqdm(total=episodes * len(names), desc="demonstrations", disable=not progress)
-    with bar, DatasetWriter.for_env(out, _env(make, names[0])) as writer:
+    with bar, DatasetWriter.for_env(out, _seat(make).place(names[0])) as writer:
         stored = _stored(Path(out))
         counts = [_resumed(name, stored, start_seed(split, start)) for name in names]
         bar.update(sum(min(count.kept, episodes) for count in counts))
@@ -156,7 +157,7 @@ def collect(
                     bar.set_postfix_str(str(count))
                     if _enough(count, episodes):
                         break
-    _env.cache_clear()
+    _seat(make).close()
     return counts
 
 
@@ -213,9 +214,14 @@ def _resumed(env: str, stored: Sequence[tuple[str, int]], first: int) -> Collect
 
 
 @functools.lru_cache(maxsize=1)
-def _env(make: MakeEnv, name: str) -> Env:
-    """The environment of this process, kept from one demonstration to the next."""
-    return make(name)
+def _seat(make: MakeEnv) -> LocalSeat:
+    """This process's seat, whose environment is kept from one demonstration to the next.
+
+    It is closed before the graphics library ends, which a worker's exit would not wait for.
+    """
+    seat = LocalSeat(make)
+    atexit.register(seat.close)
+    return seat
 
 
 def _bursts(seed: int) -> Noise:

@@ -44,8 +44,11 @@ from wamlab.types import (
 class Asked(Protocol):
     """Whatever answers a query: a `Policy`, or one behind a wire."""
 
-    name: str
-    space: ActionSpace
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def space(self) -> ActionSpace: ...
 
     @property
     def offsets(self) -> tuple[int, ...]: ...
@@ -212,7 +215,7 @@ class Bench:
             imagined, offsets = _imagined(answer, row, len(chunk))
             why_not = "" if imagined is not None else why or _unclocked(answer, len(chunk))
             if imagined is None:
-                offsets = np.array([k for k in self.policy.offsets if k <= len(chunk)], int)
+                offsets = self._offsets(len(chunk))
             happened = execute(self.env, at.state, chunk, offsets, self.seeing.views)
             branches.append(
                 Branch(
@@ -231,6 +234,11 @@ class Bench:
                 )
             )
         return branches
+
+    def _offsets(self, steps: int) -> Int[np.ndarray, " t"]:
+        """When to look where nothing was imagined: the model's offsets, else half-way and end."""
+        offsets = self.policy.offsets or (steps // 2, steps)
+        return np.array([k for k in offsets if 1 <= k <= steps], int)
 
     def _chunk(self, at: Reached, answer: RawPrediction, row: int) -> Float[np.ndarray, "h a"]:
         """The actions of one sample; a plan without any is followed by the executor."""

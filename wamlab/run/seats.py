@@ -34,9 +34,14 @@ def make_env(name: str, **options: Any) -> Env:
 
 
 class Seat(Protocol):
-    name: str
-    space: ActionSpace
-    max_steps: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def space(self) -> ActionSpace: ...
+
+    @property
+    def max_steps(self) -> int: ...
 
     def begin(self, env: str, seed: int) -> Moment:
         """Put a freshly reset environment of this name in the seat."""
@@ -71,12 +76,17 @@ class LocalSeat:
     def max_steps(self) -> int:
         return self._seated.max_steps
 
-    def begin(self, env: str, seed: int) -> Moment:
-        if self.env is None or self.env.name != env:
+    def place(self, name: str) -> Env:
+        """The environment of this name, put in the seat if it is not there already."""
+        if self.env is None or self.env.name != name:
             self.close()
-            self.env = self._make(env)
-        observation, _ = self.env.reset(seed=seed)
-        return moment(self.env, observation)
+            self.env = self._make(name)
+        return self.env
+
+    def begin(self, env: str, seed: int) -> Moment:
+        placed = self.place(env)
+        observation, _ = placed.reset(seed=seed)
+        return moment(placed, observation)
 
     def send(self, action: Float[np.ndarray, " a"]) -> None:
         self._action = action
@@ -140,9 +150,9 @@ class _RemoteExpert:
 def seats(make: MakeEnv, rows: int, workers: int) -> Iterator[list[Seat]]:
     """``rows`` seats, shared out over ``workers`` processes; none means in this process."""
     if workers < 1:
-        local: list[Seat] = [LocalSeat(make) for _ in range(rows)]
+        local = [LocalSeat(make) for _ in range(rows)]
         try:
-            yield local
+            yield [*local]
         finally:
             for seat in local:
                 seat.close()

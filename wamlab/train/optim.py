@@ -135,7 +135,8 @@ class Average:
     def update(self, update: int) -> None:
         if self.live:
             shadow, live = list(self.shadow.values()), [p.detach() for p in self.live.values()]
-            torch._foreach_lerp_(shadow, live, 1 - self.decay_at(update))
+            weight = 1 - self.decay_at(update)
+            torch._foreach_lerp_(shadow, live, weight)  # pyright: ignore[reportPrivateImportUsage]
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The whole state of ``model`` with the averaged parameters in their places."""

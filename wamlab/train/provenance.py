@@ -23,8 +23,8 @@ def provenance(**known: Any) -> dict[str, Any]:
         "commit": git_commit(),
         "versions": versions(),
         "machine": {
-            "platform": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": processor(),
             "cores": os.cpu_count(),
         },
         **known,
@@ -44,6 +44,16 @@ def versions() -> dict[str, str]:
 
         found["wamlab"] = wamlab.__version__
     return found
+
+
+def processor() -> str:
+    """The processor's own name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def git_commit() -> str | None:

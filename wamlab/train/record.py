@@ -71,9 +71,11 @@ def check_same(asked: Record, there: Record, out: Path) -> None:
     Raises:
         ValueError: another model, another configuration or other data, naming the first difference.
     """
-    pairs = [("model", asked.model, there.model), ("config", asked.config, there.config)]
-    datasets = [(r.provenance or {}).get("dataset") for r in (asked, there)]
-    pairs.append(("dataset", *datasets))
+    pairs: list[tuple[str, Any, Any]] = [
+        ("model", asked.model, there.model),
+        ("config", asked.config, there.config),
+        ("dataset", asked.provenance.get("dataset"), there.provenance.get("dataset")),
+    ]
     for name, new, old in pairs:
         if found := _difference(new, old, name):
             raise ValueError(f"{out} cannot be resumed: {found}")

@@ -21,7 +21,8 @@ def fixed_batch(
 ) -> Batch:
     """Everything present, every row may teach ``roles``.
 
-    With several windows, each stream holds the offsets of all of them.
+    With several windows, each stream holds the offsets of all of them. Where the anchor is not
+    ``fixed``, every row has its own clock, as in real data.
     """
     generator = torch.Generator().manual_seed(seed)
     windows = [windows] if isinstance(windows, Window) else list(windows)
@@ -36,6 +37,11 @@ def fixed_batch(
     pooled = torch.randn(rows, config.text_dim, generator=generator)
     tokens = torch.randn(rows, 3, config.text_dim, generator=generator)
     unit = lambda x: x / x.norm(dim=-1, keepdim=True)  # noqa: E731
+    if any(window.anchor != "fixed" for window in windows):
+        pace = torch.arange(1, rows + 1)[:, None]
+        for name in (name for name in streams if name != ACTION):
+            ticks = streams[name].offsets
+            streams[name].offsets = torch.where(ticks > 0, ticks * pace, ticks)
     text = Text(["push it"] * rows, unit(pooled), unit(tokens), torch.ones(rows, 3).bool())
     role = torch.tensor([[r in set(roles) for r in ROLES]]).repeat(rows, 1)
     return Batch(streams, text, role, torch.full((rows,), config.rate_hz), ["arm"] * rows)
@@ -59,6 +65,16 @@ def mixed_batch(config: ModelConfig, stage: Stage, step: int, rows: int = 4) -> 
     missing = batch[seen[step % len(seen)]]
     missing.present[3, missing.offsets[3] <= 0] = False
     return batch
+
+
+def fixed_statistics(config: ModelConfig) -> dict[str, dict[str, list[float]]]:
+    """Statistics of the values that `fixed_batch` draws: normalised, uniform in [-1, 1]."""
+    uniform = {"min": -1.0, "max": 1.0, "q01": -0.98, "q99": 0.98, "mean": 0.0, "std": 3**-0.5}
+    sizes = {STATE: config.state_dim, ACTION: config.action_dim}
+    return {
+        stream: {name: [value] * size for name, value in uniform.items()}
+        for stream, size in sizes.items()
+    }
 
 
 def _draw(

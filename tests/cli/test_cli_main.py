@@ -1,0 +1,86 @@
+"""Errors of one line, exit codes, and a stranger's file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from wamlab.cli import main
+from wamlab.cli.main import import_source, report
+
+MODEL = '''\
+"""A model that nobody has seen before."""
+from wamlab.models.base import ModelConfig, WorldActionModel
+class Stranger(WorldActionModel, name="{name}"):
+    Config = ModelConfig
+'''
+
+
+class OurOwn(RuntimeError):
+    """Stands for an error class of this library."""
+
+
+OurOwn.__module__ = "wamlab.somewhere"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyError("no view 'cornr'; did you mean 'corner'?"), 2, "wam: no view 'cornr'; did"),
+        (ValueError("two\nlines"), 2, "wam: two lines\n"),
+        (FileNotFoundError(2, "No such file", "x"), 2, "No such file"),
+        (OurOwn("a checkpoint is damaged"), 2, "wam: a checkpoint is damaged\n"),
+        (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero (--trace"),
+    ],
+)
+def test_an_error_is_one_line(
+    error: Exception, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(error) == code
+    line = capsys.readouterr().err
+    assert said in line
+    assert line.count("\n") == 1
+
+
+def test_an_unknown_name_ends_with_the_nearest_and_no_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = ["train", "mw-demoo/uwm", "--data", "d", "--out", "o"]
+    assert main(line) == 2
+    assert capsys.readouterr().err.startswith("wam: no recipe 'mw-demoo/uwm'")
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_a_traceback_is_shown_when_asked_for(
+    how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["train", "no/such", "--data", "d", "--out", "o"]
+    if how == "flag":
+        line.append("--traceback")
+    else:
+        monkeypatch.setenv("WAMLAB_TRACEBACK", "1")
+    assert main(line) == 2
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_a_strangers_file_is_imported_before_names_are_resolved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wamlab.models.base import WorldActionModel, model_class
+
+    monkeypatch.setattr(WorldActionModel, "registry", dict(WorldActionModel.registry))
+    file = tmp_path / "stranger.py"
+    file.write_text(MODEL.format(name="stranger-one"))
+    import_source(str(file))
+    assert model_class("stranger-one").__name__ == "Stranger"
+    assert sys.modules.pop("imported.stranger").__doc__ == "A model that nobody has seen before."
+
+
+def test_a_strangers_file_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "stranger.py").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'stranger\.py'"):
+        import_source(str(tmp_path / "strangr.py"))
+    with pytest.raises(ImportError, match="no_such_module"):
+        import_source("no_such_module")

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pusher
+import pytest
+import run_folder
+from PIL import Image
+
+from wamlab.data.logs import LogError, save_episode, save_probe, write_json
+from wamlab.report import build as report
+from wamlab.report.results import curves, write_results
+
+MEASURE = """<script>addEventListener("load", () => {
+  const broken = [...document.images].filter((image) => !image.naturalWidth);
+  document.body.dataset.overflow = document.documentElement.scrollWidth - innerWidth;
+  document.body.dataset.broken = broken.length;
+  document.body.dataset.background = getComputedStyle(document.body).backgroundColor;
+});</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = run_folder.write(tmp_path_factory.mktemp("run"), episodes=5, states=6)
+    report.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    pytest.skip("no Chromium on this machine: the page is not opened")
+
+
+def browse(chromium: str, profile: Path, page: Path, *options: str) -> str:
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command += ["--disable-background-networking", f"--user-data-dir={profile}"]
+    command += ["--hide-scrollbars", *options, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def text_of(page: str, tag: str) -> list[str]:
+    class Reader(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.depth, self.found = 0, []
+
+        def handle_starttag(self, name, attributes):
+            if name == tag:
+                self.depth += 1
+                self.found.append("")
+            elif self.depth:
+                self.found[-1] += " "
+
+        def handle_endtag(self, name):
+            self.depth -= name == tag
+
+        def handle_data(self, data):
+            if self.depth:
+                self.found[-1] += data
+
+    reader = Reader()
+    reader.feed(page)
+    return [" ".join(found.split()) for found in reader.found]
+
+
+def test_the_page_is_one_file_that_asks_nobody_for_anything(page):
+    assert page.lstrip().startswith("<!doctype html>")
+    addresses = re.findall(r'(?:src|srcset|href)="([^"]*)"', page)
+    assert addresses
+    assert all(address.startswith(("data:image/", "#")) for address in addresses)
+    assert not re.search(r"https?://|@import|url\(", page)
+
+
+def test_every_picture_decodes_and_says_what_it_shows(page):
+    pictures = set(re.findall(r"data:image/\w+;base64,([A-Za-z0-9+/=]+)", page))
+    sizes = [Image.open(io.BytesIO(base64.b64decode(p))) for p in pictures]
+    assert sum(getattr(picture, "n_frames", 1) > 1 for picture in sizes) >= 6
+    assert all(re.search(r'alt="[^"]{10,}', image) for image in re.findall(r"<img [^>]*>", page))
+
+
+def test_the_verdict_says_in_words_what_the_numbers_are(page, folder):
+    found = json.loads((folder / "results.json").read_text())
+    said = " ".join(text_of(page, "p"))
+    rate = found["success"]["success_any"]["value"]
+    assert f"pusher solves {100 * rate:.0f}\u00a0% of 15 episodes on 3 tasks" in said.replace(
+        " %", "\u00a0%"
+    )
+    assert "points above the better blind replay" in said
+    assert "EIC is 0." in said
+    assert "for the objects it is 0." in said
+
+
+def test_the_success_table_has_every_task_its_rows_and_intervals(page):
+    rows = text_of(page, "tr")
+    (row,) = [row for row in rows if row.startswith("toy/push-left")]
+    assert "5/5 100 % 57 to 100" in row
+    assert row.count("100 %") == 2
+    assert "20 % 0 % +80" in row
+    assert any(row.startswith("All tasks 15 episodes") for row in rows)
+
+
+def test_rivals_measures_curves_and_facts_are_on_the_page(page):
+    rows = " ".join(text_of(page, "tr"))
+    for said in ("last frame", "dataset mean", "nearest clip", "corner +8 corner +16", "SKILL"):
+        assert said in rows
+    assert "0 is no coupling" in rows
+    said = " ".join(text_of(page, "dd"))
+    assert "wam demo --out runs/demo" in said
+    assert "0 to 5" in said
+    assert text_of(page, "summary") == ["model 13 values"]
+    assert page.count('class="curve"') == 4
+    assert page.count('class="strip"') == 10
+
+
+def test_worst_and_random_states_are_a_function_of_the_logs(folder):
+    first, second = write_results(folder), write_results(folder)
+    assert first == second
+    worst = first["pictures"]["worst"]
+    items = first["fidelity"]["moving_psnr"]["items"]
+    assert worst == sorted(items, key=items.get)[:5]
+    assert len(first["pictures"]["random"]) == 5
+    assert json.loads((folder / "results.json").read_text()) == first
+
+
+def test_the_report_is_rebuilt_byte_for_byte_from_the_logs(folder, page):
+    (folder / "report.html").unlink()
+    (folder / "results.json").unlink()
+    assert report.build(folder).read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize("size", ["1280,900", "390,800"])
+def test_chromium_shows_it_without_overflow_or_broken_pictures(chromium, folder, tmp_path, size):
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    probe = tmp_path / "measured.html"
+    probe.write_text(page.replace("</body>", MEASURE), encoding="utf-8")
+    options = (f"--window-size={size}", "--virtual-time-budget=3000", "--dump-dom")
+    dom = browse(chromium, tmp_path / "profile", probe, *options)
+    (body,) = re.findall(r"<body[^>]*>", dom)
+    assert 'data-overflow="0"' in body
+    assert 'data-broken="0"' in body
+    assert "rgb(251, 250, 248)" in body
+    assert text_of(dom, "h1") == ["pusher"]
+    (button,) = re.findall(r'<button[^>]*id="motion"[^>]*>', dom)
+    assert "hidden" not in button
+
+
+def test_chromium_draws_it(chromium, folder, tmp_path):
+    shot = tmp_path / "shot.png"
+    options = ("--window-size=1280,2400", f"--screenshot={shot}")
+    browse(chromium, tmp_path / "profile", folder / "report.html", *options)
+    pixels = np.asarray(Image.open(shot).convert("RGB"))
+    assert pixels.shape == (2400, 1280, 3)
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 500
+
+
+def test_a_run_that_only_trained_says_what_is_missing(tmp_path):
+    (tmp_path / "loss.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
+    page = report.build(tmp_path).read_text(encoding="utf-8")
+    for said in ("there are no episodes", "there are no probes", "No run.json", "Nothing to show"):
+        assert said in page
+
+
+def test_a_model_that_imagines_nothing_is_not_given_a_number(tmp_path):
+    probe = pusher.probe(0)
+    for branch in probe.branches:
+        branch.imagined, branch.why_not = None, "the future is in feature space"
+    save_probe(tmp_path, probe)
+    save_episode(tmp_path, pusher.episode(0))
+    page = report.build(tmp_path).read_text(encoding="utf-8")
+    assert page.count("the future is in feature space") >= 7
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["fidelity"]["moving_psnr"]["value"] is None
+    assert found["success"]["success_over_blind"]["why_not"]
+
+
+def test_one_state_has_values_without_intervals(tmp_path):
+    save_probe(tmp_path, pusher.probe(0, samples=2))
+    found = json.loads((report.build(tmp_path).parent / "results.json").read_text())
+    assert found["joint"]["robot"]["eic"]["value"] > 0.9
+    assert found["joint"]["robot"]["eic"]["interval"] is None
+
+
+def test_words_from_logs_cannot_become_markup(tmp_path):
+    odd = dataclasses.replace(pusher.probe(0), instruction="<script>alert(1)</script>")
+    save_probe(tmp_path, odd)
+    write_json(tmp_path / "run.json", {"command": "<b>bold</b>"})
+    page = report.build(tmp_path).read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "<b>bold" not in page
+
+
+def test_a_folder_without_logs_and_bad_blind_rows_are_named(tmp_path):
+    with pytest.raises(LogError, match="holds no logs"):
+        report.build(tmp_path)
+    save_episode(tmp_path, pusher.episode(0))
+    write_json(tmp_path / "blind.json", {"toy/pusher": {"mean replay": 0.2}})
+    with pytest.raises(LogError, match=r"blind\.json: expected"):
+        report.build(tmp_path)
+
+
+def test_curves_are_thinned_and_what_is_no_number_is_left_out():
+    records = [{"step": i, "stage": "joint", "loss": float(i), "nan": np.nan} for i in range(4000)]
+    found = curves(records)
+    assert list(found) == ["loss"]
+    assert len(found["loss"]) == 400
+    assert found["loss"][0] == [4.5, 4.5]

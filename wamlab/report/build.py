@@ -1,0 +1,259 @@
+"""A report: one self-contained page, made from the logs of a run folder and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from wamlab.data.logs import load_episode, read_episodes, read_probes, write_atomic
+from wamlab.metrics.base import state_name
+from wamlab.report import charts, words
+from wamlab.report.charts import Axis, Mark
+from wamlab.report.pictures import card, rollout
+from wamlab.report.results import ENTITIES, NOT_LOSSES, write_results
+from wamlab.types import Episode
+
+Row = dict[str, Any]
+RATES = Axis(0.0, 1.0, 230)
+SHORT = 8
+FIRST_CURVES = ("loss", "grad_norm")
+MEASURES = {
+    "eic": ("EIC", "own future against the other samples of the same state; 0 is no coupling"),
+    "eic_cf": ("EIC\u00a0cf", "own future against imposed actions; read it against static"),
+    "skill": ("SKILL", "how much nearer the truth than the frame now"),
+}
+
+
+def build(folder: str | Path) -> Path:
+    """Write ``results.json`` and ``report.html`` of a run folder; returns the page's path.
+
+    Raises:
+        LogError: a folder without logs, or a log that cannot be read.
+    """
+    folder = Path(folder)
+    found = write_results(folder)
+    page = render(found, _cards(folder, found["pictures"]), _rollouts(folder))
+    return write_atomic(folder / "report.html", lambda file: file.write(page.encode()))
+
+
+def render(found: Mapping[str, Any], cards: Mapping[str, Any], rollouts: Sequence[Row]) -> str:
+    """The page of these results and pictures."""
+    templates = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters |= {"number": words.number, "percent": words.percent}
+    templates.filters |= {"between": words.between}
+    return templates.get_template("report.html.j2").render(
+        style=_asset("report.css"),
+        script=_asset("report.js"),
+        found=found,
+        title=words.policy_name(found),
+        verdict=words.verdict(found),
+        tasks=task_rows(found),
+        rate_scale=charts.scale(RATES, [0.0, 0.5, 1.0], words.percent),
+        rivals=rival_rows(found),
+        joint=joint_rows(found),
+        curves=curve_rows(found["loss"]),
+        facts=facts(found["run"], found["starts"]),
+        cards=cards,
+        rollouts=rollouts,
+    )
+
+
+def task_rows(found: Mapping[str, Any]) -> list[Row]:
+    """One row per task and, where there are several, one for all of them."""
+    success, blind = found["success"]["success_any"], found["blind"]
+    if success["value"] is None:
+        return []
+    over = found["success"]["success_over_blind"]
+    rows = [
+        _task_row(env, part, blind.get(env, {}), over["parts"].get(env))
+        for env, part in success["parts"].items()
+    ]
+    if len(rows) > 1:
+        pooled = {
+            name: _mean_rate(blind, name) for name in ("expert", "mean replay", "random replay")
+        }
+        rows.append(
+            _task_row("All tasks", success, pooled, over if over["value"] is not None else None)
+        )
+        rows[-1]["pooled"] = True
+    return rows
+
+
+def rival_rows(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's own moving-pixel PSNR per view and offset, and each rival's beside it."""
+    model = found["fidelity"]["moving_psnr"]
+    rivals = {name: r for name, r in found["rivals"].items() if r["value"] is not None}
+    parts = sorted(model["parts"], key=_view_and_offset)
+    ends = [end for r in rivals.values() for end in (r["interval"] or [r["value"]])]
+    axis = Axis(*charts.nice_range(ends, 2.0)) if ends else Axis(0.0, 1.0)
+    rows = [
+        {
+            "name": name,
+            "value": result["details"]["theirs"],
+            "over": result["value"],
+            "interval": result["interval"],
+            "wins": result["details"]["wins"],
+            "parts": [_theirs(model, result, part) for part in parts],
+            "chart": charts.intervals(
+                [Mark(result["value"], result["interval"])],
+                axis,
+                f"model less {name}: {words.number(result['value'], 1, sign=True)} dB",
+            ),
+        }
+        for name, result in rivals.items()
+    ]
+    near = (axis.high - axis.low) / 4
+    ticks = {0.0, *(end for end in (axis.low, axis.high) if abs(end) > near)}
+    return {
+        "parts": parts,
+        "rows": rows,
+        "scale": charts.scale(axis, sorted(ticks), lambda tick: words.number(tick, 0) + " dB"),
+    }
+
+
+def joint_rows(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Each measure for the robot and for the objects, with what it is read against."""
+    results = [found["joint"][entity][name] for entity in ENTITIES for name in MEASURES]
+    lows = [
+        min(r["value"], r["details"]["static"] or 0.0) for r in results if r["value"] is not None
+    ]
+    axis = Axis(max(charts.nice_range([*lows, -0.5], 0.5)[0], -2.0), 1.0, 200)
+    groups = {
+        entity: [_joint_row(entity, name, found["joint"][entity][name], axis) for name in MEASURES]
+        for entity in ENTITIES
+    }
+    scale = charts.scale(axis, [axis.low, 0.0, 1.0], lambda tick: words.number(tick, 1))
+    return {"groups": groups, "scale": scale}
+
+
+def curve_rows(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[Row]:
+    """A small chart for each logged number, the loss first."""
+    names = [name for name in FIRST_CURVES if name in curves]
+    names += [name for name in curves if name not in names and name not in NOT_LOSSES]
+    return [
+        {
+            "name": name.replace("_", " ").replace("/", " / "),
+            "first": f"{curves[name][0][1]:.3g}",
+            "last": f"{curves[name][-1][1]:.3g}",
+            "steps": int(curves[name][-1][0]),
+            "chart": charts.lines(curves[name], f"{name} over {int(curves[name][-1][0])} steps"),
+        }
+        for name in names
+        if len(curves[name]) > 1
+    ]
+
+
+def facts(run: Mapping[str, Any], starts: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """What ``run.json`` says: short things as one list, each long thing as a list of its own."""
+    said = {**run.get("provenance", {}), **{k: v for k, v in run.items() if k != "provenance"}}
+    flat = {name: _flat(name, value) for name, value in said.items()}
+    short = [pair for pairs in flat.values() if len(pairs) <= SHORT for pair in pairs]
+    short += [(f"starts of {k}", f"{v[0]} to {v[1]}") for k, v in starts.items() if v]
+    long = {name: pairs for name, pairs in flat.items() if len(pairs) > SHORT}
+    return {"short": short, "long": long}
+
+
+def _flat(title: str, value: Any) -> list[tuple[str, str]]:
+    title = title.replace("_", " ")
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        value = dict(enumerate(value, start=1))
+    if isinstance(value, Mapping):
+        dotted = f"{title} \N{MIDDLE DOT} "
+        return [pair for name, item in value.items() for pair in _flat(f"{dotted}{name}", item)]
+    said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return [] if value is None else [(title, said)]
+
+
+def _joint_row(entity: str, name: str, result: Row, axis: Axis) -> Row:
+    title, meaning = MEASURES[name]
+    row = {"title": title, "meaning": meaning, "chart": "", **result}
+    if result["value"] is None:
+        return row
+    beside = [Mark(result["details"][kind] or 0.0, kind=kind) for kind in ("static", "oracle")]
+    own = Mark(result["value"], result["interval"] or [result["value"]] * 2)
+    label = f"{title} of the {entity}: {words.number(result['value'])}"
+    return row | {"chart": charts.intervals([*beside, own], axis, label)}
+
+
+def _task_row(env: str, part: Row, blind: Mapping[str, Any], over: Row | None) -> Row:
+    rates = {name: k / n for name, (k, n) in blind.items() if n}
+    marks = [Mark(rate, kind=name.replace(" ", "-")) for name, rate in rates.items()]
+    marks.append(Mark(part["value"], part["interval"]))
+    ends = words.between(part["interval"], 0, 100.0)
+    label = f"{env}: {words.percent(part['value'])}, interval {ends}"
+    return {
+        "env": env,
+        "value": part["value"],
+        "interval": part["interval"],
+        "successes": part["details"].get("successes"),
+        "n": part["n"],
+        "at_reset": part["details"].get("at_reset", 0),
+        "blind": rates,
+        "over": over,
+        "chart": charts.intervals(marks, RATES, label),
+        "pooled": False,
+    }
+
+
+def _theirs(model: Row, over: Row, part: str) -> float | None:
+    """A rival's own value in a part: the model's less the difference."""
+    own, difference = model["parts"].get(part), over["parts"].get(part)
+    if own is None or difference is None:
+        return None
+    return own["value"] - difference["value"]
+
+
+def _view_and_offset(part: str) -> tuple[str, int]:
+    view, offset = part.rsplit("@", 1)
+    return view, int(offset)
+
+
+def _mean_rate(blind: Mapping[str, Mapping[str, Sequence[int]]], name: str) -> tuple[float, float]:
+    rates = [rows[name][0] / rows[name][1] for rows in blind.values() if name in rows]
+    return (float(np.mean(rates)), 1.0) if rates else (0.0, 0.0)
+
+
+def _cards(folder: Path, pictures: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = {*pictures["worst"], *pictures["random"]}
+    made = {state_name(p): card(p) for p in read_probes(folder) if state_name(p) in wanted}
+    return {kind: [made[state] for state in pictures[kind]] for kind in ("worst", "random")}
+
+
+def _rollouts(folder: Path) -> list[Row]:
+    """Per task the first success and the first failure, in the order of their start seeds."""
+    chosen: dict[tuple[str, bool], Episode] = {}
+    for episode in read_episodes(folder, frames=False):
+        chosen.setdefault((episode.env, episode.success_any), episode)
+    order = sorted(chosen, key=lambda key: (key[0], not key[1]))
+    whole = [load_episode(folder, chosen[key].env, chosen[key].seed) for key in order]
+    return [_rollout_row(episode) for episode in whole if episode.frames]
+
+
+def _rollout_row(episode: Episode) -> Row:
+    moving, still = rollout(episode)
+    solved = episode.success_any
+    return {
+        "env": episode.env,
+        "seed": episode.seed,
+        "instruction": episode.instruction,
+        "solved": solved,
+        "steps": int(episode.success.argmax()) + 1 if solved else len(episode),
+        "moving": moving,
+        "still": still,
+        "views": words.listed(list(episode.frames)),
+    }
+
+
+def _asset(name: str) -> str:
+    return (resources.files("wamlab.report") / "assets" / name).read_text(encoding="utf-8")

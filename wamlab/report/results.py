@@ -1,0 +1,154 @@
+"""``results.json``: every number of a report, from the logs of a run folder alone.
+
+What a run folder holds is described in `wamlab.data.logs`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wamlab.config import to_dict
+from wamlab.data.logs import (
+    LogError,
+    load_blind,
+    load_episodes,
+    load_losses,
+    load_probes,
+    load_rivals,
+    read_json,
+    write_json,
+)
+from wamlab.metrics.base import Result, compute, imagining, state_name
+from wamlab.report import words
+from wamlab.types import Episode, Probe
+
+SCHEMA = 1
+SUCCESS = ("success_any", "success_last", "steps_to_success")
+FIDELITY = ("moving_psnr", "static_psnr", "psnr", "ssim")
+JOINT = ("eic", "eic_cf", "skill", "div")
+ENTITIES = ("robot", "object")
+SHOWN = 5
+POINTS = 400
+NOT_LOSSES = {"step", "stage_step", "stage", "time", "seconds"}
+
+
+def results(folder: str | Path) -> dict[str, Any]:
+    """All that a report says in numbers, as plain JSON values.
+
+    Raises:
+        LogError: a folder without logs, or a log that cannot be read.
+    """
+    folder = Path(folder)
+    episodes, probes = load_episodes(folder, frames=False), load_probes(folder)
+    losses = load_losses(folder)
+    if not (episodes or probes or losses):
+        raise LogError(f"{folder} holds no logs: no episodes/, no probes/ and no loss.jsonl")
+    blind = load_blind(folder)
+    success = {name: compute(name, episodes) for name in SUCCESS}
+    success["success_over_blind"] = compute("success_over_blind", episodes, blind=blind)
+    fidelity = {name: compute(name, probes) for name in FIDELITY}
+    found = {
+        "schema": SCHEMA,
+        "policy": words.listed(sorted({log.policy for log in (*episodes, *probes)} - {""})),
+        "run": _run(folder),
+        "blind": blind,
+        "success": _plain(success),
+        "fidelity": _plain(fidelity),
+        "rivals": _plain(_rivals(folder, probes)),
+        "joint": {e: _plain({m: compute(m, probes, entity=e) for m in JOINT}) for e in ENTITIES},
+        "starts": {"episodes": _range(episodes), "probes": _range(probes)},
+        "probes": _census(probes),
+        "pictures": picked(probes, fidelity["moving_psnr"]),
+        "loss": curves(losses),
+    }
+    return _finite(found)
+
+
+def write_results(folder: str | Path) -> dict[str, Any]:
+    """Compute the results of a run folder and write them to its ``results.json``."""
+    found = results(folder)
+    write_json(Path(folder) / "results.json", found)
+    return found
+
+
+def picked(probes: Sequence[Probe], fidelity: Result, seed: int = 0) -> dict[str, Any]:
+    """Which states are shown: the worst by moving-pixel PSNR, and some drawn at random."""
+    states = sorted(state_name(probe) for probe in probes if imagining(probe))
+    worst = sorted(fidelity.items, key=lambda state: fidelity.items[state])[:SHOWN]
+    drawn = np.random.default_rng(seed).permutation(states)[:SHOWN].tolist()
+    return {"worst": worst, "random": drawn, "seed": seed, "of": len(states)}
+
+
+def curves(records: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
+    """Every logged number against the step, at most `POINTS` means of neighbours each."""
+    series: dict[str, list[list[float]]] = {}
+    for record in records:
+        for name, value in record.items():
+            if name not in NOT_LOSSES and _is_number(value) and _is_number(record.get("step")):
+                series.setdefault(name, []).append([float(record["step"]), float(value)])
+    return {name: _thinned(points) for name, points in series.items()}
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    return read_json(path) if path.exists() else {}
+
+
+def _rivals(folder: Path, probes: Sequence[Probe]) -> dict[str, Result]:
+    shown = {state_name(probe): load_rivals(folder, probe) for probe in probes if imagining(probe)}
+    names = dict.fromkeys(name for rivals in shown.values() for name in rivals)
+    return {
+        name: compute("moving_psnr_over_rival", probes, rivals=shown, rival=name) for name in names
+    }
+
+
+def _range(logs: Sequence[Episode] | Sequence[Probe]) -> list[int]:
+    """The lowest and the highest start seed."""
+    seeds = [log.seed for log in logs]
+    return [min(seeds), max(seeds)] if seeds else []
+
+
+def _census(probes: Sequence[Probe]) -> dict[str, Any]:
+    return {
+        "states": len(probes),
+        "envs": sorted({probe.env for probe in probes}),
+        "samples": max((len(probe.of("own")) for probe in probes), default=0),
+        "imposed": sorted({branch.label for p in probes for branch in p.of("imposed")}),
+        "pixel_noise": max((probe.pixel_noise for probe in probes), default=0.0),
+    }
+
+
+def _plain(found: Mapping[str, Result]) -> dict[str, Any]:
+    """Results as JSON values; items stay with the whole and are dropped from its parts."""
+    return {
+        name: to_dict(
+            replace(result, parts={part: replace(r, items={}) for part, r in result.parts.items()})
+        )
+        for name, result in found.items()
+    }
+
+
+def _thinned(points: list[list[float]]) -> list[list[float]]:
+    groups = np.array_split(np.array(points), min(POINTS, len(points)))
+    return [group.mean(axis=0).tolist() for group in groups]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what is not finite becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
