@@ -65,7 +65,9 @@ class MetaWorldExpert:
         """Where the policy goes from here; the goal or object where it does not say."""
         parsed = self._policy._parse_obs(observation.copy())
         if hasattr(self._policy, "_desired_pos"):
-            return np.array(self._policy._desired_pos(parsed))
+            target = np.array(self._policy._desired_pos(parsed))
+            # Straight below its handle the policy of handle-pull names a height only.
+            return target if target.shape == (3,) else observation[4:7]
         return np.array(parsed["goal_pos"] if "goal_pos" in parsed else observation[4:7])
 
     def _through_free_space(
