@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import point_env
 import pytest
-from wamlab.data.lerobot import Dataset
 
+from wamlab.data.lerobot import Dataset
 from wamlab.run.collect import CollectError, collect, demonstrate
 from wamlab.run.collect import _stored as stored
 

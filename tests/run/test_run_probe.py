@@ -5,8 +5,8 @@ import point_env
 import pytest
 from point_env import SPACE, STEP
 from point_model import Latent, Planner, PointConfig, PointModel, Reactive, policy_of
-from wamlab.data.logs import load_probes
 
+from wamlab.data.logs import load_probes
 from wamlab.models.base import Refusal
 from wamlab.policy.geometric import Reach, WaypointExecutor
 from wamlab.run.impose import impose

@@ -4,8 +4,8 @@ import numpy as np
 import point_env
 import pytest
 from point_model import PointModel, policy_of
-from wamlab.data.logs import load_episodes
 
+from wamlab.data.logs import load_episodes
 from wamlab.policy.agents import ExpertAgent, PolicyAgent, ReplayAgent
 from wamlab.policy.executors import ChunkExecutor
 from wamlab.run.rollout import rollout

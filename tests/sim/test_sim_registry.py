@@ -35,7 +35,7 @@ def test_make() -> None:
 
 
 @pytest.mark.parametrize("find", [make, suite, blind_row])
-def test_unknown_names_have_a_nearest(find) -> None:  # noqa: ANN001
+def test_unknown_names_have_a_nearest(find) -> None:
     known = {make: "metaworld/dial-turn", suite: "mw-demo", blind_row: "metaworld/dial-turn"}[find]
     with pytest.raises(KeyError, match=f"did you mean '{known}'"):
         find(known + "s")
