@@ -76,7 +76,7 @@ class Answer:
     distribution, or ``shared context`` only (each is drawn on its own). ``marginal`` says how the
     streams that are neither given nor sampled disappear: ``exact`` (they cannot be read) or
     ``statistical`` (they are replaced by noise). ``calls`` are the network calls of one answer at
-    the default sampler settings.
+    the default sampler settings. ``plan`` is the form of a sampled action.
     """
 
     stochastic: bool
@@ -84,6 +84,7 @@ class Answer:
     coupling: Literal["one draw", "shared context"] | None = None
     marginal: Literal["exact", "statistical"] | None = None
     calls: int = 1
+    plan: Literal["chunk", "waypoints"] = "chunk"
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,8 @@ class Batch:
         streams = {}
         for name, stream in self.streams.items():
             newest = -1 if name == ACTION else 0
-            known = [i for i, k in enumerate(stream.offsets[0]) if int(k) <= newest]
+            columns = range(stream.offsets.shape[1])
+            known = [i for i in columns if bool((stream.offsets[:, i] <= newest).all())]
             if known:
                 streams[name] = stream.columns(known)
         return dataclasses.replace(self, streams=streams)
@@ -343,6 +345,11 @@ class Memory(Protocol):
     def select(self, rows: Any) -> Memory: ...
 
     def reset(self, rows: Any) -> Memory: ...
+
+    @staticmethod
+    def join(parts: Sequence[Any]) -> Memory:
+        """The memories of several rows as one, in this order."""
+        ...
 
 
 @dataclass
@@ -489,7 +496,8 @@ class Window:
     ``fixed``: ``streams`` gives offsets in ticks of ``rate_hz``. The other anchors give positions
     instead: ``to_end`` spreads them evenly from now to the episode's last observation (position 0
     is now, the largest the end), ``goal_pair`` draws a goal within ``reach`` ticks after now
-    (position 1), ``keyframes`` counts the episode's keyframes after now.
+    (position 1), ``keyframes`` counts the episode's keyframes after now. There each row has its
+    own offsets: take columns by place (`Stream.columns`), not by offset (`Stream.at`).
     """
 
     streams: Mapping[str, tuple[int, ...]]

@@ -164,8 +164,9 @@ class Plan(WorldActionModel, name="fake-plan"):
 
     @property
     def queries(self) -> dict[Query, Answer]:
-        shown = Answer(False, "pixels", "one draw")
-        return {VIDEO: Answer(False, "pixels"), POLICY: Answer(False), JOINT: shown}
+        shown = Answer(False, "pixels", "one draw", plan="waypoints")
+        acted = Answer(False, plan="waypoints")
+        return {VIDEO: Answer(False, "pixels"), POLICY: acted, JOINT: shown}
 
     def stages(self) -> list[Stage]:
         frames = dict.fromkeys(self.config.image_streams, tuple(range(self.steps + 1)))
@@ -229,8 +230,9 @@ class Tokens(WorldActionModel, name="fake-tokens"):
         )  # fmt: skip
 
     def fit(self, statistics: Mapping[str, Any]) -> None:
-        for name, quantile in (("low", "q01"), ("high", "q99")):
-            getattr(self, name).copy_(torch.as_tensor(statistics[ACTION][quantile]))
+        low, high = (torch.as_tensor(statistics[ACTION][name]) for name in ("q01", "q99"))
+        self.low.copy_(low)
+        self.high.copy_(torch.maximum(high, low + 1e-3))
 
     @property
     def queries(self) -> dict[Query, Answer]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import CHOSEN, FAKES, Chunks, Features, Judge, Plan, Stages, Tokens
+from fakes import FAKES, Chunks, Features, Judge, Plan, Stages, Tokens
 
 from wamlab.data.cache import Cache
 from wamlab.data.logs import load_episodes, load_losses, load_probes
@@ -21,18 +21,16 @@ from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
 from wamlab.data.window import Windows
 from wamlab.models.base import WorldActionModel
-from wamlab.policy.agents import PolicyAgent
-from wamlab.policy.executors import BestOfN, ChunkExecutor
-from wamlab.policy.geometric import Reach, WaypointExecutor
+from wamlab.policy.acting import acting
 from wamlab.policy.history import History
 from wamlab.policy.policy import Policy, load
-from wamlab.report.html import build
+from wamlab.report.build import build
 from wamlab.run.collect import collect
 from wamlab.run.probe import probe
 from wamlab.run.rollout import rollout
 from wamlab.train.feed import Feed
 from wamlab.train.trainer import TrainConfig, train
-from wamlab.types import ACTION, JOINT, POLICY
+from wamlab.types import JOINT
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
 
@@ -74,17 +72,6 @@ def processor_of(cache: Cache) -> Processor:
     return processor
 
 
-def in_model_units(processor: Processor) -> dict[str, dict[str, torch.Tensor]]:
-    """Action statistics as the model sees actions: what `fit` is given."""
-    raw = processor.statistics[ACTION]
-    scaled = {
-        name: processor.normalize_action(torch.as_tensor(getattr(raw, name), dtype=torch.float32))
-        for name in ("q01", "q99", "min", "max")
-    }
-    flat = scaled["q99"] - scaled["q01"] < 1e-6
-    return {ACTION: {**scaled, "q99": torch.where(flat, scaled["q01"] + 1, scaled["q99"])}}
-
-
 @pytest.fixture(scope="module", params=FAKES, ids=lambda fake: fake.name)
 def trained(
     request: pytest.FixtureRequest, cache: Cache, tmp_path_factory: pytest.TempPathFactory
@@ -100,19 +87,10 @@ def trained(
     with Feed(mixtures) as feed:
         done = train(
             model, feed, processor, how, out, device="cpu", progress=False,
-            statistics=in_model_units(processor), action_space=cache.space,
+            statistics=processor.model_statistics(), action_space=cache.space,
         )  # fmt: skip
     assert done.status == "finished"
     return Trained(fake, out)
-
-
-def act_with(fake: type[WorldActionModel]) -> dict[str, Any]:
-    """How a fake's plans become actions: the one thing its user has to know."""
-    if fake is Plan:
-        return {"executor": WaypointExecutor(Reach(point_env.SPACE, scale=point_env.STEP))}
-    if fake is Judge:
-        return {"executor": BestOfN(ChunkExecutor(), 3), "query": CHOSEN}
-    return {"executor": ChunkExecutor()}
 
 
 def test_training_leaves_losses_and_a_policy(trained: Trained) -> None:
@@ -128,12 +106,13 @@ def test_training_leaves_losses_and_a_policy(trained: Trained) -> None:
 
 def test_rollouts_probes_and_report(trained: Trained) -> None:
     fake, out = trained.fake, trained.out
-    policy, how = load(out, device="cpu"), act_with(trained.fake)
-    query = how.get("query", JOINT if JOINT in policy.model.queries else POLICY)
-    agent = PolicyAgent(policy, how["executor"], query=query)
+    policy = load(out, device="cpu")
+    agent = acting(policy, samples=3 if fake is Judge else 1)
+    if JOINT in policy.model.queries:
+        agent.query = JOINT
     options = {"make": point_env.make, "progress": False, "out": out}
     rollout(agent, ENV, 3, max_steps=9, batch=2, **options)
-    probe(policy, ENV, 1, 2, executor=how["executor"], **options)
+    probe(policy, ENV, 1, 2, executor=agent.executor, **options)
 
     episodes, (one,) = load_episodes(out), load_probes(out)
     assert [len(episode) for episode in episodes] == [9, 9, 9]

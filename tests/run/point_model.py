@@ -83,6 +83,9 @@ class PointModel(WorldActionModel, name="point"):
     def decode(self, future):
         return future.values
 
+    def encode(self, frames, offsets):
+        return Future("pixels", "pixels", dict(frames), offsets)
+
     def _stream(self, values):
         steps = torch.arange(values.shape[1]).expand(len(values), -1)
         return Stream(values, steps, torch.ones(values.shape[:2], dtype=torch.bool))
@@ -169,6 +172,10 @@ class Steps:
         steps = self.steps.clone()
         steps[rows] = 0
         return Steps(steps)
+
+    @staticmethod
+    def join(parts):
+        return Steps(torch.cat([part.steps for part in parts]))
 
 
 class PointProcessor:

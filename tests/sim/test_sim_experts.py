@@ -26,13 +26,17 @@ def roll(
 
 
 @pytest.mark.parametrize("task", ["dial-turn", "window-open", "lever-pull"])
-def test_experts_succeed_with_variants_and_bursts(task: str) -> None:
+def test_experts_succeed_with_variants(task: str) -> None:
     env = MetaWorld(task, views=())
-    solved = [
-        roll(env, start_seed("validation", i), variants=True, seed=i, noise=BurstNoise(i))[1]
-        for i in range(3)
-    ]
-    assert all(solved)
+    starts = [start_seed("validation", i) for i in range(3)]
+    assert all(roll(env, start, variants=True, seed=start)[1] for start in starts)
+
+
+def test_experts_recover_from_bursts() -> None:
+    env = MetaWorld("door-unlock", views=())
+    for seed in range(4):
+        noise = BurstNoise(seed, rate=0.05)
+        assert roll(env, seed, variants=True, seed=seed, noise=noise)[1]
 
 
 def test_one_start_has_several_right_futures() -> None:

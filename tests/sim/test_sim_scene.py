@@ -42,8 +42,8 @@ def test_an_entity_projects_to_the_middle_of_its_pixels(puck: MetaWorld, view: s
 
 
 @pytest.mark.parametrize("view", ["corner", "gripper"])
-def test_every_pixel_lies_on_the_table_where_depth_says_so(puck: MetaWorld, view: str) -> None:
-    """Back-projected pixels fall on the table top, one plane: intrinsics, pose and depth agree."""
+def test_the_table_is_flat(puck: MetaWorld, view: str) -> None:
+    """Back-projected, its pixels lie in one plane: intrinsics, pose and depth agree."""
     depth = puck.render_view(view, "depth")
     free = puck.render_view(view, "segmentation") == -1
     camera = puck.camera(view)
@@ -52,7 +52,8 @@ def test_every_pixel_lies_on_the_table_where_depth_says_so(puck: MetaWorld, view
     points = rays * depth[..., None] @ camera.pose[:3, :3].T + camera.pose[:3, 3]
     on_table = free & (np.abs(points[..., 0]) < 0.3) & (np.abs(points[..., 1] - 0.6) < 0.15)
     assert on_table.sum() > 50
-    assert np.abs(points[on_table][:, 2]).max() < 0.01
+    heights = np.abs(points[on_table][:, 2])
+    assert np.quantile(heights, 0.95) < 1e-4  # the rest is the goal's marker in the air
 
 
 def test_depth_is_metres(puck: MetaWorld) -> None:
@@ -71,6 +72,15 @@ def test_masks_are_the_segmentation(puck: MetaWorld) -> None:
     assert masks["robot"].sum() > masks["obj"].sum() > 0
     for index, mask in enumerate(masks.values()):
         np.testing.assert_array_equal(mask, segmentation == index)
+
+
+def test_markers_on_the_robot_belong_to_it(puck: MetaWorld) -> None:
+    """The fingertips carry small red markers, which are no holes in its mask."""
+    hand = puck.masks("gripper")["robot"]
+    red = puck.render_view("gripper").astype(int)
+    marker = (red[..., 0] > 150) & (red[..., 1:].max(axis=-1) < 60)
+    assert marker.sum() > 4
+    assert (marker & hand).sum() > 0.8 * marker.sum()
 
 
 def test_robot_pixels_are_where_the_robot_moves(puck: MetaWorld) -> None:

@@ -105,6 +105,17 @@ class Processor:
         low, high = self._range(ACTION, action)
         return (action + 1) / 2 * (high - low) + low
 
+    def model_statistics(self) -> dict[str, dict[str, Float[Tensor, " d"]]]:
+        """Statistics of each stream in the model's units: what `WorldActionModel.fit` is given."""
+        names = ("q01", "q99", "min", "max")
+        return {
+            stream: {
+                name: self._scale(stream, torch.as_tensor(getattr(found, name)).float())
+                for name in names
+            }
+            for stream, found in self.statistics.items()
+        }
+
     def to_batch(self, observations: Sequence[Mapping[str, Any]]) -> Batch:
         """Raw environment observations as one raw batch of what is known now.
 

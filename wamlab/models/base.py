@@ -11,10 +11,10 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wamlab.config import nearest
@@ -52,6 +52,16 @@ class ModelConfig:
     @property
     def image_streams(self) -> tuple[str, ...]:
         return tuple(f"image/{view}" for view in self.views)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """For tests: a training step in well under a second."""
+        raise NotImplementedError(f"{cls.__qualname__} has no tiny()")
+
+    @classmethod
+    def small(cls) -> Self:
+        """For two CPU cores: at most 8 M parameters and 256 tokens."""
+        raise NotImplementedError(f"{cls.__qualname__} has no small()")
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,10 @@ class WorldActionModel(nn.Module):
     def loss(
         self, batch: Batch, *, stage: str, step: int, generator: torch.Generator
     ) -> dict[str, Float[Tensor, ""]]:
-        """``loss`` is minimised, the rest is logged; all noise comes from ``generator``."""
+        """``loss`` is minimised, the rest is logged; all noise comes from ``generator``.
+
+        What teaches actions is logged as ``action``: rows without actions must leave it at 0.
+        """
         raise NotImplementedError
 
     def sample(
@@ -147,7 +160,7 @@ class WorldActionModel(nn.Module):
         sampler: Mapping[str, Sampling] | None = None,
         generator: Sequence[torch.Generator],
     ) -> Prediction:
-        """Answer ``query`` for every row of ``observation``.
+        """Answer ``query`` for every row of ``observation``; gradients are the caller's to disable.
 
         Args:
             action: the given chunk, where the query gives actions.
@@ -167,10 +180,18 @@ class WorldActionModel(nn.Module):
         raise NotImplementedError
 
     def fit(self, statistics: Mapping[str, Any]) -> None:
-        """Set what is computed from the data before step 0 (bins, tokenisers); default: nothing."""
+        """Set what is computed from the data before step 0 (bins, tokenisers); default: nothing.
+
+        ``statistics[stream]`` holds ``q01, q99, min, max`` (D,) in the model's own, normalised
+        units. Buffers keep the shapes that the configuration gives them: a checkpoint is loaded
+        without statistics.
+        """
 
     def after_step(self) -> None:
-        """Called after every optimizer step (EMA targets); default: nothing."""
+        """Called after every optimizer step (EMA targets); default: nothing.
+
+        What it changes is a buffer, or a parameter that the stage trains.
+        """
 
     def observe(
         self, memory: Memory | None, observation: Observation, executed: Stream | None
@@ -181,6 +202,17 @@ class WorldActionModel(nn.Module):
     def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
         """Pixels in [-1, 1] by image stream, or `Refusal` where this future has none."""
         raise Refusal(f"{self.name} imagines in {future.space}: it cannot be shown as pixels")
+
+    def encode(
+        self, frames: Mapping[str, Float[Tensor, "b t 3 h w"]], offsets: Int[Tensor, "b t"] | None
+    ) -> Future:
+        """Real frames in [-1, 1] as a future of this model, to be given; inverse of `decode`."""
+        raise Refusal(f"{self.name} takes no frames as a given future")
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens of one row in the largest network, for a model that has tokens."""
+        return None
 
     def answer(self, query: Query) -> Answer:
         """What the answer to ``query`` is, or `Refusal`."""

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from wamlab.generative import flow
@@ -288,6 +288,11 @@ class UWM(WorldActionModel):
 
     def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
         return {name: value.clamp(-1, 1) for name, value in future.values.items()}
+
+    def encode(
+        self, frames: Mapping[str, Float[Tensor, "b t 3 h w"]], offsets: Int[Tensor, "b t"] | None
+    ) -> Future:
+        return Future("pixels", "pixels", dict(frames), offsets)
 
     def context(self, observation: Observation) -> Context:
         """Encode the present; a view or state that is absent is never read."""

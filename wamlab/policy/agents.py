@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
+from wamlab.models.base import Sampling
 from wamlab.policy.executors import ChunkExecutor, Executor
 from wamlab.policy.history import History
 from wamlab.policy.policy import Policy, RawPrediction
@@ -65,8 +66,7 @@ class PolicyAgent:
 
     A row's draws come from (``seed``, its start, its count of replans): they do not depend on the
     row's place or on the others. ``imagine`` keeps the imagined frames in the log, where ``query``
-    samples a future. A model with memory shares a call only where its memory type can ``join``
-    rows; otherwise each row is a call of its own.
+    samples a future. Rows of a model with memory share a call once each has one.
     """
 
     policy: Policy
@@ -74,6 +74,7 @@ class PolicyAgent:
     query: Query = POLICY
     seed: int = 0
     imagine: bool = True
+    sampler: Mapping[str, Sampling] | None = None
 
     def __post_init__(self) -> None:
         self._rows: dict[int, _Row] = {}
@@ -146,9 +147,9 @@ class PolicyAgent:
         if not self.policy.remembers:
             return [(rows, self._ask(observations, rows, None))]
         memories = [self._observe(observations[row], self._rows[row]) for row in rows]
-        join = getattr(type(memories[0]), "join", None)
-        if join is not None and all(memory is not None for memory in memories):
-            return [(rows, self._ask(observations, rows, join(memories)))]
+        known = [memory for memory in memories if memory is not None]
+        if len(known) == len(memories):
+            return [(rows, self._ask(observations, rows, known[0].join(known)))]
         return [
             ([row], self._ask(observations, [row], memory))
             for row, memory in zip(rows, memories, strict=True)
@@ -170,6 +171,7 @@ class PolicyAgent:
             seed=[draw_seed(self.seed, state.seed, state.replans) for state in states],
             samples=self.executor.samples,
             decode=self.imagine,
+            sampler=self.sampler,
             histories=[state.history for state in states],
             memory=memory,
         )

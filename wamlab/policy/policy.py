@@ -237,18 +237,17 @@ class Policy:
         return replace(stream, values=self.processor.normalize_action(stream.values))
 
     def _given_future(self, future: Future, index: np.ndarray) -> Future:
-        pixels = future.space == FRAMES
-        own = {name: self._given_values(value, pixels) for name, value in future.values.items()}
+        own = {name: _tensor(value, self.device) for name, value in future.values.items()}
         offsets = None if future.offsets is None else _tensor(future.offsets, self.device)
-        space, codec = ("pixels", "pixels") if pixels else (future.space, future.codec)
-        given = Future(space, codec, own, offsets)
+        if future.space == FRAMES:
+            pixels = {
+                name: rearrange(value.float() / 127.5 - 1, "b t h w c -> b t c h w")
+                for name, value in own.items()
+            }
+            given = self.model.encode(pixels, offsets)
+        else:
+            given = Future(future.space, future.codec, own, offsets)
         return given if len(next(iter(own.values()))) == len(index) else given.select(index)
-
-    def _given_values(self, value: np.ndarray, pixels: bool) -> torch.Tensor:
-        tensor = _tensor(value, self.device)
-        if not pixels:
-            return tensor
-        return rearrange(tensor.float() / 127.5 - 1, "b t h w c -> b t c h w")
 
     def _raw(self, answer: Prediction, query: Query, cost: Cost, decode: bool) -> RawPrediction:
         cost.calls = cost.calls or answer.cost.calls

@@ -19,9 +19,9 @@ def run(model: str) -> Run:
         data=DataConfig(envs=("mw-6",), episodes=40),
         train=TrainConfig(
             minutes=20.0,
-            batch_size=64,
+            batch_size=32,
             keep_log_spaced=4,
-            augment_shift=4,
+            augment_shift=2,
             optim=OptimConfig(lr=1e-3, warmup_steps=200),
         ),
         rollout=RolloutConfig(episodes=20, execute_steps=8),

@@ -24,8 +24,8 @@ def run(model: str) -> Run:
         data=DataConfig(envs=("mw-demo",), episodes=40),
         train=TrainConfig(
             minutes=8.0,
-            batch_size=64,
-            augment_shift=4,
+            batch_size=32,
+            augment_shift=2,
             optim=OptimConfig(lr=1e-3, warmup_steps=100),
         ),
         rollout=RolloutConfig(episodes=10, execute_steps=8),

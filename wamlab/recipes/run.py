@@ -32,13 +32,15 @@ class DataConfig:
 class RolloutConfig:
     """Closed-loop rollouts: ``episodes`` evaluation starts of each environment.
 
-    The first ``execute_steps`` actions of a chunk are executed (None: all), ``batch`` episodes go
-    side by side, ``network_steps`` sample each stream (None: the model's own), and the first
-    ``keep_frames`` episodes of each environment are logged with their frames (None: all).
+    The first ``execute_steps`` actions of a chunk are executed (None: all); each decision is the
+    best of ``samples`` by value, or the only one; ``network_steps`` sample each stream (None: the
+    model's own). ``batch`` episodes go side by side, and the first ``keep_frames`` of each
+    environment are logged with their frames (None: all).
     """
 
     episodes: int = 20
     execute_steps: int | None = None
+    samples: int = 1
     batch: int = 8
     network_steps: int | None = None
     keep_frames: int | None = 4

@@ -22,8 +22,7 @@ from wamlab.data.processor import Processor, ProcessorConfig
 from wamlab.data.window import Windows
 from wamlab.metrics.rivals import Clips, dataset_rivals, show
 from wamlab.models.base import WorldActionModel, model_class
-from wamlab.policy.agents import PolicyAgent
-from wamlab.policy.executors import ChunkExecutor
+from wamlab.policy.acting import acting, executor_for
 from wamlab.policy.policy import Policy, load
 from wamlab.recipes.run import DataConfig, Run
 from wamlab.run.collect import Collected, collect
@@ -128,7 +127,7 @@ def train_run(
             resume=resume,
             device=device,
             progress=progress,
-            statistics=processor.statistics,
+            statistics=processor.model_statistics(),
             action_space=caches[0].space,
             about={"run": run.to_dict(), "dataset": [cache.dataset for cache in caches]},
         )
@@ -138,7 +137,7 @@ def plan_run(run: Run, data: Sequence[str | Path], *, device: str = "auto") -> P
     """What training a run on datasets will take; a few steps are measured, nothing is written."""
     caches = open_caches(run, data)
     model, processor = build_model(run), fit_processor(run, caches)
-    model.fit(processor.statistics)
+    model.fit(processor.model_statistics())
     with feed(run, caches, model) as batches:
         return plan(model.to(choose_device(device)), batches, processor, run.train)
 
@@ -175,9 +174,14 @@ def roll_out(
 ) -> list[Episode]:
     """The run's rollouts of a policy, logged in ``out``."""
     rollouts = run.rollout
-    agent = PolicyAgent(policy, ChunkExecutor(rollouts.execute_steps), seed=seed)
     return rollout(
-        agent,
+        acting(
+            policy,
+            execute_steps=rollouts.execute_steps,
+            samples=rollouts.samples,
+            sampler=rollouts.sampler,
+            seed=seed,
+        ),
         expand(envs),
         rollouts.episodes,
         batch=rollouts.batch,
@@ -241,4 +245,13 @@ def execute_imagination(
 ) -> list[Probe]:
     """The run's probes of a policy, logged in ``out``."""
     wanted = run.probe
-    return probe(policy, expand(envs), wanted.states, wanted.samples, seed=seed, out=out)
+    follow = executor_for(policy.model, policy.space)
+    return probe(
+        policy,
+        expand(envs),
+        wanted.states,
+        wanted.samples,
+        executor=follow,
+        seed=seed,
+        out=out,
+    )

@@ -69,6 +69,7 @@ class Entities:
                     self.bodies.append(part)
                 self.of_body[body] = part_index[part]
         self.of_geom: Int[np.ndarray, " g"] = self.of_body[model.geom_bodyid]
+        self.of_site: Int[np.ndarray, " s"] = self.of_body[model.site_bodyid]
 
     def _fresh_name(self, model: mujoco.MjModel, body: int) -> str:
         parent = model.body(model.body_parentid[body]).name
@@ -95,8 +96,12 @@ class Entities:
     def of_pixels(self, segmentation: Int[np.ndarray, "h w 2"]) -> Int[np.ndarray, "h w"]:
         """Entity index per pixel (-1 none) from MuJoCo's (object id, object type)."""
         index, kind = segmentation[..., 0], segmentation[..., 1]
-        is_geom = kind == int(mujoco.mjtObj.mjOBJ_GEOM)
-        return np.where(is_geom, self.of_geom[np.where(is_geom, index, 0)], -1).astype(np.int32)
+        entity = np.full(index.shape, -1, np.int32)
+        kinds = {mujoco.mjtObj.mjOBJ_GEOM: self.of_geom, mujoco.mjtObj.mjOBJ_SITE: self.of_site}
+        for object_type, entity_of in kinds.items():
+            here = kind == int(object_type)
+            entity[here] = entity_of[index[here]]
+        return entity
 
 
 class Cameras:
