@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 Options = argparse.Namespace
@@ -100,13 +101,14 @@ def report(options: Options) -> None:
 def verify(options: Options) -> int:
     from wamlab.data.manifest import verify_manifest
 
-    return _problems(options.path, verify_manifest(options.path))
+    path = Path(options.path)
+    folders = sorted((path / "checkpoints").glob("[!.]*")) or [path]
+    return max(_problems(str(folder), verify_manifest(folder)) for folder in folders)
 
 
-def _problems(path: str, problems: object) -> int:
-    found = [*problems]  # type: ignore[misc]
+def _problems(path: str, found: Sequence[object]) -> int:
     for problem in found:
-        print(problem)
+        print(f"{path}: {problem}")
     if not found:
         print(f"{path}: nothing is wrong")
     return 1 if found else 0

@@ -233,6 +233,8 @@ def show_rivals(
     run: Run, probes: Sequence[Probe], data: Sequence[str | Path], out: str | Path
 ) -> None:
     """Log what the rivals show for each probe, so that the report needs the logs alone."""
+    if not run.model.offsets:
+        return
     rivals = dataset_rivals(clips_of(open_caches(run, data), run.model.offsets))
     for one in tqdm(probes, desc="rivals"):
         save_rivals(out, one, show(one, rivals))
