@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_make() -> None:
 
 
 @pytest.mark.parametrize("find", [make, suite, blind_row])
-def test_unknown_names_have_a_nearest(find) -> None:
+def test_unknown_names_have_a_nearest(find: Callable[[str], object]) -> None:
     known = {make: "metaworld/dial-turn", suite: "mw-demo", blind_row: "metaworld/dial-turn"}[find]
     with pytest.raises(KeyError, match=f"did you mean '{known}'"):
         find(known + "s")

@@ -178,7 +178,10 @@ class MetaWorld:
         return MetaWorldExpert(self, variants=variants, seed=seed)
 
     def vary(self, *, gain: float = 1.0, friction: float = 1.0, mass: float = 1.0) -> None:
-        """Scale how far an action moves the hand and how hard it grips, friction, and mass."""
+        """Scale how far an action moves the hand and how hard it grips, friction, and mass.
+
+        It holds until the next call, across resets and restored states.
+        """
         self._physics.scale(gain=gain, friction=friction, mass=mass)
         self._task.action_scale = self._action_scale * gain
 

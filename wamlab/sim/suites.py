@@ -71,13 +71,16 @@ def suite(name: str) -> tuple[str, ...]:
 
 
 def blind_row(env: str, *, variants: bool = True) -> BlindRow:
-    """The stored blind row of an environment, measured by ``benchmarks/blind_rows.py``.
+    """The stored blind row of an environment with the most starts.
+
+    The rows are measured by ``benchmarks/blind_rows.py``.
 
     Raises:
         KeyError: nothing measured for this environment, with the nearest that is.
     """
     rows = [BlindRow(**row) for row in json.loads(_ROWS.read_text(encoding="utf-8"))]
-    measured = {row.env: row for row in rows if row.variants == variants}
+    rows = sorted((row for row in rows if row.variants == variants), key=lambda row: row.starts)
+    measured = {row.env: row for row in rows}
     if env not in measured:
         raise KeyError(f"no blind row of {env!r}{nearest(env, measured)}")
     return measured[env]
