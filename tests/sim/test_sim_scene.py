@@ -171,3 +171,16 @@ def test_gain_scales_the_way() -> None:
 def test_a_factor_is_positive(factor: float) -> None:
     with pytest.raises(ValueError, match="friction is scaled by"):
         MetaWorld("reach", views=()).vary(friction=factor)
+
+
+def test_a_closed_environment_leaves_the_others_pictures_alone() -> None:
+    kept, other = MetaWorld("push"), MetaWorld("dial-turn")
+    before = kept.observe()["image/corner"]
+    other.observe()
+    kept.observe()
+    other.close()
+    np.testing.assert_array_equal(kept.observe()["image/corner"], before)
+    other.observe()  # it can be used again
+    kept.observe()
+    del other
+    np.testing.assert_array_equal(kept.observe()["image/corner"], before)

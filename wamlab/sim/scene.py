@@ -6,6 +6,7 @@ Nothing here knows a task: other MuJoCo simulators can use the same two classes.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import weakref
@@ -37,6 +38,13 @@ class View:
     camera: str
     turned: bool = False
     position: tuple[float, float, float] | None = None
+
+
+# mujoco.Renderer.close() frees its OpenGL objects when its context is no longer current, which hits
+# the objects of whichever renderer is. So renderers are freed here, and one whose owner was
+# garbage collected, perhaps in the middle of another's rendering, only before the next rendering.
+_LIVE: list[mujoco.Renderer] = []
+_ABANDONED: list[mujoco.Renderer] = []
 
 
 class Entities:
@@ -119,6 +127,7 @@ class Cameras:
     def render(self, name: str, kind: Kind = "rgb") -> Shaped[np.ndarray, "h w *c"]:
         """RGB (H, W, 3) uint8, depth (H, W) float32 metres, or (H, W, 2) object id and type."""
         view = self._view(name)
+        _free_abandoned()
         renderer = self._start()
         renderer.disable_depth_rendering()
         renderer.disable_segmentation_rendering()
@@ -150,7 +159,7 @@ class Cameras:
 
     def close(self) -> None:
         if self._renderer is not None:
-            self._renderer.close()
+            _free(self._renderer)
             self._renderer = None
 
     def _view(self, name: str) -> View:
@@ -163,8 +172,10 @@ class Cameras:
             self.model.vis.quality.offsamples = 0
             self.model.vis.quality.shadowsize = 0
             self._renderer = mujoco.Renderer(self.model, self.size, self.size)
-            # While OpenGL is still there: the renderer's own __del__ comes too late at exit.
-            weakref.finalize(self, self._renderer.close)
+            _LIVE.append(self._renderer)
+            atexit.unregister(_free_all)
+            atexit.register(_free_all)  # the last registered runs first: before mujoco's own hook
+            weakref.finalize(self, _ABANDONED.append, self._renderer).atexit = False
         return self._renderer
 
 
@@ -178,6 +189,25 @@ def masks_of(
 def stack_views(cameras: Cameras, views: tuple[str, ...]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
     """RGB images as observation entries ``image/<view>``."""
     return {f"image/{view}": cameras.render(view) for view in views}
+
+
+def _free(renderer: mujoco.Renderer) -> None:
+    if renderer in _LIVE:
+        _LIVE.remove(renderer)
+        renderer._gl_context.make_current()
+        renderer._mjr_context.free()
+        renderer._mjr_context = None
+        renderer.close()
+
+
+def _free_abandoned() -> None:
+    while _ABANDONED:
+        _free(_ABANDONED.pop())
+
+
+def _free_all() -> None:
+    while _LIVE:
+        _free(_LIVE[-1])
 
 
 def _has_body(model: mujoco.MjModel, name: str) -> bool:
