@@ -149,7 +149,7 @@ class UWM(WorldActionModel):
         patch: int = 16
         width: int = 192
         depth: int = 6
-        heads: int = 6
+        heads: int = 3
         registers: int = 8
         condition: int = 256
         level_width: int = 64
