@@ -1,4 +1,4 @@
-"""Shapes and dtypes of public arrays are checked in every test; nothing needs a display or a hub."""
+"""Shapes of public arrays are checked in every test; nothing needs a display or a hub."""
 
 from __future__ import annotations
 
