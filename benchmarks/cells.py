@@ -190,13 +190,21 @@ def judged(cell: Cell, run: Run, folder: Path, data: Path, *, fixed: str) -> dic
             "blind": found["blind"],
             "imagination": {**found["fidelity"], "census": found["probes"]},
             "over_rivals": found["rivals"],
-            "joint": found["joint"],
+            "joint": {
+                entity: {name: without_items(one) for name, one in measures.items()}
+                for entity, measures in found["joint"].items()
+            },
             "run": run.to_dict(),
             "dataset": record.provenance["dataset"],
             "trained": {name: record.provenance[name] for name in ("commit", "time")},
             "provenance": provenance(),
         }
     )
+
+
+def without_items(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A ratio of sums is not pooled from the ratios of its states: they stay in the run folder."""
+    return {name: value for name, value in result.items() if name != "items"}
 
 
 def tasks(episodes: Sequence[Episode]) -> dict[str, dict[str, Any]]:
