@@ -1,4 +1,4 @@
-"""A dataset decoded once: uint8 frames and float32 columns as memory-mapped arrays on disk.
+"""A dataset decoded once: uint8 frames, mapped into memory when read, and float32 columns.
 
 An episode of N actions has N + 1 rows in every array; the last row of an action-like column is
 never read. The folder is bounded: what was not used for longest goes first.
