@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from wamlab.config import nearest
+from wamlab.data.manifest import replacing
 from wamlab.types import Branch, Episode, Frames, Probe, Replan
 
 SCHEMA = 1
@@ -158,19 +158,10 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_atomic(path: str | Path, write: Callable[[Any], Any]) -> Path:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    """Let ``write`` fill what takes the place of ``path``; see `wamlab.data.manifest.replacing`."""
+    with replacing(Path(path)) as file:
+        write(file)
+    return Path(path)
 
 
 def _env_folder(env: str) -> str:

@@ -97,7 +97,10 @@ def curves(records: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]
 
 def _run(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
-    return read_json(path) if path.exists() else {}
+    found = read_json(path) if path.exists() else {}
+    if not isinstance(found, dict):
+        raise LogError(f"{path} is no record of a run: it holds {type(found).__name__}")
+    return found
 
 
 def _rivals(folder: Path, probes: Sequence[Probe]) -> dict[str, Result]:

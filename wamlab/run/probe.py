@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from wamlab.data.logs import read_probes, save_probe
+from wamlab.data.manifest import check_open
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import Agent, ExpertAgent
 from wamlab.policy.executors import Executor
@@ -101,11 +102,13 @@ def probe(
     Raises:
         KeyError: an unknown intervention.
         Refusal: the model answers neither JOINT nor POLICY.
-        ValueError: ``out`` holds probes of another policy.
+        ValueError: ``out`` holds probes of another policy, or is no folder for logs.
     """
     names = [env_names] if isinstance(env_names, str) else list(env_names)
     for name in imposed:
         impose(name, np.zeros((2, policy.space.size), np.float32), policy.space)
+    if out is not None:
+        check_open(Path(out))
     found = {} if out is None else _finished(Path(out), policy)
     probes = []
     with tqdm(total=states * len(names), desc="probes", disable=not progress) as bar:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from wamlab.data.logs import read_episodes, save_episode
+from wamlab.data.manifest import check_open
 from wamlab.policy.agents import Agent
 from wamlab.run.record import Moment, Recorder
 from wamlab.run.seats import MakeEnv, Seat, make_env, seats
@@ -64,11 +65,13 @@ def rollout(
         stop_after: end an episode that many steps after its first success (None: go on).
 
     Raises:
-        ValueError: ``out`` holds episodes of another agent.
+        ValueError: ``out`` holds episodes of another agent, or is no folder for logs.
     """
     names = [env_names] if isinstance(env_names, str) else list(env_names)
     jobs = [(name, start_seed(split, start + i)) for name in names for i in range(episodes)]
     last = start_seed(split, start) + (episodes if keep_frames is None else keep_frames)
+    if out is not None:
+        check_open(Path(out))
     found = {} if out is None else _finished(Path(out), agent, set(jobs))
     todo = deque(job for job in jobs if job not in found)
     bar = tqdm(total=len(jobs), initial=len(found), desc=agent.name, disable=not progress)
