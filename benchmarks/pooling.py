@@ -127,19 +127,30 @@ def paired(first: Sequence[Cell], second: Sequence[Cell], *, seed: int = 0) -> P
 def over_states(
     results: Sequence[Mapping[str, Any]], seeds: Sequence[int], *, seed: int = 0
 ) -> Estimate | None:
-    """The mean of one measure over states and seeds; states are drawn, then seeds in them."""
-    states = sorted({state for result in results for state in result["items"]})
-    if not states or len(results) != len(seeds):
+    """The mean of one measure over states and seeds; starts are drawn, then seeds in them.
+
+    Seeds reach different states from one start: what they share is the start.
+    """
+    by_start: dict[str, dict[int, float]] = {}
+    for result, trained in zip(results, seeds, strict=True):
+        for state, value in result["items"].items():
+            by_start.setdefault(state.rpartition("-")[0], {})[trained] = value
+    if not by_start:
         return None
-    table = np.array([[r["items"].get(state, np.nan) for r in results] for state in states])
-    value = float(np.nanmean(table))
-    if len(states) < 2:
+    groups = [np.array(list(values.values())) for values in by_start.values()]
+    value = float(np.concatenate(groups).mean())
+    if len(groups) < 2:
         return Estimate(value, None)
     rng = np.random.default_rng(seed)
-    state = rng.integers(len(states), size=(DRAWS, len(states)))
-    trained = rng.integers(len(results), size=(*state.shape, len(results)))
-    drawn = table[state[..., None], trained].reshape(DRAWS, -1)
-    return Estimate(value, _ends(np.nanmean(drawn, axis=1)[:, None]))
+    count = np.array([len(group) for group in groups])
+    padded = np.array([np.resize(group, count.max()) for group in groups])
+    start = rng.integers(len(groups), size=(DRAWS, len(groups)))
+    size = count[start][..., None]
+    drawn = rng.integers(size, size=(*start.shape, count.max()))
+    kept = np.arange(count.max()) < size
+    picked = np.take_along_axis(padded[start], drawn, axis=-1) * kept
+    means = picked.sum((1, 2)) / kept.sum((1, 2))
+    return Estimate(value, _ends(means[:, None]))
 
 
 def _by_task_and_seed(cells: Sequence[Cell], middle: bool = False) -> Int[np.ndarray, "t s 2"]:

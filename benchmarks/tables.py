@@ -147,7 +147,7 @@ def offsets_table(cells: Sequence[Cell]) -> str:
 def part_text(cells: Sequence[Cell], rival: str, part: str) -> str:
     found = [cell["over_rivals"].get(rival, {}).get("parts", {}).get(part) for cell in cells]
     known = [one for one in found if one and one["value"] is not None]
-    spans = "; ".join(between(one["interval"], 1) for one in known if one["interval"])
+    spans = "; ".join(between(one["interval"], 2) for one in known if one["interval"])
     value = number(mean([one["value"] for one in known]), 1, sign=True)
     return f"{value} dB ({spans})" if known else "not measured"
 

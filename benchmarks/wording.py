@@ -35,7 +35,7 @@ def points_text(over: Estimate) -> str:
 def db_text(one: Estimate | None) -> str:
     if one is None:
         return "not measured"
-    return f"{number(one.value, 1)} dB ({between(one.interval, 1)})"
+    return f"{number(one.value, 1)} dB ({between(one.interval, 2)})"
 
 
 def estimate(value: float, interval: Sequence[float] | None) -> Estimate:

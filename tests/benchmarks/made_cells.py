@@ -73,7 +73,7 @@ def blind(better: int) -> dict[str, list[int]]:
 
 
 def measure(value: float) -> dict[str, Any]:
-    items = {f"metaworld/a/{state}": value + 0.1 * state for state in range(4)}
+    items = {f"metaworld/a/{state}-7": value + 0.1 * state for state in range(4)}
     part = {"value": value, "interval": [value - 1, value + 1], "items": {}}
     return {"value": value, "items": items, "parts": {"corner@8": part}}
 

@@ -66,9 +66,13 @@ def test_only_common_starts_are_paired() -> None:
     assert (both.only_first, both.only_second) == (0, 0)
 
 
-def test_states_are_pooled_over_seeds() -> None:
-    results = [{"items": {"a": 1.0, "b": 3.0}}, {"items": {"a": 2.0, "b": 4.0}}]
+def test_starts_are_pooled_over_seeds_that_reach_different_states() -> None:
+    results = [{"items": {"a/1-3": 1.0, "a/2-9": 3.0}}, {"items": {"a/1-7": 2.0, "a/2-9": 4.0}}]
     found = pooling.over_states(results, [0, 1])
     assert found is not None
     assert found.value == pytest.approx(2.5)
+    assert found.interval == (1.25, 3.75)  # all four draws 1.0: 1 in 64, less than 2.5 %
+    alone = pooling.over_states([{"items": {"a/1-3": 1.0, "a/2-9": 3.0}}, {"items": {}}], [0, 1])
+    assert alone is not None
+    assert (alone.value, alone.interval) == (2.0, (1.0, 3.0))
     assert pooling.over_states([{"items": {}}], [0]) is None
