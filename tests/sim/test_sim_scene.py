@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -184,3 +186,27 @@ def test_a_closed_environment_leaves_the_others_pictures_alone() -> None:
     kept.observe()
     del other
     np.testing.assert_array_equal(kept.observe()["image/corner"], before)
+
+
+def test_garbage_collection_during_rendering_spoils_no_picture() -> None:
+    """An abandoned environment in a cycle must not free its context while another one renders."""
+    kept, lost = MetaWorld("push"), MetaWorld("dial-turn")
+    before = kept.observe()["image/corner"]
+    lost.observe()
+    lost.itself = lost  # type: ignore[attr-defined]
+    context = kept._cameras._renderer._gl_context  # type: ignore[union-attr]
+    make_current = context.make_current
+
+    def collect_after() -> None:
+        make_current()
+        gc.collect()
+
+    gc.disable()
+    try:
+        del lost
+        context.make_current = collect_after
+        after = kept.observe()["image/corner"]
+    finally:
+        gc.enable()
+        context.make_current = make_current
+    np.testing.assert_array_equal(after, before)
