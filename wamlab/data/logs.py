@@ -149,6 +149,24 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_atomic(path, lambda file: file.write(text.encode()))
 
 
+def claim(folder: str | Path, kind: str, made_by: Mapping[str, Any]) -> None:
+    """Say who makes the logs of one kind in a folder, or check that it is who began them.
+
+    Raises:
+        LogError: they were made with other weights or settings; names what differs.
+    """
+    path, asked = Path(folder) / kind / "made_by.json", json.loads(json.dumps(made_by))
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, asked)
+        return
+    there = read_json(path)
+    names = [n for n in sorted({*there, *asked}) if there.get(n) != asked.get(n)]
+    if names:
+        told = "; ".join(f"{n} was {there.get(n)!r}, now {asked.get(n)!r}" for n in names)
+        raise LogError(f"{path.parent} holds other {kind}, give another folder: {told}")
+
+
 def read_json(path: str | Path) -> Any:
     """Raises LogError naming the file when it is not JSON."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from wamlab.policy.cost import count_calls
 from wamlab.policy.history import History, executed, past_offsets, windows
 from wamlab.policy.seeds import generators
 from wamlab.sim.env import RawObservation
+from wamlab.train.learner import weights_digest
 from wamlab.types import (
     ACTION,
     FUTURE,
@@ -130,6 +132,11 @@ class Policy:
     def depth(self) -> int:
         """How many past instants a `History` must hold for this model."""
         return max((-k for ks in self.past.values() for k in ks), default=0)
+
+    @cached_property
+    def digest(self) -> str:
+        """Which weights these are."""
+        return weights_digest(self.model.state_dict())[:16]
 
     @torch.no_grad()
     def query(

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from wamlab.data.logs import read_probes, save_probe
+from wamlab.data.logs import claim, read_probes, save_probe
 from wamlab.data.manifest import check_open
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import Agent, ExpertAgent
@@ -47,6 +47,11 @@ class Asked(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def digest(self) -> str:
+        """Which weights answer."""
+        ...
 
     @property
     def space(self) -> ActionSpace: ...
@@ -109,7 +114,11 @@ def probe(
         impose(name, np.zeros((2, policy.space.size), np.float32), policy.space)
     if out is not None:
         check_open(Path(out))
-    found = {} if out is None else _finished(Path(out), policy)
+        how = {"split": split, "samples": samples, "imposed": [*imposed], "seed": seed}
+        reached = None if agent is None else agent.made_by
+        who = {"policy": policy.name, "weights": policy.digest, "agent": reached}
+        claim(out, "probes", {**who, **how})
+    found = {} if out is None else _finished(Path(out))
     probes = []
     with tqdm(total=states * len(names), desc="probes", disable=not progress) as bar:
         for name in names:
@@ -330,12 +339,5 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one.astype(np.int16) - other.astype(np.int16)).max())
 
 
-def _finished(out: Path, policy: Asked) -> dict[tuple[str, int], Probe]:
-    found = {}
-    for one in read_probes(out):
-        if one.policy != policy.name:
-            raise ValueError(
-                f"{out} holds probes of {one.policy!r}; {policy.name!r} needs another folder"
-            )
-        found[one.env, one.seed] = one
-    return found
+def _finished(out: Path) -> dict[tuple[str, int], Probe]:
+    return {(one.env, one.seed): one for one in read_probes(out)}

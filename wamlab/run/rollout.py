@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from wamlab.data.logs import read_episodes, save_episode
+from wamlab.data.logs import claim, read_episodes, save_episode
 from wamlab.data.manifest import check_open
 from wamlab.policy.agents import Agent
 from wamlab.run.record import Moment, Recorder
@@ -72,7 +72,9 @@ def rollout(
     last = start_seed(split, start) + (episodes if keep_frames is None else keep_frames)
     if out is not None:
         check_open(Path(out))
-    found = {} if out is None else _finished(Path(out), agent, set(jobs))
+        limits = {"split": split, "max_steps": max_steps, "stop_after": stop_after}
+        claim(out, "episodes", {**agent.made_by, **limits})
+    found = {} if out is None else _finished(Path(out), set(jobs))
     todo = deque(job for job in jobs if job not in found)
     bar = tqdm(total=len(jobs), initial=len(found), desc=agent.name, disable=not progress)
     with bar, seats(make, min(batch, len(todo)), workers) as places:
@@ -139,16 +141,9 @@ def _step(agent: Agent, rows: dict[int, _Row]) -> None:
             row.record.replans.append(plan if row.record.frames else replace(plan, imagined=None))
 
 
-def _finished(out: Path, agent: Agent, wanted: set[Job]) -> dict[Job, Episode]:
-    found = {}
-    for episode in read_episodes(out, frames=False):
-        if episode.policy != agent.name:
-            raise ValueError(
-                f"{out} holds episodes of {episode.policy!r}; {agent.name!r} needs another folder"
-            )
-        if (episode.env, episode.seed) in wanted:
-            found[episode.env, episode.seed] = episode
-    return found
+def _finished(out: Path, wanted: set[Job]) -> dict[Job, Episode]:
+    jobs = ((episode, (episode.env, episode.seed)) for episode in read_episodes(out, frames=False))
+    return {job: episode for episode, job in jobs if job in wanted}
 
 
 def _counts(found: dict[Job, Episode]) -> dict[str, str]:
