@@ -32,7 +32,7 @@ SPACE = ActionSpace(
     unit=("cm", "cm", "cm", "effort"),
     rate_hz=80.0,
 )
-STATE_NAMES = ("hand x", "hand y", "hand z", "gripper opening")
+STATE_NAMES: tuple[str, ...] = ("hand x", "hand y", "hand z", "gripper opening")
 FURNITURE = ("tablelink", "RetainingWall", "mocap")
 FOREVER = 2**31
 
@@ -309,7 +309,7 @@ def _looks_into_simulation(array: np.ndarray) -> bool:
 def _make_task(name: str) -> tuple[Any, _Draw]:
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-    task = ALL_V3_ENVIRONMENTS[f"{name}-v3"]()
+    task: Any = ALL_V3_ENVIRONMENTS[f"{name}-v3"]()
     task._partially_observable = False
     del task.sawyer_observation_space  # cached for the hidden goal
     task._set_task_called = True
