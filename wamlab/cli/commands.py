@@ -7,6 +7,10 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wamlab.data.manifest import Problem
 
 Options = argparse.Namespace
 
@@ -114,9 +118,9 @@ def verify(options: Options) -> int:
     return max(_problems(str(folder), verify_manifest(folder)) for folder in folders)
 
 
-def _problems(path: str, found: Sequence[object]) -> int:
+def _problems(path: str, found: Sequence[Problem]) -> int:
     for problem in found:
         print(f"{path}: {problem}")
     if not found:
         print(f"{path}: nothing is wrong")
-    return 1 if found else 0
+    return 1 if any(problem.severity == "error" for problem in found) else 0

@@ -73,7 +73,7 @@ class DatasetWriter:
         try:
             commit.recover_locked(self.path)
             self._check_whole()
-            self._own = {
+            self._own: dict[str, Any] = {
                 "schema": SCHEMA,
                 "alignment": ALIGNMENT,
                 "image_size": image_size,
@@ -393,7 +393,7 @@ def _data_table(
 ) -> pa.Table:
     rows = len(columns["action"])
     time = np.arange(rows)
-    scalars = {
+    scalars: dict[str, np.ndarray] = {
         "timestamp": (time / fps).astype(np.float32),
         "frame_index": time,
         "episode_index": np.full(rows, index),

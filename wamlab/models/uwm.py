@@ -32,6 +32,7 @@ from wamlab.generative.noise import fill_absent, noise_like, normal
 from wamlab.models.base import (
     Flow,
     ModelConfig,
+    Route,
     Sampling,
     Stage,
     WorldActionModel,
@@ -196,13 +197,13 @@ class UWM(WorldActionModel):
 
     @property
     def queries(self) -> dict[Query, Answer]:
-        one = {"stochastic": True, "marginal": "statistical", "calls": self.config.steps}
+        calls = self.config.steps
         return {
-            POLICY: Answer(**one),
-            VIDEO: Answer(**one, space="pixels"),
-            JOINT: Answer(True, "pixels", coupling="one draw", calls=self.config.steps),
-            FORWARD: Answer(True, "pixels", calls=self.config.steps),
-            INVERSE: Answer(True, calls=self.config.steps),
+            POLICY: Answer(True, marginal="statistical", calls=calls),
+            VIDEO: Answer(True, "pixels", marginal="statistical", calls=calls),
+            JOINT: Answer(True, "pixels", coupling="one draw", calls=calls),
+            FORWARD: Answer(True, "pixels", calls=calls),
+            INVERSE: Answer(True, calls=calls),
         }
 
     def stages(self) -> list[Stage]:
@@ -281,8 +282,9 @@ class UWM(WorldActionModel):
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)
-        sources = {**dict.fromkeys(self.config.image_streams, "adaln"), "state": "adaln"}
-        sources |= {"text": "adaln", **dict.fromkeys(query.given, "attention")}
+        seen = (*self.config.image_streams, "state", "text")
+        sources: dict[str, Route] = dict.fromkeys(seen, "adaln")
+        sources |= dict.fromkeys(query.given, "attention")
         return [
             Flow(source, target, route)
             for source, route in sources.items()

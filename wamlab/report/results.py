@@ -53,9 +53,10 @@ def results(folder: str | Path) -> dict[str, Any]:
     success = {name: compute(name, episodes) for name in SUCCESS}
     success["success_over_blind"] = compute("success_over_blind", episodes, blind=blind)
     fidelity = {name: compute(name, probes) for name in FIDELITY}
+    policies = {one.policy for one in episodes} | {one.policy for one in probes}
     found = {
         "schema": SCHEMA,
-        "policy": words.listed(sorted({log.policy for log in (*episodes, *probes)} - {""})),
+        "policy": words.listed(sorted(policies - {""})),
         "run": _run(folder),
         "blind": blind,
         "success": _plain(success),

@@ -227,9 +227,9 @@ def _open_record(
     about: Mapping[str, Any] | None,
 ) -> Record:
     names = [stage.name for stage in model.stages()]
-    counts = [None] * len(names)
+    counts: list[int | None] = [None] * len(names)
     if config.steps is not None:
-        counts = split_steps(config.steps, model.stages())
+        counts = [*split_steps(config.steps, model.stages())]
     asked = Record(
         SCHEMA,
         {"name": model.name, "config": to_dict(model.config)},
