@@ -22,7 +22,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not browser" tests/test_floors.py \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not browser" tests/test_floors.py \
 		$(wildcard tests/conformance)
 
 setup: $(READY)

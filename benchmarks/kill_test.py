@@ -1,9 +1,10 @@
-"""SIGKILL a training run at random instants; every resumed run must end with the unbroken bits.
+"""SIGKILL a training run all along its way; every resumed run must end with the unbroken bits.
 
     python benchmarks/kill_test.py --model uwm --kills 40
 
-Prints and writes how many kills there were, how many hit a checkpoint being written, and how many
-of the resumed runs ended equal to the unbroken one.
+Each run is killed four times, once in each quarter of its steps, at a random instant there; every
+second kill waits for the next checkpoint and hits it while it is being written. The result says
+where each kill fell and how many of the resumed runs ended equal to the unbroken one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ import torch
 from synthetic import build, publish
 from tqdm import tqdm
 
-from wamlab.train.checkpoint import load_checkpoint
+from wamlab.train.checkpoint import checkpoints, load_checkpoint
 from wamlab.train.learner import weights_digest
 from wamlab.train.optim import OptimConfig
 from wamlab.train.record import read_record
 from wamlab.train.trainer import TrainConfig, train
+
+PER_RUN = 4
+LOOK = 0.0005
 
 
 def main() -> None:
@@ -38,51 +42,72 @@ def main() -> None:
     _wait(_fork(lambda: _run(args, work / "unbroken")))
     whole = time.perf_counter() - start
     expected = _digest(work, "unbroken")
-    runs: list[dict[str, Any]] = []
+    kills: list[dict[str, Any]] = []
+    equal: list[bool] = []
     with tqdm(total=args.kills, unit="kill") as bar:
-        while sum(run["kills"] for run in runs) < args.kills:
-            left = args.kills - sum(run["kills"] for run in runs)
-            runs.append(_broken_run(args, work / f"run-{len(runs)}", whole, left, chance, bar))
-            runs[-1]["equal"] = _digest(work, f"run-{len(runs) - 1}") == expected
+        while len(kills) < args.kills:
+            count, out = min(PER_RUN, args.kills - len(kills)), work / f"run-{len(equal)}"
+            for kill in _broken_run(args, out, count, whole, chance):
+                kills.append(kill)
+                bar.update()
+            equal.append(_digest(work, out.name) == expected)
     shutil.rmtree(work)
     found = {
         "model": f"{args.model}.{args.size}",
         "steps": args.steps,
         "checkpoint_every": args.every,
         "seconds_unbroken": round(whole, 2),
-        "kills": sum(run["kills"] for run in runs),
-        "kills_inside_a_save": sum(run["inside_a_save"] for run in runs),
-        "kills_after_progress": sum(run["after_progress"] for run in runs),
-        "runs": len(runs),
-        "runs_equal_to_unbroken": sum(run["equal"] for run in runs),
+        "seconds": round(time.perf_counter() - start, 1),
+        "kills": len(kills),
+        "kills_inside_a_save": sum(kill["inside_a_save"] for kill in kills),
+        "steps_saved_at_each_kill": [kill["saved"] for kill in kills],
+        "runs": len(equal),
+        "runs_equal_to_unbroken": sum(equal),
         "digest": expected,
     }
     publish(args.out, found)
-    if found["runs_equal_to_unbroken"] != found["runs"]:
+    if not all(equal):
         raise SystemExit("a resumed run differs from the unbroken one")
 
 
 def _broken_run(
-    args: argparse.Namespace,
-    out: Path,
-    whole: float,
-    kills: int,
-    chance: random.Random,
-    bar: tqdm[Any],
-) -> dict[str, Any]:
-    """One run, killed up to ``kills`` times until it finishes."""
-    seen = {"kills": 0, "inside_a_save": 0, "after_progress": 0}
-    while True:
+    args: argparse.Namespace, out: Path, kills: int, whole: float, chance: random.Random
+) -> Iterator[dict[str, Any]]:
+    """One run, killed ``kills`` times, evenly spread over its steps; then it finishes."""
+    for number in range(kills):
         pid = _fork(lambda: _run(args, out))
-        if seen["kills"] < kills:
-            time.sleep(chance.uniform(0, 0.6 * whole))
-            os.kill(pid, signal.SIGKILL)
-        if not _wait(pid):
-            return seen
-        seen["kills"] += 1
-        seen["inside_a_save"] += bool(list(out.glob("checkpoints/.tmp-*")))
-        seen["after_progress"] += (out / "latest").exists()
-        bar.update()
+        target = (number + chance.random()) / kills * args.steps
+        _await(pid, lambda target=target: _saved(out) + args.every > target)
+        if number % 2:
+            _await(pid, lambda: _saving(out))
+            time.sleep(chance.uniform(0, args.save_seconds))
+        else:
+            time.sleep(chance.uniform(0, args.every / args.steps * whole))
+        os.kill(pid, signal.SIGKILL)
+        if _wait(pid):
+            yield {"saved": _saved(out), "inside_a_save": _saving(out)}
+    while _wait(_fork(lambda: _run(args, out))):
+        pass
+
+
+def _saved(out: Path) -> int:
+    """The step of the newest finished checkpoint."""
+    return max((int(path.name.split("-")[1]) for path in checkpoints(out)), default=0)
+
+
+def _saving(out: Path) -> bool:
+    """Whether a checkpoint is being written, or an old one removed."""
+    return any(out.glob("checkpoints/.tmp-*"))
+
+
+def _await(pid: int, happened: Callable[[], bool]) -> None:
+    """Until something has happened, or the child has ended."""
+    while not happened() and not _ended(pid):
+        time.sleep(LOOK)
+
+
+def _ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _fork(work: Callable[[], None]) -> int:
@@ -141,9 +166,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="uwm")
     parser.add_argument("--size", default="tiny", choices=("tiny", "small"))
     parser.add_argument("--kills", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=48)
+    parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--every", type=int, default=4)
+    parser.add_argument("--save-seconds", type=float, default=0.1, help="how long a save takes")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", default="f32", choices=("f32", "bf16"))
     parser.add_argument("--seed", type=int, default=0)

@@ -9,13 +9,13 @@ steps, in f32 and in bf16. With ``--run`` the data wait is read from that run's 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import machine
 import torch
 from synthetic import build, publish
 from tqdm import tqdm
@@ -35,8 +35,7 @@ def main() -> None:
     found: dict[str, Any] = {
         "model": f"{args.model}.{args.size}",
         "rows": args.rows,
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],
+        "machine": machine.state(),
     }
     for precision in ("f32", "bf16"):
         found[precision] = _measure(args, precision)
@@ -50,7 +49,9 @@ def _measure(args: argparse.Namespace, precision: Precision) -> dict[str, float]
     """Steps and products in turns, so that both see the same machine."""
     model, batches, processor = build(args.model, args.size, args.rows)
     stage = model.stages()[-1]
-    learner = Learner(model, stage, processor, OptimConfig(), seed=0, steps=10_000)
+    learner = Learner(
+        model, stage, processor, OptimConfig(), seed=0, steps=10_000, augment_shift=args.shift
+    )
     learner.precision = precision
     raw = batches.batch(0, stage.name)
     product = _product(torch.float32 if precision == "f32" else torch.bfloat16)
@@ -90,7 +91,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="uwm")
     parser.add_argument("--size", default="small", choices=("tiny", "small"))
-    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--rows", type=int, default=32, help="as many as the recipes train on")
+    parser.add_argument("--shift", type=int, default=2, help="pixels of augmentation")
     parser.add_argument("--warm", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, default=0, help="0: as many as torch takes")

@@ -1,12 +1,15 @@
-"""Shapes and dtypes of public arrays are checked in every test."""
+"""Shapes of public arrays are checked in every test; nothing needs a display or a hub."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import jaxtyping
 import pytest
 
+os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 hook = jaxtyping.install_import_hook("wamlab", "shapes.shapes_only")
 
 

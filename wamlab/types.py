@@ -126,7 +126,7 @@ class ActionSpace:
         return np.clip(action, self.low, self.high).astype(np.float32)
 
     def _where(self, bad: Bool[np.ndarray, "*steps a"]) -> str:
-        columns = bad.reshape(-1, self.size).any(axis=0)
+        columns = np.asarray(bad.reshape(-1, self.size).any(axis=0))
         return ", ".join(name for name, is_bad in zip(self.names, columns, strict=True) if is_bad)
 
 

@@ -211,11 +211,12 @@ def test_decoded_futures_are_pixels_in_range() -> None:
     assert future.offsets.tolist() == [list(CONFIG.offsets)] * 4
 
 
-def test_a_new_model_imagines_that_nothing_moves() -> None:
+def test_a_new_model_imagines_that_hardly_anything_moves() -> None:
     batch = make_batch()
     future = draw(UWM(CONFIG), batch, VIDEO).future
     now = batch["image/corner"].at(0).values
-    torch.testing.assert_close(future.values["image/corner"], now.expand(-1, 2, -1, -1, -1))
+    still = now.expand(-1, 2, -1, -1, -1)
+    torch.testing.assert_close(future.values["image/corner"], still, atol=0.03, rtol=0)
 
 
 def test_bad_requests_are_named() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wamlab.nn.transformer import Block, Trunk, mlp, sinusoids
+from wamlab.nn.transformer import Block, Trunk, attention, mlp, sinusoids
 
 
 def test_a_new_trunk_only_normalises() -> None:
@@ -50,3 +50,9 @@ def test_sinusoids_tell_levels_apart_at_every_scale() -> None:
 def test_mlp_has_activations_between_its_layers_only() -> None:
     kinds = [type(layer).__name__ for layer in mlp(3, 4, 5, 2)]
     assert kinds == ["Linear", "SiLU", "Linear", "SiLU", "Linear"]
+
+
+def test_attention_written_out_is_the_fused_kernel() -> None:
+    q, k, v = torch.randn(3, 2, 3, 10, 16).bfloat16().unbind(0)
+    fused = torch.nn.functional.scaled_dot_product_attention(q.float(), k.float(), v.float())
+    torch.testing.assert_close(attention(q, k, v).float(), fused, atol=0.03, rtol=0.03)

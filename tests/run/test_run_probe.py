@@ -164,7 +164,7 @@ def test_finished_probes_are_not_made_again(tmp_path):
     assert len(model.seen) == 2
     np.testing.assert_array_equal(first[1].now["top"], again[1].now["top"])
     assert len(load_probes(tmp_path)) == 3
-    with pytest.raises(ValueError, match="holds probes of 'point'"):
+    with pytest.raises(ValueError, match="holds other probes"):
         run(Reactive(), 1, out=tmp_path)
 
 

@@ -117,7 +117,7 @@ def test_finished_episodes_are_logged_and_not_run_again(tmp_path):
 
 def test_another_agents_folder_is_refused(tmp_path):
     run(ExpertAgent(), 1, out=tmp_path)
-    with pytest.raises(ValueError, match="holds episodes of 'expert'"):
+    with pytest.raises(ValueError, match="holds other episodes"):
         run(ExpertAgent(name="other"), 1, out=tmp_path)
 
 

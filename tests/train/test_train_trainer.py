@@ -15,6 +15,7 @@ import pytest
 import torch
 from tiny_system import VIEW, TinyBatches, TinyProcessor, make
 
+from wamlab.data.manifest import DataError
 from wamlab.train.checkpoint import CheckpointError, checkpoints, load_checkpoint
 from wamlab.train.evidence import load_batch
 from wamlab.train.learner import Diverged, Learner, measure_precision, seed_of, weights_digest
@@ -293,7 +294,7 @@ def test_two_processes_cannot_train_into_one_folder(tmp_path):
     def second() -> None:
         try:
             go(tmp_path, resume=True)
-        except RuntimeError as error:
+        except DataError as error:
             caught.append(error)
 
     def start() -> None:
@@ -302,7 +303,7 @@ def test_two_processes_cannot_train_into_one_folder(tmp_path):
         thread.join()
 
     go(tmp_path, batches=Interrupting(3, start))
-    assert "another process is training" in str(caught[0])
+    assert "is being written by another process" in str(caught[0])
 
 
 def test_a_damaged_newest_checkpoint_is_left_aside(unbroken, tmp_path):

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wamlab.data.manifest import Problem
 
 Options = argparse.Namespace
 
@@ -34,7 +39,8 @@ def collect(options: Options) -> None:
 def data_inspect(options: Options) -> None:
     from wamlab.data.inspect import inspect
 
-    print(inspect(options.path, options.out or options.path))
+    beside = Path(f"{options.path.rstrip('/')}-inspected")
+    print(inspect(options.path, options.out or beside))
 
 
 def data_check(options: Options) -> int:
@@ -67,7 +73,9 @@ def eval(options: Options) -> None:
     rollouts = dataclasses.replace(run.rollout, episodes=options.episodes)
     run = dataclasses.replace(run, rollout=rollouts).vary(options.assignments)
     episodes = roll_out(run, policy, options.env, options.out, seed=options.seed)
-    print(f"success {success_any(episodes).value:.3f} over {len(episodes)} episodes: {options.out}")
+    result = success_any(episodes)
+    found = result.why_not if result.value is None else f"{result.value:.3f}"
+    print(f"success {found} over {len(episodes)} episodes: {options.out}")
 
 
 def probe(options: Options) -> None:
@@ -86,7 +94,10 @@ def imagine(options: Options) -> None:
     from wamlab.recipes.work import expand
     from wamlab.run.imagine import imagine as animate
 
-    (env,) = expand([options.env])
+    envs = expand([options.env])
+    if len(envs) > 1:
+        raise ValueError(f"one future is imagined in one environment; {options.env} is {envs}")
+    (env,) = envs
     animate(load(options.checkpoint, options.device), env, options.out, seed=options.seed)
     print(options.out)
 
@@ -100,13 +111,16 @@ def report(options: Options) -> None:
 def verify(options: Options) -> int:
     from wamlab.data.manifest import verify_manifest
 
-    return _problems(options.path, verify_manifest(options.path))
+    path = Path(options.path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is nothing at {path}")
+    folders = sorted((path / "checkpoints").glob("[!.]*")) or [path]
+    return max(_problems(str(folder), verify_manifest(folder)) for folder in folders)
 
 
-def _problems(path: str, problems: object) -> int:
-    found = [*problems]  # type: ignore[misc]
+def _problems(path: str, found: Sequence[Problem]) -> int:
     for problem in found:
-        print(problem)
+        print(f"{path}: {problem}")
     if not found:
         print(f"{path}: nothing is wrong")
-    return 1 if found else 0
+    return 1 if any(problem.severity == "error" for problem in found) else 0

@@ -198,7 +198,7 @@ def _data(commands: Any) -> None:
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     inspect = _command(actions, "data inspect")
     inspect.add_argument("path", metavar="PATH", help="a dataset's folder")
-    inspect.add_argument("--out", metavar="DIR", help="where the pictures go (default: PATH)")
+    inspect.add_argument("--out", metavar="DIR", help="for the pictures (default: PATH-inspected)")
     check = _command(actions, "data check")
     check.add_argument("path", metavar="PATH", help="a dataset's folder")
 

@@ -1,4 +1,4 @@
-"""A dataset decoded once: uint8 frames and float32 columns as memory-mapped arrays on disk.
+"""A dataset decoded once: uint8 frames, mapped into memory when read, and float32 columns.
 
 An episode of N actions has N + 1 rows in every array; the last row of an action-like column is
 never read. The folder is bounded: what was not used for longest goes first.
@@ -12,9 +12,10 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
@@ -174,26 +175,31 @@ def _decode(
         raise DataError(f"dataset {dataset.path} holds no episode with an action")
     starts = np.cumsum([0, *lengths[:-1]])
     shape = (sum(lengths), image_size, image_size, 3)
-    memory = {
-        view: np.lib.format.open_memmap(
-            path / f"frames/{view}.npy", mode="w+", dtype=np.uint8, shape=shape
-        )
-        for view in views
-    }
     columns: dict[str, list[np.ndarray]] = {}
     bar = tqdm(kept, desc=f"decoding {dataset.path.name}", disable=not progress, delay=1.0)
-    for index, start, length in zip(bar, starts.tolist(), lengths, strict=False):
-        episode = dataset.episode(index)
-        for view in views:
-            frames = _sized(episode.frames[view], image_size, resize, f"{dataset.path}: {view}")
-            memory[view][start : start + length] = frames
-        for name, values in _columns(episode, f"{dataset.path}: episode {index}").items():
-            columns.setdefault(name, []).append(values)
-    for array in memory.values():
-        array.flush()
+    with ExitStack() as stack:
+        opened = [stack.enter_context((path / f"frames/{v}.npy").open("wb")) for v in views]
+        for file in opened:
+            _write_header(file, shape)
+        for index in bar:
+            episode = dataset.episode(index)
+            for view, file in zip(views, opened, strict=True):
+                frames = _sized(episode.frames[view], image_size, resize, f"{dataset.path}: {view}")
+                file.write(frames.tobytes())
+            for name, values in _columns(episode, f"{dataset.path}: episode {index}").items():
+                columns.setdefault(name, []).append(values)
     for name, parts in columns.items():
         np.save(path / f"columns/{name}.npy", np.concatenate(parts))
     _write_index(path, dataset, views, image_size, kept, starts.tolist(), lengths)
+
+
+def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    """Begin an array file whose frames follow one by one.
+
+    They are not written through a memory map, in which a full disk would kill the process.
+    """
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _columns(episode: Episode, what: str) -> dict[str, Float[np.ndarray, "n1 d"]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,18 +76,18 @@ def _check_episode(dataset: Dataset, index: int, videos: bool) -> list[Problem]:
     where = f"episode {dataset.episodes[index].index}"
     if dataset.episodes[index].length == 0:
         return [Problem("error", where, "has no rows", "at least two")]
-    problems = _try(where, lambda: list(_check_columns(dataset, index, where)))
+    problems = _try(where, partial(_check_columns, dataset, index, where))
     if problems and "rows" in problems[0].what:
         return problems
     for view in dataset.views if videos else ():
-        problems += _try(where, lambda view=view: list(_check_view(dataset, index, view, where)))
+        problems += _try(where, partial(_check_view, dataset, index, view, where))
     return problems
 
 
-def _try(where: str, look: Callable[[], list[Problem]]) -> list[Problem]:
+def _try(where: str, look: Callable[[], Iterable[Problem]]) -> list[Problem]:
     """What looking finds, or the reason why one cannot look."""
     try:
-        return look()
+        return [*look()]
     except (DataError, KeyError) as error:
         return [Problem("error", where, str(error.args[0]))]
 
@@ -127,7 +128,8 @@ def _check_view(dataset: Dataset, index: int, view: str, where: str) -> Iterator
 
 
 def _duplicates(dataset: Dataset) -> list[Problem]:
-    problems, seen = [], {}
+    problems: list[Problem] = []
+    seen: dict[tuple[str, str], int] = {}
     for index, info in enumerate(dataset.episodes):
         try:
             columns = [dataset.column(name, index) for name in dataset.columns]
@@ -146,6 +148,9 @@ def _misaligned(dataset: Dataset) -> list[Problem]:
     result = alignment_of(dataset)
     if result.ok is False:
         what = f"actions are {result}"
+        if result.best is not None and result.best > 0:
+            why = f"{what}: the controller lags, or columns are shifted"
+            return [Problem("warning", "alignment", why, "lag 0")]
         return [Problem("error", "alignment", what, f"lag 0 as {dataset.alignment} declares")]
     if result.ok is None and len(dataset):
         return [Problem("warning", "alignment", str(result), "lag 0")]

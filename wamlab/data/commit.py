@@ -23,13 +23,15 @@ def acquire_lock(folder: Path) -> IO[str]:
     """Hold the folder for this process until the returned file is closed or the process ends.
 
     Raises:
-        DataError: another writer holds it.
+        DataError: another process holds it, or it is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file, expected a folder")
     folder.mkdir(parents=True, exist_ok=True)
     file = open(folder / LOCK, "a+")  # noqa: SIM115
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         file.seek(0)
         owner = file.read().strip() or "unknown"
         file.close()

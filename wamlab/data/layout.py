@@ -89,6 +89,8 @@ def read_layout(path: Path) -> Layout:
         raise DataError(f"{path} is no LeRobot dataset: there is no meta/info.json")
     try:
         info = json.loads((path / "meta/info.json").read_text())
+        if not info["fps"] > 0:
+            raise DataError(f"{path}/meta/info.json has fps {info['fps']!r}, expected more than 0")
         keys = [k for k, v in info["features"].items() if v.get("dtype") in ("video", "image")]
         if (path / "meta/episodes.jsonl").is_file():
             return _read_v2(path, info, keys)

@@ -280,7 +280,7 @@ class LazyFrames(Mapping[str, UInt8[np.ndarray, "t h w 3"]]):
 
     def __init__(self, dataset: Dataset, episode: int) -> None:
         self._dataset, self._episode = dataset, episode
-        self._frames: Frames = {}
+        self._frames: dict[str, UInt8[np.ndarray, "t h w 3"]] = {}
 
     def __getitem__(self, view: str) -> UInt8[np.ndarray, "t h w 3"]:
         if view not in self._frames:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from wamlab.config import nearest
+from wamlab.data.manifest import replacing
 from wamlab.types import Branch, Episode, Frames, Probe, Replan
 
 SCHEMA = 1
@@ -149,6 +149,24 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_atomic(path, lambda file: file.write(text.encode()))
 
 
+def claim(folder: str | Path, kind: str, made_by: Mapping[str, Any]) -> None:
+    """Say who makes the logs of one kind in a folder, or check that it is who began them.
+
+    Raises:
+        LogError: they were made with other weights or settings; names what differs.
+    """
+    path, asked = Path(folder) / kind / "made_by.json", json.loads(json.dumps(made_by))
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, asked)
+        return
+    there = read_json(path)
+    names = [n for n in sorted({*there, *asked}) if there.get(n) != asked.get(n)]
+    if names:
+        told = "; ".join(f"{n} was {there.get(n)!r}, now {asked.get(n)!r}" for n in names)
+        raise LogError(f"{path.parent} holds other {kind}, give another folder: {told}")
+
+
 def read_json(path: str | Path) -> Any:
     """Raises LogError naming the file when it is not JSON."""
     try:
@@ -158,19 +176,10 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_atomic(path: str | Path, write: Callable[[Any], Any]) -> Path:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    """Let ``write`` fill what takes the place of ``path``; see `wamlab.data.manifest.replacing`."""
+    with replacing(Path(path)) as file:
+        write(file)
+    return Path(path)
 
 
 def _env_folder(env: str) -> str:

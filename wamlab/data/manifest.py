@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -44,19 +45,51 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Replace a file in one instant: temporary file, fsync, rename, fsync of the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Failures to write (a full disk does not say which file it met) name ``path``."""
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync(path.parent)
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to fill, which takes the place of ``path`` in one instant when the block ends.
+
+    Raises:
+        OSError: it cannot be written; names ``path``, which stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync(path.parent)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replace a file's whole content; see `replacing`."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def check_open(folder: Path) -> None:
+    """Raise DataError for a folder that cannot take a run or logs: a file, or a sealed folder.
+
+    A dataset or checkpoint is sealed by its manifest: whatever is added would be damage.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file, expected a folder")
+    if (folder / MANIFEST).exists():
+        raise DataError(f"{folder} is a dataset or checkpoint, expected a folder of another kind")
 
 
 def sync(path: Path) -> None:

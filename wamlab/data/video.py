@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 from jaxtyping import Float, UInt8
 
 from wamlab.data.manifest import DataError
@@ -28,7 +30,7 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int) -> N
         raise ValueError(f"frames are {height} x {width}; {PIXELS} video needs even sizes")
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(CODEC, rate=fps, options=OPTIONS)
+        stream = cast(VideoStream, container.add_stream(CODEC, rate=fps, options=OPTIONS))
         stream.width, stream.height, stream.pix_fmt = width, height, PIXELS
         stream.codec_context.time_base = Fraction(1, fps)
         stream.codec_context.thread_count = 1

@@ -49,8 +49,8 @@ class DatasetWriter:
     """Appends episodes to a new or an existing dataset; use as a context manager.
 
     Raises:
-        DataError: another process writes this dataset, or it holds other views, another image
-            size, action space, state or rate than those given here.
+        DataError: another process writes this dataset, it is damaged, or it holds other views,
+            another image size, action space, state or rate than those given here.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class DatasetWriter:
         self._lock = commit.acquire_lock(self.path)
         try:
             commit.recover_locked(self.path)
-            self._own = {
+            self._check_whole()
+            self._own: dict[str, Any] = {
                 "schema": SCHEMA,
                 "alignment": ALIGNMENT,
                 "image_size": image_size,
@@ -153,6 +154,14 @@ class DatasetWriter:
     def _refresh(self) -> None:
         commit.recover_locked(self.path)
         self._open(self._info["robot_type"])
+
+    def _check_whole(self) -> None:
+        """Nothing is added to a dataset of which a file was changed or lost."""
+        files = manifest.read_manifest(self.path) or {}
+        small = [name for name in files if name.startswith(("meta/", "data/"))]
+        if problems := manifest.verify_manifest(self.path, small) if small else []:
+            first = f"{problems[0].where} {problems[0].what}"
+            raise DataError(f"{self.path} is damaged and cannot be extended: {first}")
 
     def _open(self, robot_type: str) -> None:
         """Take up what is on the disk, or begin with an empty dataset."""
@@ -384,7 +393,7 @@ def _data_table(
 ) -> pa.Table:
     rows = len(columns["action"])
     time = np.arange(rows)
-    scalars = {
+    scalars: dict[str, np.ndarray] = {
         "timestamp": (time / fps).astype(np.float32),
         "frame_index": time,
         "episode_index": np.full(rows, index),

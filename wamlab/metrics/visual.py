@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -174,7 +175,7 @@ def moving_psnr_over_rival(
         for own, other in zip(model, theirs, strict=True)
     ]
     ours, others = (np.array(list(item_means(rows).values())) for rows in (model, theirs))
-    details = {"rival": rival}
+    details: dict[str, Any] = {"rival": rival}
     if len(ours):
         details |= {"model": float(ours.mean()), "theirs": float(others.mean())}
         details |= {"wins": float((ours > others).mean())}

@@ -97,7 +97,7 @@ class Reactive(WorldActionModel):
         offsets: tuple[int, ...] = ()
         width: int = 192
         depth: int = 6
-        heads: int = 6
+        heads: int = 3
         registers: int = 8
         condition: int = 256
         level_width: int = 64

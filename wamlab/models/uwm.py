@@ -7,9 +7,10 @@ Rows without actions are the training case "action at level 1".
 
 Translated here: the paper's DDPM levels are flow levels (sigma = 1 noise, 0 clean), so the marginal
 label is exact: at sigma = 1 a stream is pure noise, in training and in sampling. Its VAE latents
-are pixel patches at small scale, for which the clean frame is predicted, as a residual over the
-current frame fed in beside the noise; actions keep a velocity. Absent entries are noise at the
-final level and never teach anything.
+are pixel patches at small scale, for which the clean frame is predicted, as a change of the current
+frame fed in beside the noise: a gate per pixel says where new content takes its place (a residual
+alone would have to carry the current frame through a narrow token to take it away). Actions keep
+a velocity. Absent entries are noise at the final level and never teach anything.
 
 Shape legend: B rows, V views, T imagined instants, CHW pixels of a frame, P patches of X values,
 H actions of size A, L tokens, R registers, D width; `vector_BC` is C wide.
@@ -31,6 +32,7 @@ from wamlab.generative.noise import fill_absent, noise_like, normal
 from wamlab.models.base import (
     Flow,
     ModelConfig,
+    Route,
     Sampling,
     Stage,
     WorldActionModel,
@@ -59,6 +61,8 @@ from wamlab.types import (
     Window,
 )
 
+GATE_AT_START = -4.0
+
 
 class Context(NamedTuple):
     """What the network knows of the present: one vector, and the current frames."""
@@ -78,7 +82,7 @@ class Network(nn.Module):
         width, instants = config.width, len(config.offsets)
         pixels = 3 * config.patch**2
         self.cut = {"p": config.patch, "q": config.patch}
-        self.put_back = {**self.cut, "v": len(config.views), "t": instants, "c": 3}
+        self.put_back = {**self.cut, "v": len(config.views), "t": instants, "c": 4}
         self.put_back["h"] = config.image_size // config.patch
         patches = len(config.views) * self.put_back["h"] ** 2
         self.embed_action = nn.Linear(config.action_dim, width)
@@ -92,7 +96,7 @@ class Network(nn.Module):
         )
         self.trunk = Trunk(width, config.depth, config.heads, config.condition)
         self.read_action = nn.Linear(width, config.action_dim)
-        self.read_future = nn.Linear(width, instants * pixels)
+        self.read_future = nn.Linear(width, instants * 4 * config.patch**2)
         for head in (self.read_action, self.read_future):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
@@ -124,11 +128,11 @@ class Network(nn.Module):
         x_BLD = self.trunk(x_BLD, self.condition(torch.cat([context.vector_BC, *levels], -1)))
 
         velocity_BHA = self.read_action(x_BLD[:, :chunk]).float()
-        residual_BPX = self.read_future(x_BLD[:, chunk : -len(self.registers)]).float()
-        residual = rearrange(
-            residual_BPX, "b (v h w) (t p q c) -> b v t c (h p) (w q)", **self.put_back
-        )
-        return velocity_BHA, now_BVTCHW + residual
+        drawn_BPX = self.read_future(x_BLD[:, chunk : -len(self.registers)]).float()
+        drawn = rearrange(drawn_BPX, "b (v h w) (t p q c) -> b v t c (h p) (w q)", **self.put_back)
+        content_BVTCHW, moved = drawn.split([3, 1], dim=3)
+        gate = torch.sigmoid(moved + GATE_AT_START)
+        return velocity_BHA, now_BVTCHW + gate * (content_BVTCHW - now_BVTCHW)
 
 
 class UWM(WorldActionModel):
@@ -149,16 +153,16 @@ class UWM(WorldActionModel):
         patch: int = 16
         width: int = 192
         depth: int = 6
-        heads: int = 6
+        heads: int = 3
         registers: int = 8
         condition: int = 256
         level_width: int = 64
         stem_width: int = 32
         keypoints: int = 32
-        marginal_action: float = 0.2
-        marginal_future: float = 0.4
+        marginal_action: float = 0.1
+        marginal_future: float = 0.6
         clean_action: float = 0.1
-        clean_future: float = 0.1
+        clean_future: float = 0.05
         future_weight: float = 5.0
         steps: int = 4
 
@@ -193,13 +197,13 @@ class UWM(WorldActionModel):
 
     @property
     def queries(self) -> dict[Query, Answer]:
-        one = {"stochastic": True, "marginal": "statistical", "calls": self.config.steps}
+        calls = self.config.steps
         return {
-            POLICY: Answer(**one),
-            VIDEO: Answer(**one, space="pixels"),
-            JOINT: Answer(True, "pixels", coupling="one draw", calls=self.config.steps),
-            FORWARD: Answer(True, "pixels", calls=self.config.steps),
-            INVERSE: Answer(True, calls=self.config.steps),
+            POLICY: Answer(True, marginal="statistical", calls=calls),
+            VIDEO: Answer(True, "pixels", marginal="statistical", calls=calls),
+            JOINT: Answer(True, "pixels", coupling="one draw", calls=calls),
+            FORWARD: Answer(True, "pixels", calls=calls),
+            INVERSE: Answer(True, calls=calls),
         }
 
     def stages(self) -> list[Stage]:
@@ -278,8 +282,9 @@ class UWM(WorldActionModel):
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)
-        sources = {**dict.fromkeys(self.config.image_streams, "adaln"), "state": "adaln"}
-        sources |= {"text": "adaln", **dict.fromkeys(query.given, "attention")}
+        seen = (*self.config.image_streams, "state", "text")
+        sources: dict[str, Route] = dict.fromkeys(seen, "adaln")
+        sources |= dict.fromkeys(query.given, "attention")
         return [
             Flow(source, target, route)
             for source, route in sources.items()

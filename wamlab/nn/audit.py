@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -279,7 +280,7 @@ def absences(batch: Batch) -> Iterator[tuple[str, str, Callable[[float], Batch]]
         past = stream.offsets[0] < (0 if name == ACTION else 1)
         for part, columns in (("past", past), ("future", ~past)):
             if columns.any():
-                yield name, part, lambda fill, n=name, c=columns: _hidden(batch, n, c, fill)
+                yield name, part, partial(_hidden, batch, name, columns)
 
 
 def _hidden(batch: Batch, name: str, columns: Tensor, fill: float) -> Batch:
@@ -328,7 +329,7 @@ def _pulled(model: Any, query: Query, asked: Asked, seed: int) -> set[tuple[str,
     leaves: dict[str, list[Tensor]] = {}
     for group in asked.groups:
         kept = leaves.setdefault(group, [])
-        asked = asked.edited(group, lambda t, kept=kept: _leaf(t, kept))
+        asked = asked.edited(group, partial(_leaf, kept=kept))
     generator = torch.Generator().manual_seed(seed + 2)
     pulled = set()
     for target, tensors in outputs(ask(model, query, asked, seed=seed)).items():

@@ -6,9 +6,10 @@ rows that are under way and returns an action for each, and the replans that hap
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -40,6 +41,11 @@ class Scene(Protocol):
 class Agent(Protocol):
     @property
     def name(self) -> str: ...
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """Everything besides the start that decides what it does, as plain JSON values."""
+        ...
 
     def reset(self, row: int, scene: Scene, seed: int) -> None:
         """Begin the episode of start ``seed`` in this row."""
@@ -82,6 +88,17 @@ class PolicyAgent:
     @property
     def name(self) -> str:
         return self.policy.name
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        return {
+            "policy": self.name,
+            "weights": self.policy.digest,
+            "executor": settings(self.executor),
+            "query": str(self.query),
+            "sampler": {name: asdict(how) for name, how in (self.sampler or {}).items()},
+            "seed": self.seed,
+        }
 
     @property
     def _depth(self) -> int:
@@ -177,6 +194,16 @@ class PolicyAgent:
         )
 
 
+def settings(executor: Executor) -> dict[str, Any]:
+    """An executor's kind and its plain settings, of those it wraps as well."""
+    plain = {
+        k: v for k, v in vars(executor).items() if isinstance(v, (int, float, str, type(None)))
+    }
+    inner = getattr(executor, "executor", None)
+    wrapped = {} if inner is None else {"executor": settings(inner)}
+    return {"kind": type(executor).__name__, **plain, **wrapped}
+
+
 @dataclass
 class ExpertAgent:
     """The scripted expert of each row's environment; its variant is drawn from the start."""
@@ -187,6 +214,10 @@ class ExpertAgent:
 
     def __post_init__(self) -> None:
         self._experts: dict[int, Expert] = {}
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        return {"policy": self.name, "variants": self.variants, "seed": self.seed}
 
     def reset(self, row: int, scene: Scene, seed: int) -> None:
         self._experts[row] = scene.expert(variants=self.variants, seed=draw_seed(self.seed, seed))
@@ -211,6 +242,15 @@ class ReplayAgent:
 
     def __post_init__(self) -> None:
         self._rows: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        total = hashlib.sha256()
+        for env, sequences in sorted(self.sequences.items()):
+            total.update(env.encode())
+            for actions in sequences:
+                total.update(np.ascontiguousarray(actions, np.float32).tobytes())
+        return {"policy": self.name, "sequences": total.hexdigest()[:16], "seed": self.seed}
 
     def reset(self, row: int, scene: Scene, seed: int) -> None:
         if not self.sequences.get(scene.name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from wamlab.policy.cost import count_calls
 from wamlab.policy.history import History, executed, past_offsets, windows
 from wamlab.policy.seeds import generators
 from wamlab.sim.env import RawObservation
+from wamlab.train.learner import weights_digest
 from wamlab.types import (
     ACTION,
     FUTURE,
@@ -35,6 +37,7 @@ from wamlab.types import (
     Waypoints,
 )
 
+INSTRUCTION = "instruction"
 FRAMES = "frames"
 """The space of a future in raw units: uint8 (B, T, H, W, 3) by image stream."""
 
@@ -130,6 +133,11 @@ class Policy:
         """How many past instants a `History` must hold for this model."""
         return max((-k for ks in self.past.values() for k in ks), default=0)
 
+    @cached_property
+    def digest(self) -> str:
+        """Which weights these are."""
+        return weights_digest(self.model.state_dict())[:16]
+
     @torch.no_grad()
     def query(
         self,
@@ -157,12 +165,15 @@ class Policy:
 
         Raises:
             Refusal: the model does not answer this query.
-            KeyError: an observation without a view or state that the model reads.
-            ValueError: NaN or infinity going in or coming out, or an action outside the space.
+            KeyError: an observation without a view, state or instruction that the model reads.
+            ValueError: NaN or infinity going in or coming out, an action outside the space, or
+                what is given for another number of rows.
         """
         rows = [observation] if isinstance(observation, Mapping) else list(observation)
         self.model.answer(query)
         self._check_given(query, action, future)
+        if samples < 1:
+            raise ValueError(f"{samples} samples were asked for, expected at least 1")
         index = np.repeat(np.arange(len(rows)), samples)
         batch = self._batch(rows, histories).select(index)
         draws = generators(seed, len(rows), samples, torch.device("cpu"))
@@ -212,11 +223,16 @@ class Policy:
         return self.processor.normalize(batch.to(self.device))
 
     def _check_observation(self, observation: RawObservation, row: int) -> None:
-        for name in sorted(self.reads):
+        for name in (*sorted(self.reads), INSTRUCTION):
             if name not in observation:
                 raise KeyError(f"observation {row} has no {name!r}{nearest(name, observation)}")
         for name, value in observation.items():
-            if not isinstance(value, str) and not np.isfinite(np.asarray(value)).all():
+            array = np.asarray(value)
+            if name == INSTRUCTION and not isinstance(value, str):
+                raise ValueError(f"observation {row}: {name!r} is {value!r}, expected a sentence")
+            if name in self.reads and array.dtype.kind not in "biuf":
+                raise ValueError(f"observation {row}: {name!r} is {value!r}, expected numbers")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ValueError(f"observation {row}: {name!r} holds NaN or infinity")
 
     def _check_given(self, query: Query, action: Any, future: Any) -> None:
@@ -227,6 +243,12 @@ class Policy:
 
     def _given_action(self, action: np.ndarray, rows: int, index: np.ndarray) -> Stream:
         self.space.check(action, "the given action")
+        if np.ndim(action) not in (2, 3) or (np.ndim(action) == 3 and len(action) != rows):
+            size = self.space.size
+            raise ValueError(
+                f"the given action has shape {np.shape(action)}, "
+                f"expected (H, {size}) or ({rows}, H, {size})"
+            )
         values = np.broadcast_to(action, (rows, *np.shape(action)[-2:])).astype(np.float32)[index]
         steps = values.shape[1]
         stream = Stream(
@@ -237,6 +259,7 @@ class Policy:
         return replace(stream, values=self.processor.normalize_action(stream.values))
 
     def _given_future(self, future: Future, index: np.ndarray) -> Future:
+        self._check_future(future, index)
         own = {name: _tensor(value, self.device) for name, value in future.values.items()}
         offsets = None if future.offsets is None else _tensor(future.offsets, self.device)
         if future.space == FRAMES:
@@ -248,6 +271,17 @@ class Policy:
         else:
             given = Future(future.space, future.codec, own, offsets)
         return given if len(next(iter(own.values()))) == len(index) else given.select(index)
+
+    def _check_future(self, future: Future, index: np.ndarray) -> None:
+        known, rows = self.model.config.image_streams, int(index[-1]) + 1
+        if not future.values:
+            raise ValueError("the given future holds nothing")
+        for name, value in future.values.items():
+            if future.space == FRAMES and name not in known:
+                raise KeyError(f"the given future has {name!r}{nearest(name, known)}")
+            if len(value) not in (rows, len(index)):
+                raise ValueError(f"the given future has {len(value)} rows, expected {rows}")
+            _array(value, "the given future")
 
     def _raw(self, answer: Prediction, query: Query, cost: Cost, decode: bool) -> RawPrediction:
         cost.calls = cost.calls or answer.cost.calls
@@ -300,20 +334,21 @@ def load(folder: str | Path, device: str = "auto") -> Policy:
 
     Raises:
         CheckpointError: no checkpoint there, a damaged one, or one that cannot act.
+        ValueError: a device that is not there.
     """
     from wamlab.data.processor import Processor as DataProcessor
     from wamlab.nn.text import SentenceEncoder
     from wamlab.train.checkpoint import CheckpointError, load_checkpoint
+    from wamlab.train.trainer import choose_device
 
     checkpoint = load_checkpoint(folder)
     if checkpoint.action_space is None or not checkpoint.processor.is_dir():
         raise CheckpointError(f"{checkpoint.folder} has no action space or processor to act with")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     processor = DataProcessor.load(checkpoint.processor)
     if processor.sentences:
         processor.encoder = SentenceEncoder()
-    return Policy(checkpoint.build(), processor, checkpoint.action_space, device)
+    where = choose_device(device)
+    return Policy(checkpoint.build(), processor, checkpoint.action_space, where)
 
 
 def _tensor(value: Any, device: Any) -> torch.Tensor:

@@ -23,7 +23,7 @@ def run(model: str) -> Run:
         model=small(model),
         data=DataConfig(envs=("mw-demo",), episodes=40),
         train=TrainConfig(
-            minutes=8.0,
+            steps=1600,
             batch_size=32,
             augment_shift=2,
             optim=OptimConfig(lr=1e-3, warmup_steps=100),
@@ -40,7 +40,7 @@ def quick(model: str) -> Run:
         whole,
         model=dataclasses.replace(tiny(model), image_size=whole.model.image_size),
         data=DataConfig(envs=(TASK,), episodes=4),
-        train=dataclasses.replace(whole.train, minutes=None, steps=60, batch_size=16),
+        train=dataclasses.replace(whole.train, steps=60, batch_size=16),
         rollout=RolloutConfig(episodes=2, execute_steps=8),
         probe=ProbeConfig(states=2, samples=2),
     )

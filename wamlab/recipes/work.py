@@ -5,7 +5,6 @@ Each function is one arrow of the data's way, with the run's numbers filled in.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from wamlab.config import nearest
 from wamlab.data.cache import Cache
-from wamlab.data.logs import save_rivals, write_json
+from wamlab.data.logs import read_json, save_blind, save_rivals
 from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
@@ -151,7 +150,7 @@ def run_of(checkpoint: str | Path) -> Run | None:
     folder = Path(checkpoint)
     for name in ("run.json", "config.json"):
         if (folder / name).is_file():
-            values = json.loads((folder / name).read_text())
+            values = read_json(folder / name)
             run = values.get("provenance", {}).get("run")
             return Run.from_dict(run) if run else None
     raise FileNotFoundError(f"{folder} is neither a run folder nor a checkpoint")
@@ -195,15 +194,17 @@ def save_blind_rows(envs: Sequence[str], out: str | Path) -> None:
     from wamlab.sim.suites import blind_row
 
     rows = {env: blind_row(env) for env in expand(envs)}
-    table = {
-        env: {"expert": row.expert, "mean replay": row.mean, "random replay": row.replay}
-        for env, row in rows.items()
-    }
-    counts = {
-        env: {name: [count, rows[env].starts] for name, count in row.items()}
-        for env, row in table.items()
-    }
-    write_json(Path(out) / "blind.json", counts)
+    save_blind(
+        out,
+        {
+            env: {
+                "expert": (row.expert, row.starts),
+                "mean replay": (row.mean, row.starts),
+                "random replay": (row.replay, row.starts),
+            }
+            for env, row in rows.items()
+        },
+    )
 
 
 def clips_of(caches: Sequence[Cache], offsets: Sequence[int], *, most: int = 400) -> Clips:
@@ -233,6 +234,8 @@ def show_rivals(
     run: Run, probes: Sequence[Probe], data: Sequence[str | Path], out: str | Path
 ) -> None:
     """Log what the rivals show for each probe, so that the report needs the logs alone."""
+    if not run.model.offsets:
+        return
     rivals = dataset_rivals(clips_of(open_caches(run, data), run.model.offsets))
     for one in tqdm(probes, desc="rivals"):
         save_rivals(out, one, show(one, rivals))

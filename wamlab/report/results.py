@@ -53,9 +53,10 @@ def results(folder: str | Path) -> dict[str, Any]:
     success = {name: compute(name, episodes) for name in SUCCESS}
     success["success_over_blind"] = compute("success_over_blind", episodes, blind=blind)
     fidelity = {name: compute(name, probes) for name in FIDELITY}
+    policies = {one.policy for one in episodes} | {one.policy for one in probes}
     found = {
         "schema": SCHEMA,
-        "policy": words.listed(sorted({log.policy for log in (*episodes, *probes)} - {""})),
+        "policy": words.listed(sorted(policies - {""})),
         "run": _run(folder),
         "blind": blind,
         "success": _plain(success),
@@ -97,7 +98,10 @@ def curves(records: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]
 
 def _run(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
-    return read_json(path) if path.exists() else {}
+    found = read_json(path) if path.exists() else {}
+    if not isinstance(found, dict):
+        raise LogError(f"{path} is no record of a run: it holds {type(found).__name__}")
+    return found
 
 
 def _rivals(folder: Path, probes: Sequence[Probe]) -> dict[str, Result]:

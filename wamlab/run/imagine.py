@@ -13,7 +13,7 @@ from wamlab.models.base import Refusal
 from wamlab.run.probe import Asked, Bench
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.sim.env import Split, start_seed
-from wamlab.types import Branch, Probe
+from wamlab.types import Branch, Frames, Probe
 
 LABEL_HEIGHT = 14
 GAP = 4
@@ -82,8 +82,8 @@ def panels(probe: Probe, branch: Branch, *, scale: int = 4) -> list[UInt8[np.nda
 
 def _panel(
     views: Sequence[str],
-    imagined: dict[str, np.ndarray],
-    happened: dict[str, np.ndarray],
+    imagined: Frames,
+    happened: Frames,
     index: int,
     offset: int,
     scale: int,

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from wamlab.data.logs import read_probes, save_probe
+from wamlab.data.logs import claim, read_probes, save_probe
+from wamlab.data.manifest import check_open
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import Agent, ExpertAgent
 from wamlab.policy.executors import Executor
@@ -48,6 +49,11 @@ class Asked(Protocol):
     def name(self) -> str: ...
 
     @property
+    def digest(self) -> str:
+        """Which weights answer."""
+        ...
+
+    @property
     def space(self) -> ActionSpace: ...
 
     @property
@@ -59,7 +65,7 @@ class Asked(Protocol):
     @property
     def depth(self) -> int: ...
 
-    def query(self, observation: Any, query: Query, **options: Any) -> RawPrediction: ...
+    def query(self, *question: Any, **options: Any) -> RawPrediction: ...
 
 
 @dataclass(frozen=True)
@@ -101,12 +107,18 @@ def probe(
     Raises:
         KeyError: an unknown intervention.
         Refusal: the model answers neither JOINT nor POLICY.
-        ValueError: ``out`` holds probes of another policy.
+        ValueError: ``out`` holds probes of another policy, or is no folder for logs.
     """
     names = [env_names] if isinstance(env_names, str) else list(env_names)
     for name in imposed:
         impose(name, np.zeros((2, policy.space.size), np.float32), policy.space)
-    found = {} if out is None else _finished(Path(out), policy)
+    if out is not None:
+        check_open(Path(out))
+        how = {"split": split, "samples": samples, "imposed": [*imposed], "seed": seed}
+        reached = None if agent is None else agent.made_by
+        who = {"policy": policy.name, "weights": policy.digest, "agent": reached}
+        claim(out, "probes", {**who, **how})
+    found = {} if out is None else _finished(Path(out))
     probes = []
     with tqdm(total=states * len(names), desc="probes", disable=not progress) as bar:
         for name in names:
@@ -327,12 +339,5 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one.astype(np.int16) - other.astype(np.int16)).max())
 
 
-def _finished(out: Path, policy: Asked) -> dict[tuple[str, int], Probe]:
-    found = {}
-    for one in read_probes(out):
-        if one.policy != policy.name:
-            raise ValueError(
-                f"{out} holds probes of {one.policy!r}; {policy.name!r} needs another folder"
-            )
-        found[one.env, one.seed] = one
-    return found
+def _finished(out: Path) -> dict[tuple[str, int], Probe]:
+    return {(one.env, one.seed): one for one in read_probes(out)}

@@ -62,7 +62,8 @@ def reach(
     """
     observation, _ = env.reset(seed=seed)
     agent.reset(0, env, seed)
-    states, contacts, actions = [env.get_state()], [env.contacts()], []
+    states, contacts = [env.get_state()], [env.contacts()]
+    actions: list[np.ndarray] = []
     while len(actions) < env.max_steps and not env.success:
         taken, _ = agent.act({0: observation})
         observation, *_ = env.step(taken[0])

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from wamlab.data.logs import read_episodes, save_episode
+from wamlab.data.logs import claim, read_episodes, save_episode
+from wamlab.data.manifest import check_open
 from wamlab.policy.agents import Agent
 from wamlab.run.record import Moment, Recorder
 from wamlab.run.seats import MakeEnv, Seat, make_env, seats
@@ -64,12 +65,16 @@ def rollout(
         stop_after: end an episode that many steps after its first success (None: go on).
 
     Raises:
-        ValueError: ``out`` holds episodes of another agent.
+        ValueError: ``out`` holds episodes of another agent, or is no folder for logs.
     """
     names = [env_names] if isinstance(env_names, str) else list(env_names)
     jobs = [(name, start_seed(split, start + i)) for name in names for i in range(episodes)]
     last = start_seed(split, start) + (episodes if keep_frames is None else keep_frames)
-    found = {} if out is None else _finished(Path(out), agent, set(jobs))
+    if out is not None:
+        check_open(Path(out))
+        limits = {"split": split, "max_steps": max_steps, "stop_after": stop_after}
+        claim(out, "episodes", {**agent.made_by, **limits})
+    found = {} if out is None else _finished(Path(out), set(jobs))
     todo = deque(job for job in jobs if job not in found)
     bar = tqdm(total=len(jobs), initial=len(found), desc=agent.name, disable=not progress)
     with bar, seats(make, min(batch, len(todo)), workers) as places:
@@ -136,16 +141,9 @@ def _step(agent: Agent, rows: dict[int, _Row]) -> None:
             row.record.replans.append(plan if row.record.frames else replace(plan, imagined=None))
 
 
-def _finished(out: Path, agent: Agent, wanted: set[Job]) -> dict[Job, Episode]:
-    found = {}
-    for episode in read_episodes(out, frames=False):
-        if episode.policy != agent.name:
-            raise ValueError(
-                f"{out} holds episodes of {episode.policy!r}; {agent.name!r} needs another folder"
-            )
-        if (episode.env, episode.seed) in wanted:
-            found[episode.env, episode.seed] = episode
-    return found
+def _finished(out: Path, wanted: set[Job]) -> dict[Job, Episode]:
+    jobs = ((episode, (episode.env, episode.seed)) for episode in read_episodes(out, frames=False))
+    return {job: episode for episode, job in jobs if job in wanted}
 
 
 def _counts(found: dict[Job, Episode]) -> dict[str, str]:

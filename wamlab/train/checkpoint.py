@@ -228,7 +228,7 @@ def resolve(folder: str | Path) -> Path:
     if (folder / CONFIG).is_file():
         return folder
     if not (folder / LATEST).is_file():
-        what = "is no checkpoint and no run" if folder.is_dir() else "does not exist"
+        what = "is no checkpoint and no run" if folder.exists() else "does not exist"
         raise CheckpointError(f"{folder} {what}: expected {CONFIG} or {LATEST} in it")
     name = (folder / LATEST).read_text(errors="replace").strip()
     found = folder / CHECKPOINTS / Path(name).name

@@ -21,7 +21,10 @@ from torch import Tensor
 from wamlab.models.base import Stage, WorldActionModel
 from wamlab.train.augment import random_shift
 from wamlab.train.optim import Average, OptimConfig, learning_rate, make_optimizer
-from wamlab.types import Batch
+from wamlab.types import ACTION, STATE, Batch
+
+SIZED = {ACTION: "action_dim", STATE: "state_dim"}
+"""Streams of which the model's configuration holds the size."""
 
 Precision = Literal["f32", "bf16"]
 BF16_MUST_GAIN = 1.1
@@ -80,6 +83,21 @@ def tensor_digest(tensor: Tensor, name: str = "") -> str:
     raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     head = f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode()
     return hashlib.sha256(head + raw.tobytes()).hexdigest()
+
+
+def check_sizes(model: WorldActionModel, sizes: Mapping[str, int]) -> None:
+    """Compare the sizes of the data's streams with those that the model's configuration holds.
+
+    Raises:
+        ValueError: a stream that the model reads has another size; names the field.
+    """
+    read = {name for stage in model.stages() for name in stage.window.streams}
+    for name in sorted(read & SIZED.keys() & sizes.keys()):
+        if sizes[name] != (expected := getattr(model.config, SIZED[name])):
+            raise ValueError(
+                f"the data have {name} size {sizes[name]}, but {model.name} expects {expected}: "
+                f"set model.{SIZED[name]}={sizes[name]}"
+            )
 
 
 def named_by(model: WorldActionModel, prefixes: Iterable[str]) -> list[str]:

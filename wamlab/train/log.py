@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from wamlab.data.manifest import write_file
+from wamlab.data.manifest import naming, write_file
 from wamlab.train.learner import StepReport
 
 LOG = "loss.jsonl"
@@ -76,7 +76,7 @@ class RunLog:
         return values
 
     def write(self, values: Mapping[str, Any]) -> None:
-        with self.path.open("a") as file:
+        with naming(self.path), self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
         if self.board is not None:
             for name, value in values.items():

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ def make_optimizer(
     names = set(names)
     plain = undecayed(model)
     trained = [(name, p) for name, p in model.named_parameters() if name in names]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for name, p in trained if name not in plain]},
         {"params": [p for name, p in trained if name in plain], "weight_decay": 0.0},
     ]

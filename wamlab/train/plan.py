@@ -18,6 +18,7 @@ from wamlab.train.learner import (
     Normalizer,
     Precision,
     autocast,
+    check_sizes,
     generator_of,
     measure_precision,
     measure_step,
@@ -85,9 +86,15 @@ def plan(
     processor: Normalizer,
     config: TrainConfig,
 ) -> Plan:
-    """Measure a few steps of every stage on real batches; the model is left as it was."""
+    """Measure a few steps of every stage on real batches; the model is left as it was.
+
+    Raises:
+        ValueError: the data have another action or state size than the model.
+    """
     stages = model.stages()
     raws = [batches.batch(0, stage.name) for stage in stages]
+    for raw in raws:
+        check_sizes(model, {name: s.values.shape[-1] for name, s in raw.streams.items()})
     learners = [_learner(model, stage, processor, config) for stage in stages]
     precision = _precision(learners[0], raws[0], config)
     measured = []

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -88,22 +84,3 @@ def _difference(new: Any, old: Any, where: str) -> str | None:
         found = (_difference(new.get(name), old.get(name), f"{where}.{name}") for name in names)
         return next((text for text in found if text), None)
     return None if new == old else f"{where} was {old!r} and is now {new!r}"
-
-
-@contextmanager
-def sole_writer(out: Path) -> Iterator[None]:
-    """Hold the run's folder for this process; the lock dies with it.
-
-    Raises:
-        RuntimeError: another process is training into the same folder.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    handle = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(f"another process is training into {out}") from None
-        yield
-    finally:
-        os.close(handle)

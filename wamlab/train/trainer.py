@@ -17,7 +17,9 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from wamlab.config import to_dict
+from wamlab.config import nearest, to_dict
+from wamlab.data.commit import acquire_lock
+from wamlab.data.manifest import check_open
 from wamlab.models.base import Stage, WorldActionModel
 from wamlab.train.checkpoint import (
     Checkpoint,
@@ -33,10 +35,12 @@ from wamlab.train.checkpoint import (
 )
 from wamlab.train.evidence import save_batch
 from wamlab.train.learner import (
+    SIZED,
     Batches,
     Diverged,
     Learner,
     Normalizer,
+    check_sizes,
     measure_precision,
     measure_step,
 )
@@ -50,7 +54,6 @@ from wamlab.train.record import (
     StageRecord,
     check_same,
     read_record,
-    sole_writer,
 )
 from wamlab.types import ActionSpace
 
@@ -133,12 +136,17 @@ def train(
         external: digests of weights that the model uses and the checkpoint does not hold.
 
     Raises:
-        ValueError: ``out`` holds a run and ``resume`` is off, or it was another run.
+        ValueError: ``out`` holds a run and ``resume`` is off, or it was another run; or the data
+            have another action or state size than the model.
+        DataError: another process is training into ``out``, or it is a dataset.
         Diverged: a loss or gradient is not finite; names step and stage and saves the batch.
         CheckpointError: a checkpoint could not be written or read.
     """
     out = Path(out)
-    with sole_writer(out), stop_requested() as stop:
+    measured = {name: found for name, found in (statistics or {}).items() if name in SIZED}
+    check_sizes(model, {name: len(found["q01"]) for name, found in measured.items()})
+    check_open(out)
+    with acquire_lock(out), stop_requested() as stop:
         clean(out)
         model.fit(statistics or {})
         model.to(choose_device(device))
@@ -157,11 +165,13 @@ def choose_device(name: str) -> torch.device:
     """``auto`` is the GPU where there is one.
 
     Raises:
-        ValueError: ``cuda`` was asked for and is not there.
+        ValueError: ``cuda`` was asked for and is not there, or no such kind of device.
     """
     there = torch.cuda.is_available()
     if name == "auto":
         return torch.device("cuda" if there else "cpu")
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"no device {name!r}{nearest(name, ('auto', 'cpu', 'cuda'))}")
     if name.startswith("cuda") and not there:
         raise ValueError(f"device {name!r} was asked for, but this machine has only the CPU")
     return torch.device(name)
@@ -217,9 +227,9 @@ def _open_record(
     about: Mapping[str, Any] | None,
 ) -> Record:
     names = [stage.name for stage in model.stages()]
-    counts = [None] * len(names)
+    counts: list[int | None] = [None] * len(names)
     if config.steps is not None:
-        counts = split_steps(config.steps, model.stages())
+        counts = [*split_steps(config.steps, model.stages())]
     asked = Record(
         SCHEMA,
         {"name": model.name, "config": to_dict(model.config)},

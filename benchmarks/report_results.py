@@ -1,0 +1,65 @@
+"""``docs/results.md`` from the JSON files of ``benchmarks/results/``, and from nothing else.
+
+python benchmarks/report_results.py           # write the page
+python benchmarks/report_results.py --check   # exit 1 where it is not what would be written
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import bars
+from bars import Finding
+from tables import Found
+from wording import table
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "results.md"
+INTRO = """\
+# Results
+
+Written by `python benchmarks/report_results.py` from the JSON files in `benchmarks/results/`; do
+not edit it. What has not been measured is said to be missing. Intervals are 95 %.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--out", type=Path, default=PAGE)
+    parser.add_argument("--check", action="store_true", help="only compare")
+    args = parser.parse_args()
+    text = page(read(args.results))
+    if args.check:
+        raise SystemExit(0 if args.out.exists() and args.out.read_text() == text else 1)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(text)
+    print(args.out)
+
+
+def read(folder: Path) -> Found:
+    """All results of a folder: single files by name, and the cells and steps of protocols."""
+    load = lambda path: json.loads(path.read_text(encoding="utf-8"))  # noqa: E731
+    files = {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
+    cells = [load(path) for path in sorted(folder.glob("*/*-seed*-attempt*.json"))]
+    steps = {path.parent.name: load(path) for path in sorted(folder.glob("*/steps.json"))}
+    return Found(files, cells, steps)
+
+
+def page(found: Found) -> str:
+    """The whole page."""
+    parts = [chapter(found) for chapter in bars.CHAPTERS]
+    findings = [finding for part in parts for finding in part.findings]
+    return "\n".join([INTRO, summary(findings), *(part.text for part in parts)])
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    rows = [[f.bar, f.asked, f.measured, f.verdict] for f in findings]
+    return table(["bar", "asked", "measured", "verdict"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""How long a command takes, as a result to keep: ``make demo`` (bar 1) and ``make test`` (bar 6).
+
+python benchmarks/timed.py demo -- make demo
+python benchmarks/timed.py test -- make test
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+import machine
+from synthetic import publish
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("name", help="of the result")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    args = parser.parse_args()
+    words = args.command[1:] if args.command[:1] == ["--"] else args.command
+    before, start = machine.state(), time.perf_counter()
+    status = subprocess.run(words, check=False).returncode
+    found = {
+        "timed": shlex.join(words),
+        "minutes": round((time.perf_counter() - start) / 60, 2),
+        "status": status,
+        "machine": before,
+    }
+    publish(args.results / f"timed-{args.name}.json", found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Estimates, commands and machines as `docs/results.md` writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pooling import Estimate
+
+from wamlab.metrics.stats import Interval
+from wamlab.report.words import between, number
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def title(measure: str) -> str:
+    return {"eic": "EIC", "eic_cf": "EIC_cf"}[measure]
+
+
+def of(pair: Sequence[int]) -> str:
+    return f"{pair[0]}/{pair[1]}"
+
+
+def rate_text(rate: Estimate) -> str:
+    return f"{number(100 * rate.value, 1)} % ({between(rate.interval, 1, 100.0)})"
+
+
+def points_text(over: Estimate) -> str:
+    """A difference of rates in points."""
+    return f"{number(100 * over.value, 1, sign=True)} ({between(over.interval, 1, 100.0)})"
+
+
+def db_text(one: Estimate | None) -> str:
+    if one is None:
+        return "not measured"
+    return f"{number(one.value, 1)} dB ({between(one.interval, 2)})"
+
+
+def estimate(value: float, interval: Sequence[float] | None) -> Estimate:
+    return Estimate(value, Interval(*interval) if interval else None)
+
+
+def command(result: Mapping[str, Any]) -> str:
+    known = result.get("provenance", {}).get("command") or result.get("command", "not recorded")
+    return known if known.startswith("python") else f"python {known}"
+
+
+def machine(result: Mapping[str, Any]) -> str:
+    """Processor, cores, threads and load, as far as the result tells."""
+    where = result.get("provenance", {}).get("machine", {})
+    own = result.get("machine_in_training", {}).get("before") or result.get("machine") or result
+    load = own.get("load", own.get("load_at_start"))
+    commit = str(result.get("provenance", {}).get("commit") or "unknown")
+    parts = [
+        f"{where.get('processor', 'unknown processor')}, {where.get('cores', '?')} cores",
+        f"{own['threads']} threads" if "threads" in own else "",
+        f"load {number(load, 1)}" if load is not None else "load not recorded",
+        f"commit {commit[:10]}{' (changed)' if commit.endswith('+') else ''}",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

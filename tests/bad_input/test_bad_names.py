@@ -1,0 +1,63 @@
+"""The command line: names and values that are not there, and the nearest that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+COLLECT = ("collect", "--episodes", "1", "--out", "{out}")
+TRAIN = ("train", "mw-demo/pupil", "--data", "{data}", "--out", "{out}", "--steps", "2")
+EVAL = ("eval", "{run}", "--env", "point/push", "--out", "{out}")
+IMAGINE = ("imagine", "{run}", "--env", "point/push", "--out")
+
+
+def to(recipe: str) -> tuple[str, ...]:
+    return ("train", recipe, *TRAIN[2:])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((*COLLECT, "--env", "point/psh"), ("'point/psh'", "did you mean 'point/push'?")),
+        (("eval", "{run}", "--env", "mw-dmo", "--out", "{out}"), ("did you mean 'mw-demo'?",)),
+        (to("mw-dmo/pupil"), ("no recipe 'mw-dmo/pupil'", "did you mean 'mw-demo/pupil'?")),
+        (to("mw-demo/pupl"), ("no recipe 'mw-demo/pupl'", "did you mean 'mw-demo/pupil'?")),
+        ((*TRAIN, "--set", "model.chnk=4"), ("model.chnk", "did you mean 'chunk'?")),
+        ((*TRAIN, "--set", "modle.chunk=4"), ("modle.chunk", "did you mean 'model'?")),
+        ((*TRAIN, "--set", "model.chunk=many"), ("model.chunk: expected int, got 'many'",)),
+        ((*TRAIN, "--set", "train.precision=f3"), ("did you mean 'f32'?",)),
+        ((*TRAIN, "--set", "train.batch_size=0"), ("batch_size is 0, expected more than 0",)),
+        ((*TRAIN, "--set", "model.chunk"), ("expected NAME=VALUE, got 'model.chunk'",)),
+        ((*TRAIN, "--steps", "none"), ("expected a number of at least 1, got 'none'",)),
+        ((*TRAIN, "--device", "gpu"), ("no device 'gpu'", "did you mean 'cpu'?")),
+        ((*TRAIN, "--setp", "a=1"), ("'--setp'", "did you mean '--set'?")),
+        ((*EVAL, "--set", "rollout.episods=1"), ("did you mean 'episodes'?",)),
+        ((*IMAGINE, "{out}.png"), ("'.png'", ".gif", ".mp4")),
+        (("list", "metrcs"), ("no list 'metrcs'", "did you mean 'metrics'?")),
+        (("trian",), ("'trian'", "did you mean 'train'?")),
+        (("report", "{out}"), ("holds no logs", "episodes/")),
+        (("eval", "{out}", *EVAL[2:]), ("does not exist", "config.json")),
+        (("eval", "{data}", *EVAL[2:]), ("is no checkpoint and no run", "config.json")),
+        (("data", "inspect", "{run}"), ("is no LeRobot dataset", "meta/info.json")),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else None,
+)
+def test_what_is_asked_wrongly_is_answered_in_one_line(
+    wam, made: Path, tmp_path: Path, words: tuple[str, ...], said: tuple[str, ...]
+) -> None:
+    places = {"data": made / "data", "run": made / "run", "out": tmp_path / "out"}
+    wam(*(word.format(**places) for word in words)).refused(*said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_public_name_or_metric_or_device(made: Path) -> None:
+    import wamlab
+    from wamlab.metrics.base import compute
+
+    with pytest.raises(AttributeError, match="no attribute 'polcy'"):
+        _ = wamlab.polcy
+    with pytest.raises(KeyError, match="no metric 'succes_any'; did you mean 'success_any'"):
+        compute("succes_any", [])
+    with pytest.raises(ValueError, match="no device 'cud'; did you mean 'cuda'"):
+        wamlab.load(made / "run", "cud")

@@ -1,0 +1,78 @@
+"""Rates and differences over tasks and seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pooling
+import pytest
+from made_cells import TASKS, cell
+
+
+def cells(solved: int, n: int = 40, **options: object) -> list[dict[str, object]]:
+    return [cell(dict.fromkeys(TASKS, solved), n=n, seed=s, **options) for s in range(3)]  # type: ignore[arg-type]
+
+
+def test_every_task_weighs_the_same() -> None:
+    one = cell({"metaworld/a": 40, "metaworld/b": 0})
+    one["success"]["metaworld/b"] = {**one["success"]["metaworld/b"], "outcomes": "0" * 10, "n": 10}
+    assert pooling.pooled([one]).value == pytest.approx(0.5)
+
+
+def test_a_sure_thing_has_no_width() -> None:
+    found = cells(40)
+    for one in found:
+        one["blind"] = {env: {"mean replay": [0, 30], "random replay": [0, 30]} for env in TASKS}  # type: ignore[index]
+    assert pooling.pooled_over_blind(found) == (1.0, (1.0, 1.0))
+    assert pooling.pooled(found) == (1.0, (1.0, 1.0))
+
+
+def test_the_better_blind_row_counts() -> None:
+    one = cell({"metaworld/a": 20})
+    assert pooling.better_blind([one], "metaworld/a") == (12, 30)
+    one["blind"]["metaworld/a"]["random replay"] = [15, 30]
+    assert pooling.better_blind([one], "metaworld/a") == (15, 30)
+    assert pooling.over_blind([one], "metaworld/a").value == pytest.approx(0.0)
+
+
+def test_over_blind_holds_its_value_and_widens_with_seeds_that_disagree() -> None:
+    level = pooling.pooled_over_blind(cells(20))
+    uneven = [cell(dict.fromkeys(TASKS, count), seed=i) for i, count in enumerate((0, 20, 40))]
+    spread = pooling.pooled_over_blind(uneven)
+    assert level.value == pytest.approx(spread.value)
+    assert level.value == pytest.approx(0.5 - np.mean([12, 9, 3]) / 30)
+    assert level.interval is not None
+    assert spread.interval is not None
+    assert level.value in level.interval
+    assert np.ptp(spread.interval) > 1.3 * np.ptp(level.interval)
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    both = pooling.paired(cells(20), cells(20, model="reactive"))
+    assert both is not None
+    assert both.difference == (0.0, (0.0, 0.0))
+    assert both.p == 1.0
+
+
+def test_pairs_are_counted_by_start() -> None:
+    both = pooling.paired(cells(30), cells(20, model="reactive"))
+    assert both is not None
+    assert (both.only_first, both.only_second) == (3 * 3 * 10, 0)
+    assert both.difference.value == pytest.approx(0.25)
+
+
+def test_only_common_starts_are_paired() -> None:
+    both = pooling.paired(cells(30), cells(10, n=10, model="reactive"))
+    assert both is not None
+    assert (both.only_first, both.only_second) == (0, 0)
+
+
+def test_starts_are_pooled_over_seeds_that_reach_different_states() -> None:
+    results = [{"items": {"a/1-3": 1.0, "a/2-9": 3.0}}, {"items": {"a/1-7": 2.0, "a/2-9": 4.0}}]
+    found = pooling.over_states(results, [0, 1])
+    assert found is not None
+    assert found.value == pytest.approx(2.5)
+    assert found.interval == (1.25, 3.75)  # all four draws 1.0: 1 in 64, less than 2.5 %
+    alone = pooling.over_states([{"items": {"a/1-3": 1.0, "a/2-9": 3.0}}, {"items": {}}], [0, 1])
+    assert alone is not None
+    assert (alone.value, alone.interval) == (2.0, (1.0, 3.0))
+    assert pooling.over_states([{"items": {}}], [0]) is None

@@ -1,0 +1,127 @@
+"""The page of results says what the JSON files say, and nothing that they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bars import CHAPTERS, MET, MISSING, NOT_MET, PARTIAL, Finding
+from made_cells import TASKS, cell
+from report_results import PAGE, page, read
+from tables import Found
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def findings(found: Found) -> list[Finding]:
+    return [finding for chapter in CHAPTERS for finding in chapter(found).findings]
+
+
+def verdict_of(found: Found, asked: str) -> str:
+    (one,) = [finding for finding in findings(found) if asked in finding.asked]
+    return one.verdict
+
+
+def three(**options: Any) -> list[dict[str, Any]]:
+    solved = dict.fromkeys(TASKS, 36)
+    return [
+        cell({**solved, **options.pop("solved", {})}, seed=seed, **options) for seed in range(3)
+    ]
+
+
+def test_the_page_is_what_the_committed_results_give() -> None:
+    assert PAGE.read_text() == page(read(ROOT / "benchmarks" / "results"))
+
+
+def test_what_is_missing_is_said_to_be_missing() -> None:
+    nothing = Found({}, [], {})
+    assert {finding.verdict for finding in findings(nothing)} == {MISSING}
+    assert {finding.measured for finding in findings(nothing)} == {""}
+    assert "No cell of `mw-6` has been measured" in page(nothing)
+
+
+def test_three_good_seeds_meet_the_demo_bar() -> None:
+    found = Found({}, three(), {})
+    assert verdict_of(found, "at least 85 %") == MET
+    assert "| a | 108/120 90.0 % (83.3 to 94.2) |" in page(found)
+
+
+def test_two_seeds_meet_nothing() -> None:
+    found = Found({}, three()[:2], {})
+    assert verdict_of(found, "at least 85 %") == PARTIAL
+    assert "Missing: seeds 2." in page(found)
+
+
+def test_too_few_episodes_meet_nothing() -> None:
+    cells = [cell(dict.fromkeys(TASKS, 18), n=20, seed=seed) for seed in range(3)]
+    assert verdict_of(Found({}, cells, {}), "at least 85 %") == PARTIAL
+
+
+def test_one_task_at_the_blind_level_fails_the_demo_bar() -> None:
+    cells = [cell({**dict.fromkeys(TASKS, 40), "metaworld/a": 26}, seed=s) for s in range(3)]
+    found = Found({}, cells, {})
+    assert verdict_of(found, "at least 85 %") == MET
+    cells = [cell({**dict.fromkeys(TASKS, 40), "metaworld/a": 18}, seed=s) for s in range(3)]
+    (one,) = [f for f in findings(Found({}, cells, {})) if "at least 85 %" in f.asked]
+    assert one.verdict == NOT_MET
+    assert "above on 2 of 3 tasks" in one.measured
+
+
+def test_the_last_attempt_is_judged_and_the_first_stays() -> None:
+    bad = [cell(dict.fromkeys(TASKS, 10), seed=seed) for seed in range(3)]
+    good = [cell(dict.fromkeys(TASKS, 36), seed=seed, attempt=2) for seed in range(3)]
+    found = Found({}, bad + good, {})
+    assert verdict_of(found, "at least 85 %") == MET
+    text = page(found)
+    assert "attempt 1" in text
+    assert "| a | 30/120 25.0 %" in text
+    assert "Hypothesis: smaller batches learn faster" in text
+
+
+def test_imagination_must_beat_every_rival() -> None:
+    cells = [cell(dict.fromkeys(TASKS, 36), seed=seed) for seed in range(3)]
+    assert verdict_of(Found({}, cells, {}), "`mw-demo`: moving-pixel") == MET
+    for one in cells:
+        worse = dict.fromkeys(one["over_rivals"]["nearest clip"]["items"], -1.0)
+        one["over_rivals"]["nearest clip"]["items"] = worse
+    assert verdict_of(Found({}, cells, {}), "`mw-demo`: moving-pixel") == NOT_MET
+
+
+def test_static_regions_below_30_db_fail() -> None:
+    cells = [cell(dict.fromkeys(TASKS, 36), seed=seed, static_psnr=28.0) for seed in range(3)]
+    assert verdict_of(Found({}, cells, {}), "`mw-demo`: static") == NOT_MET
+
+
+def test_one_seed_below_static_fails_its_measure() -> None:
+    cells = [cell(dict.fromkeys(TASKS, 36), seed=seed) for seed in range(3)]
+    cells[1]["joint"]["robot"]["eic"]["details"]["over_static_interval"] = [-0.02, 0.1]
+    assert verdict_of(Found({}, cells, {}), "`mw-demo`: EIC") == MET
+    cells[2]["joint"]["robot"]["eic_cf"]["details"]["over_static_interval"] = [-0.02, 0.1]
+    (one,) = [f for f in findings(Found({}, cells, {})) if "`mw-demo`: EIC" in f.asked]
+    assert one.verdict == NOT_MET
+    assert one.measured == "EIC in 2 of 3 seeds; EIC_cf in 2 of 3 seeds"
+
+
+@pytest.mark.parametrize(
+    ("equal", "kills", "expected"), [(10, 40, MET), (9, 40, NOT_MET), (10, 39, PARTIAL)]
+)
+def test_kills(equal: int, kills: int, expected: str) -> None:
+    file = {
+        "model": "uwm.tiny",
+        "steps": 48,
+        "checkpoint_every": 4,
+        "kills": kills,
+        "kills_inside_a_save": 5,
+        "runs": 10,
+        "runs_equal_to_unbroken": equal,
+    }
+    assert verdict_of(Found({"kill_test": file}, [], {}), "SIGKILL") == expected
+
+
+@pytest.mark.parametrize(
+    ("minutes", "status", "expected"), [(14.0, 0, MET), (15.5, 0, NOT_MET), (2.0, 2, NOT_MET)]
+)
+def test_timed_commands(minutes: float, status: int, expected: str) -> None:
+    timed = {"timed": "make test", "minutes": minutes, "status": status, "machine": {"idle": True}}
+    assert verdict_of(Found({"timed-test": timed}, [], {}), "`make test`") == expected

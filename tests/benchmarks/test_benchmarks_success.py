@@ -1,0 +1,162 @@
+"""Cells: what they refuse, how their steps are fixed, and what they take from logs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cells
+import machine
+import numpy as np
+import pytest
+import success
+from cells import Cell, Places
+
+from wamlab.train.record import Record, StageRecord
+from wamlab.types import Episode
+
+FIXED = {"uwm-attempt1": {"steps": 700, "minutes": 8.0, "precision": {"choice": "bf16"}}}
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places(tmp_path / "results", tmp_path / "work")
+
+
+def arguments(places: Places, *words: str) -> Any:
+    line = ["mw-demo", *words, "--results", str(places.results), "--work", str(places.work)]
+    return success.arguments(line)
+
+
+def fix(places: Places) -> None:
+    path = success.steps_file(places, "mw-demo")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(FIXED))
+
+
+def episode(seed: int, solved: bool, env: str = "toy/push") -> Episode:
+    state, action = np.zeros((3, 1), np.float32), np.zeros((2, 1), np.float32)
+    return Episode(env, "push", seed, {}, state, action, np.array([solved, False]))
+
+
+def test_a_later_attempt_says_what_it_expects() -> None:
+    with pytest.raises(ValueError, match="attempt 2 needs a written hypothesis"):
+        Cell("mw-6", "uwm", 0, attempt=2)
+    with pytest.raises(ValueError, match="attempts 1 to 3"):
+        Cell("mw-6", "uwm", 0, attempt=4, hypothesis="once more")
+
+
+def test_nothing_is_trained_before_its_steps_are_fixed(places: Places) -> None:
+    with pytest.raises(ValueError, match=r"uwm-attempt1 is not fixed .*--fix-steps"):
+        success.main([*["mw-demo", "--models", "uwm", "--results"], str(places.results)])
+
+
+def test_another_attempt_has_steps_of_its_own(places: Places) -> None:
+    fix(places)
+    cell = Cell("mw-demo", "uwm", 0, 2, "why")
+    with pytest.raises(ValueError, match="did you mean 'uwm-attempt1'"):
+        success.run_of(arguments(places), cell, places)
+
+
+def test_a_cell_trains_the_fixed_steps_in_the_fixed_precision(places: Places) -> None:
+    fix(places)
+    run, fixed = success.run_of(arguments(places), Cell("mw-demo", "uwm", 2), places)
+    assert (run.train.steps, run.train.minutes, run.train.seed) == (700, None, 2)
+    assert run.train.precision == "bf16"
+    assert run.train.keep_log_spaced >= 1
+    assert fixed == "--fix-steps (8 minutes)"
+
+
+def test_the_command_line_wins(places: Places) -> None:
+    fix(places)
+    args = arguments(places, "--steps", "5", "--episodes", "40", "--set", "model.depth=1")
+    run, fixed = success.run_of(args, Cell("mw-demo", "uwm", 0), places)
+    assert (run.train.steps, run.rollout.episodes, fixed) == (5, 40, "--steps 5")
+    assert run.to_dict()["model"]["depth"] == 1
+
+
+def test_steps_are_fixed_once(places: Places) -> None:
+    fix(places)
+    with pytest.raises(ValueError, match="fixes 700 steps for uwm-attempt1 already"):
+        success.fix(arguments(places), "uwm", places)
+
+
+def test_a_busy_machine_times_nothing(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (99.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match="the machine is busy"):
+        success.fix(arguments(places), "uwm", places)
+
+
+def test_a_cell_that_is_there_is_not_run_again(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run_cell(cell: Cell, *_: Any, **__: Any) -> Path:
+        ran.append(cell.name)
+        return cell.result(places.results)
+
+    monkeypatch.setattr(success, "run_cell", run_cell)
+    there = Cell("mw-demo", "uwm", 1).result(places.results)
+    there.parent.mkdir(parents=True)
+    there.write_text("{}")
+    line = ["mw-demo", "--seeds", "0", "1", "--steps", "4", "--results"]
+    success.main([*line, str(places.results)])
+    assert ran == ["uwm-seed0-attempt1"]
+    assert there.read_text() == "{}"
+
+
+def test_other_demonstrations_are_refused(places: Places, tmp_path: Path) -> None:
+    config = success.asked(arguments(places), "uwm").data
+    (tmp_path / "data.json").write_text(json.dumps({"episodes": 3}))
+    with pytest.raises(ValueError, match="holds demonstrations of"):
+        cells.demonstrations(config, tmp_path / "data")
+
+
+def test_outcomes_are_in_the_order_of_the_starts() -> None:
+    found = cells.tasks([episode(7, True), episode(5, False), episode(6, True)])["toy/push"]
+    assert found["outcomes"] == "011"
+    assert (found["n"], found["any"], found["last"], found["first_start"]) == (3, 2, 0, 5)
+
+
+def test_training_time_comes_from_the_log_whatever_interrupted_it() -> None:
+    log = [
+        {"step": 20, "samples_per_s": 64.0},
+        {"step": 20, "validation/loss": 1.0},
+        {"step": 30, "samples_per_s": 32.0},
+    ]
+    assert cells.training_seconds(log, 32) == pytest.approx(20 * 32 / 64 + 10 * 32 / 32)
+
+
+def test_the_middle_is_half_of_the_last_stage() -> None:
+    stages = [StageRecord("first", 10), StageRecord("second", 41)]
+    assert cells.middle_step(Record(1, {}, {}, stages)) == 30
+
+
+def test_a_middle_that_was_not_kept_is_named(tmp_path: Path) -> None:
+    record = Record(1, {}, {}, [StageRecord("joint", 8)])
+    record.save(tmp_path)
+    (tmp_path / "checkpoints" / "step-000008").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"step-000004 was not kept.*step-000008"):
+        cells.middle_checkpoint(tmp_path)
+
+
+def test_numbers_are_short() -> None:
+    assert cells.rounded({"a": [0.123456789, 12345.678, 3]}) == {"a": [0.12346, 12346.0, 3]}
+
+
+def test_one_job_at_a_time(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with machine.turn(lock, "first"), lock.open() as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with lock.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_plans_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    replans = [SimpleNamespace(calls=4, ms=ms) for ms in (40.0, 50.0, 300.0)]
+    found = cells.per_plan([SimpleNamespace(replans=replans)], rows=8)  # type: ignore[list-item]
+    assert found == {"calls": 4, "ms_p50": 50.0, "rows_at_most": 8, "plans": 3}
