@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,20 +77,29 @@ class Said:
 Wam = Callable[..., Said]
 
 
-@pytest.fixture(scope="session")
-def point_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+@contextmanager
+def in_point_world(cache: Path) -> Iterator[None]:
     """The command line on the point environment, in this process, with a cache of its own."""
-    import functools
-
     from wamlab.recipes import work
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WAMLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("WAMLAB_CACHE", str(cache))
         patch.setattr("wamlab.sim.registry.names", lambda: list(point_env.NAMES))
         patch.setattr("wamlab.sim.registry.make", point_env.make)
         patch.setattr("wamlab.nn.text.SentenceEncoder", Sentences)
         here = functools.partial(work.collect_data, workers=1)
         patch.setattr("wamlab.recipes.work.collect_data", here)
+        yield
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def point_world(cache: Path) -> Iterator[None]:
+    with in_point_world(cache):
         yield
 
 
@@ -107,14 +118,15 @@ def wam(point_world: None, capfd: pytest.CaptureFixture[str], as_shipped: None) 
 
 
 @pytest.fixture(scope="session")
-def made(point_world: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``data`` and ``run``: three demonstrations, and two steps of training on them."""
     folder = tmp_path_factory.mktemp("made")
     data, run = folder / "data", folder / "run"
     words = ["collect", "--env", "point/push", "--episodes", "3", "--out", str(data)]
-    assert main(words) == 0
-    words = ["train", "mw-demo/pupil", "--data", str(data), "--out", str(run), "--steps", "2"]
-    assert main([*words, "--set", "train.augment_shift=0", "--device", "cpu"]) == 0
+    with in_point_world(cache):
+        assert main(words) == 0
+        words = ["train", "mw-demo/pupil", "--data", str(data), "--out", str(run), "--steps", "2"]
+        assert main([*words, "--set", "train.augment_shift=0", "--device", "cpu"]) == 0
     return folder
 
 

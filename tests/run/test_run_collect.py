@@ -68,7 +68,9 @@ def test_the_dataset_does_not_depend_on_the_number_of_workers(tmp_path):
         assert (first.env, first.seed, first.variant) == (second.env, second.seed, second.variant)
         np.testing.assert_array_equal(first.action, second.action)
         np.testing.assert_array_equal(first.state, second.state)
-        np.testing.assert_array_equal(first.frames["top"], second.frames["top"])
+        # An encoder may decide differently on a loaded machine: pictures are equal to its loss.
+        error = first.frames["top"].astype(float) - second.frames["top"]
+        assert np.square(error).mean() < 255**2 / 10**3.5  # 35 dB
 
 
 def test_a_collection_goes_on_where_it_was(tmp_path):
