@@ -177,7 +177,7 @@ def test_check_5_an_action_free_row_teaches_exactly_the_same_whatever_lies_there
     assert all(torch.equal(a, b) for a, b in zip(grads, nan_grads, strict=True))
     head = dict(zip(dict(model.named_parameters()), grads, strict=True))
     assert not head["network.read_action.weight"].any()
-    assert head["network.read_future.weight"].any()
+    assert head["network.paint_future.draw.weight"].any()
 
 
 def test_a_row_that_may_not_teach_the_policy_teaches_only_given_one_stream() -> None:
@@ -232,5 +232,5 @@ def test_bad_requests_are_named() -> None:
         draw(model, batch, POLICY, sampler={ACTION: Sampling(guidance=2.0)})
     with pytest.raises(ValueError, match="both streams together"):
         draw(model, batch, JOINT, sampler={ACTION: Sampling(2), FUTURE: Sampling(3)})
-    with pytest.raises(ValueError, match="not a multiple of the patch"):
+    with pytest.raises(ValueError, match="must be a multiple of the patch"):
         UWM(dataclasses.replace(CONFIG, image_size=30))

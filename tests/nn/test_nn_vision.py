@@ -1,30 +1,22 @@
-"""Keypoints, and an observation with parts missing."""
+"""A frame as a vector, and an observation with parts missing."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from wamlab.nn.vision import KeypointStem, ObservationEncoder, spatial_softmax
+from wamlab.nn.vision import ObservationEncoder, Stem
 from wamlab.types import Batch, Stream, Text
 
 
-def test_spatial_softmax_finds_a_peak() -> None:
-    features = torch.zeros(1, 1, 5, 9)
-    features[0, 0, 4, 2] = 100
-    torch.testing.assert_close(spatial_softmax(features)[0, 0], torch.tensor([-0.5, 1.0]))
-
-
-def test_spatial_softmax_of_nothing_is_the_centre() -> None:
-    torch.testing.assert_close(spatial_softmax(torch.zeros(1, 2, 4, 4)), torch.zeros(1, 2, 2))
-
-
-def test_a_stem_follows_what_moves() -> None:
+@pytest.mark.parametrize("image_size", [32, 30])
+def test_a_stem_tells_where_a_thing_is(image_size: int) -> None:
     torch.manual_seed(0)
-    stem = KeypointStem(8, 4)
-    frame, moved = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
-    frame[..., 4:8, 4:8], moved[..., 20:24, 20:24] = 1, 1
-    assert stem(frame).shape == (1, stem.size)
-    assert not torch.allclose(stem(frame), stem(moved), atol=1e-3)
+    stem = Stem(image_size, 8, 12)
+    frame, moved = torch.zeros(2, 1, 3, image_size, image_size)
+    frame[..., 4:8, 4:8], moved[..., 4:8, 8:12] = 1, 1
+    assert stem(frame).shape == (1, 12)
+    assert not torch.allclose(stem(frame), stem(moved), atol=1e-2)
 
 
 def observation(seen: bool, sensed: bool, poison: float) -> Batch:
@@ -48,7 +40,7 @@ def observation(seen: bool, sensed: bool, poison: float) -> Batch:
 
 def test_what_is_absent_is_a_learned_placeholder_and_never_read() -> None:
     encoder = ObservationEncoder(
-        ("corner",), state_dim=4, text_dim=6, width=16, stem_width=8, keypoints=4
+        ("corner",), image_size=16, state_dim=4, text_dim=6, width=16, stem_width=8
     )
     whole = encoder(observation(True, True, 0.0))
     for seen, sensed in ((False, True), (True, False)):

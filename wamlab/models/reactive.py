@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -54,6 +53,7 @@ class Network(nn.Module):
         self.embed_action = nn.Linear(config.action_dim, width)
         self.action_position = nn.Parameter(0.02 * torch.randn(config.chunk, width))
         self.registers = nn.Parameter(0.02 * torch.randn(config.registers, width))
+        self.tell_registers = nn.Linear(config.condition, config.registers * width)
         self.level_width = config.level_width
         self.condition = mlp(
             config.condition + config.level_width, config.condition, config.condition
@@ -71,9 +71,10 @@ class Network(nn.Module):
         sigma_action: Float[Tensor, " b"],
     ) -> Float[Tensor, "b h a"]:
         """The velocity of the actions."""
-        rows, chunk = action_BHA.shape[:2]
+        chunk = action_BHA.shape[1]
         action_BHD = self.embed_action(action_BHA) + self.action_position
-        x_BLD = torch.cat([action_BHD, repeat(self.registers, "r d -> b r d", b=rows)], dim=1)
+        told_BRD = self.tell_registers(context_BC).unflatten(1, self.registers.shape)
+        x_BLD = torch.cat([action_BHD, self.registers + told_BRD], dim=1)
         level = sinusoids(sigma_action, self.level_width)
         x_BLD = self.trunk(x_BLD, self.condition(torch.cat([context_BC, level], -1)))
         return self.read_action(x_BLD[:, :chunk]).float()
@@ -102,7 +103,6 @@ class Reactive(WorldActionModel):
         condition: int = 256
         level_width: int = 64
         stem_width: int = 32
-        keypoints: int = 32
         steps: int = 4
 
         @classmethod
@@ -113,7 +113,7 @@ class Reactive(WorldActionModel):
         def tiny(cls) -> Reactive.Config:
             return cls(
                 image_size=32, width=32, depth=2, heads=2, registers=2, condition=32,
-                level_width=16, stem_width=8, keypoints=4, chunk=8, steps=2,
+                level_width=16, stem_width=8, chunk=8, steps=2,
             )  # fmt: skip
 
     config: Config
@@ -122,11 +122,11 @@ class Reactive(WorldActionModel):
         super().__init__(config)
         self.encoder = ObservationEncoder(
             config.views,
+            image_size=config.image_size,
             state_dim=config.state_dim,
             text_dim=config.text_dim,
             width=config.condition,
             stem_width=config.stem_width,
-            keypoints=config.keypoints,
         )
         self.network = Network(config)
 

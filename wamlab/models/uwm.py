@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from einops import rearrange, repeat
+import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -62,6 +63,7 @@ from wamlab.types import (
 )
 
 GATE_AT_START = -4.0
+QUARTER = 4
 
 
 class Context(NamedTuple):
@@ -71,10 +73,49 @@ class Context(NamedTuple):
     now_BVCHW: Float[Tensor, "b v 3 h w"]
 
 
+class Painter(nn.Module):
+    """Future tokens to clean frames: content, and a gate that says where it replaces the present.
+
+    Each token is spread over its patch at a quarter of the frame's size and meets the current frame
+    there, so that what is drawn crosses the borders of patches and keeps the edges of the present.
+    """
+
+    def __init__(self, config: UWM.Config) -> None:
+        super().__init__()
+        cells, width = config.patch // QUARTER, config.paint_width
+        instants, pixels = len(config.offsets), QUARTER**2
+        self.spread = nn.Linear(config.width, width // 2 * cells**2)
+        self.mix = nn.Conv2d(width // 2 + 3 * pixels, width, 3, padding=1)
+        self.draw = nn.Conv2d(width, instants * 4 * pixels, 3, padding=1)
+        nn.init.zeros_(self.draw.weight)
+        assert self.draw.bias is not None
+        nn.init.zeros_(self.draw.bias)
+        views, side = len(config.views), config.image_size // config.patch
+        self.lay_out = {"v": views, "h": side, "w": side, "p": cells, "q": cells}
+        self.take_apart = {"v": views, "t": instants}
+
+    def forward(
+        self, x_BPD: Float[Tensor, "b p d"], now_BVCHW: Float[Tensor, "b v 3 h w"]
+    ) -> Float[Tensor, "b v t 3 h w"]:
+        told = rearrange(
+            self.spread(x_BPD), "b (v h w) (p q c) -> (b v) c (h p) (w q)", **self.lay_out
+        )
+        now = F.pixel_unshuffle(now_BVCHW.flatten(0, 1), QUARTER).to(told.dtype)
+        mixed = self.mix(torch.cat([told, now], 1).contiguous(memory_format=torch.channels_last))
+        drawn = F.pixel_shuffle(self.draw(F.silu(mixed)), QUARTER).float()
+        drawn = rearrange(drawn, "(b v) (t c) h w -> b v t c h w", **self.take_apart)
+        content, moved = drawn.split([3, 1], dim=3)
+        now_BVTCHW = now_BVCHW[:, :, None]
+        return now_BVTCHW + torch.sigmoid(moved + GATE_AT_START) * (content - now_BVTCHW)
+
+
 class Network(nn.Module):
     """The denoiser: ``[actions | future patches | registers]`` under full attention.
 
-    A patch spans all imagined instants, as in the paper (there two frames of a VAE's latents).
+    A patch spans all imagined instants, as in the paper (there two frames of a VAE's latents). Two
+    short cuts make a small model learn in minutes what attention alone finds late: the registers
+    repeat the global vector, and the chunk as a whole joins the condition, dimmed by its own level
+    so that a marginalised action says nothing there.
     """
 
     def __init__(self, config: UWM.Config) -> None:
@@ -82,24 +123,23 @@ class Network(nn.Module):
         width, instants = config.width, len(config.offsets)
         pixels = 3 * config.patch**2
         self.cut = {"p": config.patch, "q": config.patch}
-        self.put_back = {**self.cut, "v": len(config.views), "t": instants, "c": 4}
-        self.put_back["h"] = config.image_size // config.patch
-        patches = len(config.views) * self.put_back["h"] ** 2
+        patches = len(config.views) * (config.image_size // config.patch) ** 2
         self.embed_action = nn.Linear(config.action_dim, width)
         self.embed_future = nn.Linear((instants + 1) * pixels, width)
         self.action_position = nn.Parameter(0.02 * torch.randn(config.chunk, width))
         self.future_position = nn.Parameter(0.02 * torch.randn(patches, width))
         self.registers = nn.Parameter(0.02 * torch.randn(config.registers, width))
+        self.tell_registers = nn.Linear(config.condition, config.registers * width)
         self.level_width = config.level_width
+        self.sum_up = nn.Linear(config.chunk * config.action_dim, config.condition)
         self.condition = mlp(
-            config.condition + 2 * config.level_width, config.condition, config.condition
+            2 * config.condition + 2 * config.level_width, config.condition, config.condition
         )
         self.trunk = Trunk(width, config.depth, config.heads, config.condition)
         self.read_action = nn.Linear(width, config.action_dim)
-        self.read_future = nn.Linear(width, instants * 4 * config.patch**2)
-        for head in (self.read_action, self.read_future):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        nn.init.zeros_(self.read_action.weight)
+        nn.init.zeros_(self.read_action.bias)
+        self.paint_future = Painter(config)
 
     @property
     def tokens(self) -> int:
@@ -115,24 +155,23 @@ class Network(nn.Module):
         sigma_future: Float[Tensor, " b"],
     ) -> tuple[Float[Tensor, "b h a"], Float[Tensor, "b v t 3 height width"]]:
         """The velocity of the actions and the clean future frames."""
-        rows, chunk = action_BHA.shape[:2]
-        now_BVTCHW = context.now_BVCHW[:, :, None]
-        frames = torch.cat([future_BVTCHW, now_BVTCHW], dim=2)
+        chunk = action_BHA.shape[1]
+        frames = torch.cat([future_BVTCHW, context.now_BVCHW[:, :, None]], dim=2)
         patch_BPX = rearrange(frames, "b v t c (h p) (w q) -> b (v h w) (t p q c)", **self.cut)
         action_BHD = self.embed_action(action_BHA) + self.action_position
         future_BPD = self.embed_future(patch_BPX) + self.future_position
-        registers_BRD = repeat(self.registers, "r d -> b r d", b=rows)
+        told_BRD = self.tell_registers(context.vector_BC).unflatten(1, self.registers.shape)
+        registers_BRD = self.registers + told_BRD
         levels = [sinusoids(sigma, self.level_width) for sigma in (sigma_action, sigma_future)]
+        dimmed_BHA = flow.like(1 - sigma_action, action_BHA) * action_BHA
+        known = [context.vector_BC, self.sum_up(dimmed_BHA.flatten(1)), *levels]
 
         x_BLD = torch.cat([action_BHD, future_BPD, registers_BRD], dim=1)
-        x_BLD = self.trunk(x_BLD, self.condition(torch.cat([context.vector_BC, *levels], -1)))
+        x_BLD = self.trunk(x_BLD, self.condition(torch.cat(known, dim=-1)))
 
         velocity_BHA = self.read_action(x_BLD[:, :chunk]).float()
-        drawn_BPX = self.read_future(x_BLD[:, chunk : -len(self.registers)]).float()
-        drawn = rearrange(drawn_BPX, "b (v h w) (t p q c) -> b v t c (h p) (w q)", **self.put_back)
-        content_BVTCHW, moved = drawn.split([3, 1], dim=3)
-        gate = torch.sigmoid(moved + GATE_AT_START)
-        return velocity_BHA, now_BVTCHW + gate * (content_BVTCHW - now_BVTCHW)
+        future_BPD = x_BLD[:, chunk : -len(self.registers)]
+        return velocity_BHA, self.paint_future(future_BPD, context.now_BVCHW)
 
 
 class UWM(WorldActionModel):
@@ -158,9 +197,9 @@ class UWM(WorldActionModel):
         condition: int = 256
         level_width: int = 64
         stem_width: int = 32
-        keypoints: int = 32
+        paint_width: int = 64
         marginal_action: float = 0.1
-        marginal_future: float = 0.6
+        marginal_future: float = 0.4
         clean_action: float = 0.1
         clean_future: float = 0.05
         future_weight: float = 5.0
@@ -174,24 +213,25 @@ class UWM(WorldActionModel):
         def tiny(cls) -> UWM.Config:
             return cls(
                 image_size=32, patch=16, width=32, depth=2, heads=2, registers=2, condition=32,
-                level_width=16, stem_width=8, keypoints=4, chunk=8, offsets=(4, 8), steps=2,
+                level_width=16, stem_width=8, paint_width=16, chunk=8, offsets=(4, 8), steps=2,
             )  # fmt: skip
 
     config: Config
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        if config.image_size % config.patch:
+        if config.image_size % config.patch or config.patch % QUARTER:
             raise ValueError(
-                f"image_size {config.image_size} is not a multiple of the patch {config.patch}"
+                f"image_size {config.image_size} must be a multiple of the patch {config.patch}, "
+                f"and this one of {QUARTER}"
             )
         self.encoder = ObservationEncoder(
             config.views,
+            image_size=config.image_size,
             state_dim=config.state_dim,
             text_dim=config.text_dim,
             width=config.condition,
             stem_width=config.stem_width,
-            keypoints=config.keypoints,
         )
         self.network = Network(config)
 

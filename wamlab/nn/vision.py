@@ -1,9 +1,11 @@
-"""From frames to features: a small convolutional stem with keypoints.
+"""From frames to features: a small convolutional stem.
 
-Shape legend: B rows, C channels, H x W pixels, K keypoints.
+Shape legend: B rows, C channels, H x W pixels.
 """
 
 from __future__ import annotations
+
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +15,6 @@ from torch import Tensor, nn
 from wamlab.generative.noise import fill_absent
 from wamlab.nn.transformer import mlp
 from wamlab.types import Observation
-
-
-def spatial_softmax(features: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
-    """Expected position of each channel's activation, in [-1, 1] (Levine et al. 2016)."""
-    height, width = features.shape[-2:]
-    weight = features.float().flatten(2).softmax(-1)
-    y = torch.linspace(-1, 1, height, device=features.device).repeat_interleave(width)
-    x = torch.linspace(-1, 1, width, device=features.device).repeat(height)
-    return torch.stack([weight @ x, weight @ y], dim=-1)
 
 
 class ResidualBlock(nn.Module):
@@ -41,30 +34,30 @@ class ResidualBlock(nn.Module):
         return F.relu(self.shortcut(x) + self.norm2(self.conv2(h)))
 
 
-class KeypointStem(nn.Module):
-    """One frame to one vector: a residual network to a quarter of the size, then keypoints.
+class Stem(nn.Module):
+    """One frame to one vector: a residual network to a quarter of the size, then one layer.
 
-    The vector holds the positions of ``keypoints`` learned features and their mean activations, so
-    that small things keep their place and absent things show.
+    Few channels are kept, but each with its whole map: where a thing is matters more than what it
+    is, and a linear layer over places finds it sooner than expected positions do.
     """
 
-    def __init__(self, width: int, keypoints: int) -> None:
+    def __init__(self, image_size: int, width: int, size: int, channels: int = 8) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(3, width, 5, 2, 2, bias=False),
             nn.GroupNorm(8, width),
             nn.ReLU(),
-            ResidualBlock(width, width),
             ResidualBlock(width, 2 * width, stride=2),
             ResidualBlock(2 * width, 2 * width),
-            nn.Conv2d(2 * width, keypoints, 1),
+            nn.Conv2d(2 * width, channels, 1, bias=False),
+            nn.GroupNorm(1, channels),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(channels * ceil(image_size / 4) ** 2, size),
         )
-        self.size = 3 * keypoints
 
     def forward(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b size"]:
-        features = self.layers(frame.contiguous(memory_format=torch.channels_last))
-        points = spatial_softmax(features).flatten(1)
-        return torch.cat([points, features.float().mean((2, 3))], dim=-1)
+        return self.layers(frame.contiguous(memory_format=torch.channels_last)).float()
 
 
 class ObservationEncoder(nn.Module):
@@ -77,19 +70,19 @@ class ObservationEncoder(nn.Module):
         self,
         views: tuple[str, ...],
         *,
+        image_size: int,
         state_dim: int,
         text_dim: int,
         width: int,
         stem_width: int,
-        keypoints: int,
     ) -> None:
         super().__init__()
-        self.stems = nn.ModuleDict({view: KeypointStem(stem_width, keypoints) for view in views})
-        size = 3 * keypoints
-        self.no_view = nn.ParameterDict({view: nn.Parameter(torch.zeros(size)) for view in views})
+        half = width // 2
+        self.stems = nn.ModuleDict({view: Stem(image_size, stem_width, half) for view in views})
+        self.no_view = nn.ParameterDict({view: nn.Parameter(torch.zeros(half)) for view in views})
         self.no_state = nn.Parameter(torch.zeros(state_dim))
-        self.text = nn.Linear(text_dim, width // 2)
-        self.mix = mlp(size * len(views) + state_dim + width // 2, 2 * width, width)
+        self.text = nn.Linear(text_dim, half)
+        self.mix = mlp(half * len(views) + state_dim + half, 2 * width, width)
 
     def forward(self, observation: Observation) -> Float[Tensor, "b width"]:
         """Encode what is at offset 0.

@@ -25,8 +25,7 @@ def run(model: str) -> Run:
         train=TrainConfig(
             steps=1600,
             batch_size=32,
-            augment_shift=2,
-            optim=OptimConfig(lr=1e-3, warmup_steps=100),
+            optim=OptimConfig(lr=1.5e-3, ema=0.995, warmup_steps=100),
         ),
         rollout=RolloutConfig(episodes=10, execute_steps=8),
         probe=ProbeConfig(states=6, samples=4),
