@@ -76,6 +76,14 @@ def test_bursts_failures_and_missing_actions_lose_roles(cache: Cache) -> None:
     assert not hidden["action"].present.any()
 
 
+def test_an_episode_can_be_left_out(cache: Cache) -> None:
+    every, rest = Windows(cache, FIXED), Windows(cache, FIXED, without=[1])
+    assert set(every.anchors[:, 0]) == {0, 1, 2}
+    assert set(rest.anchors[:, 0]) == {0, 2}
+    with pytest.raises(DataError, match="no window"):
+        Windows(cache, FIXED, without=[0, 1, 2])
+
+
 def test_only_rows_for_the_wanted_roles_are_served(cache: Cache) -> None:
     windows = Windows(cache, FIXED, roles=("policy",))
     assert len(windows) == 12 + 5

@@ -96,3 +96,10 @@ def test_splits_never_overlap() -> None:
         split_of(3 * 10**6)
     with pytest.raises(ValueError, match="no split"):
         make("metaworld/reach", views=()).reset(seed=-1)
+
+
+def test_a_task_can_be_said_in_other_words() -> None:
+    said = [make("metaworld/reach", views=(), sentence=n).instruction for n in (0, 1)]
+    assert said == [INSTRUCTIONS["reach"], PARAPHRASES["reach"][0]]
+    with pytest.raises(ValueError, match="reach has sentences 0 to"):
+        make("metaworld/reach", views=(), sentence=99)

@@ -79,11 +79,13 @@ def eval(options: Options) -> None:
 
 
 def probe(options: Options) -> None:
-    from wamlab.recipes.work import acting_run, execute_imagination
+    from wamlab.recipes.work import acting_run, execute_imagination, restores
 
     run, policy = acting_run(options.checkpoint, options.device)
     wanted = dataclasses.replace(run.probe, states=options.states, samples=options.samples)
     run = dataclasses.replace(run, probe=wanted).vary(options.assignments)
+    for env, found in restores(options.env):
+        print(f"{env}, restored and acted on ten times: {found}")
     probes = execute_imagination(run, policy, options.env, options.out, seed=options.seed)
     branches = sum(len(probe.branches) for probe in probes)
     print(f"{len(probes)} states, {branches} executed chunks: {options.out}")

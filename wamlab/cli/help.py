@@ -69,7 +69,7 @@ bit for bit. --dry-run trains nothing and prints parameters, tokens, GFLOPs, mem
         """\
 Closed-loop rollouts of a checkpoint on evaluation starts, everything logged. Several environments
 share one model call; a row's result does not depend on the others. --env takes environments and
-suites (see: wam list envs).""",
+suites (see: wam list envs). --set rollout.sentence=1 says a paraphrase that training never saw.""",
         "wam eval runs/uwm --env mw-demo --episodes 40 --out runs/uwm/eval",
     ),
     "probe": Teach(

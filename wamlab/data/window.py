@@ -30,6 +30,7 @@ class Windows:
         window: streams, offsets and anchor.
         roles: only rows that may teach at least one of these are served.
         action_free: episodes whose actions are hidden; they teach ``video`` only.
+        without: episodes that are not served at all.
 
     Raises:
         KeyError: a stream that the cache does not hold, with the nearest that it does.
@@ -43,6 +44,7 @@ class Windows:
         *,
         roles: Sequence[Role] = ROLES,
         action_free: Collection[int] = (),
+        without: Collection[int] = (),
     ) -> None:
         self.cache, self.window = cache, window
         self.rate_hz = float(window.rate_hz or cache.fps)
@@ -53,6 +55,7 @@ class Windows:
             self._hidden[:] = True
         self._keyframes = _keyframes(cache) if window.anchor == "keyframes" else []
         anchors = _anchors(cache)
+        anchors = anchors[~np.isin(anchors[:, 0], list(without))]
         bits = self._roles(anchors)
         served = bits[:, [ROLES.index(role) for role in roles]].any(axis=1)
         self.anchors: Int[np.ndarray, "rows 2"] = anchors[served]

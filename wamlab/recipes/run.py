@@ -18,7 +18,9 @@ class DataConfig:
     """Demonstrations: ``episodes`` of each of ``envs`` (environments or suites).
 
     ``variants`` lets the experts vary their route and speed, ``bursts`` pushes them off their way;
-    ``start`` is the first training start.
+    ``start`` is the first training start. In training, the last ``held_out`` episodes of each
+    environment give the validation losses, and the first ``action_free`` (a share) of the others
+    hide their actions: they teach the video alone.
     """
 
     envs: tuple[str, ...]
@@ -26,6 +28,12 @@ class DataConfig:
     start: int = 0
     variants: bool = True
     bursts: bool = True
+    held_out: int = 0
+    action_free: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.action_free <= 1 or self.held_out < 0:
+            raise ValueError(f"expected 0 <= action_free <= 1 and held_out >= 0, got {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +42,9 @@ class RolloutConfig:
 
     The first ``execute_steps`` actions of a chunk are executed (None: all); each decision is the
     best of ``samples`` by value, or the only one; ``network_steps`` sample each stream (None: the
-    model's own). ``batch`` episodes go side by side, and the first ``keep_frames`` of each
-    environment are logged with their frames (None: all).
+    model's own). ``sentence`` 1, 2, ... says a paraphrase in place of what training said. ``batch``
+    episodes go side by side, and the first ``keep_frames`` of each environment are logged with
+    their frames (None: all).
     """
 
     episodes: int = 20
@@ -43,6 +52,7 @@ class RolloutConfig:
     samples: int = 1
     batch: int = 8
     network_steps: int | None = None
+    sentence: int = 0
     keep_frames: int | None = 4
 
     @property

@@ -5,8 +5,10 @@ Each function is one arrow of the data's way, with the run's numbers filled in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +29,8 @@ from wamlab.recipes.run import DataConfig, Run
 from wamlab.run.collect import Collected, collect
 from wamlab.run.probe import probe
 from wamlab.run.rollout import rollout
+from wamlab.run.seats import make_env
+from wamlab.sim.env import SelfTest, self_test
 from wamlab.train.feed import Feed
 from wamlab.train.plan import Plan, plan
 from wamlab.train.trainer import Result, choose_device, train
@@ -77,14 +81,57 @@ def build_model(run: Run) -> WorldActionModel:
         return model_class(run.system)(run.model)
 
 
-def feed(run: Run, caches: Sequence[Cache], model: WorldActionModel) -> Feed:
-    """The batches of every stage of the model, read ahead."""
+def feed(
+    run: Run, caches: Sequence[Cache], model: WorldActionModel, *, held_out: bool = False
+) -> Feed:
+    """The batches of every stage of the model, read ahead: to learn from, or the held-out ones."""
     seed, size = run.train.seed, run.train.batch_size
+    parts = [split_episodes(cache, run.data) for cache in caches]
     sources = {
-        stage.name: [Windows(cache, stage.window, roles=stage.roles) for cache in caches]
+        stage.name: [
+            Windows(
+                cache,
+                stage.window,
+                roles=stage.roles,
+                action_free=part.action_free,
+                without=part.taught if held_out else part.held_out,
+            )
+            for cache, part in zip(caches, parts, strict=True)
+        ]
         for stage in model.stages()
     }
     return Feed({name: Mixture(s, seed=seed, batch_size=size) for name, s in sources.items()})
+
+
+class Parts(NamedTuple):
+    """Episodes of a dataset by what training does with them; ``action_free`` are ``taught`` too."""
+
+    taught: set[int]
+    action_free: set[int]
+    held_out: set[int]
+
+
+def split_episodes(cache: Cache, data: DataConfig) -> Parts:
+    """What training does with each episode.
+
+    Raises:
+        ValueError: as many episodes of an environment are held out as there are.
+    """
+    episodes: dict[str, list[int]] = {}
+    for index, info in enumerate(cache.episodes):
+        episodes.setdefault(info.extras.get("env", info.task), []).append(index)
+    parts = Parts(set(), set(), set())
+    for env, indices in episodes.items():
+        kept = len(indices) - data.held_out
+        if kept < 1:
+            raise ValueError(
+                f"held_out is {data.held_out}, but {cache.path} has {len(indices)} episodes of "
+                f"{env}"
+            )
+        parts.taught.update(indices[:kept])
+        parts.action_free.update(indices[: round(data.action_free * kept)])
+        parts.held_out.update(indices[kept:])
+    return parts
 
 
 def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
@@ -113,10 +160,20 @@ def train_run(
     device: str = "auto",
     progress: bool = True,
 ) -> Result:
-    """Train a run on datasets; the folder then loads as a policy and knows its whole run."""
+    """Train a run on datasets; the folder then loads as a policy and knows its whole run.
+
+    Raises:
+        ValueError: validation is asked for, but no episode is held out for it.
+    """
+    if run.train.validate_every and not run.data.held_out:
+        raise ValueError("no episode to validate on: give data.held_out, or train.validate_every=0")
     caches = open_caches(run, data)
     model, processor = build_model(run), fit_processor(run, caches)
-    with feed(run, caches, model) as batches:
+    with ExitStack() as stack:
+        batches = stack.enter_context(feed(run, caches, model))
+        validation = None
+        if run.train.validate_every:
+            validation = stack.enter_context(feed(run, caches, model, held_out=True))
         return train(
             model,
             batches,
@@ -128,6 +185,7 @@ def train_run(
             progress=progress,
             statistics=processor.model_statistics(),
             action_space=caches[0].space,
+            validation=validation,
             about={"run": run.to_dict(), "dataset": [cache.dataset for cache in caches]},
         )
 
@@ -186,6 +244,7 @@ def roll_out(
         batch=rollouts.batch,
         out=out,
         keep_frames=rollouts.keep_frames,
+        sentence=rollouts.sentence,
     )
 
 
@@ -239,6 +298,16 @@ def show_rivals(
     rivals = dataset_rivals(clips_of(open_caches(run, data), run.model.offsets))
     for one in tqdm(probes, desc="rivals"):
         save_rivals(out, one, show(one, rivals))
+
+
+def restores(envs: Sequence[str]) -> Iterator[tuple[str, SelfTest]]:
+    """What each environment gives when the same state is restored and acted on again."""
+    for env in expand(envs):
+        world = make_env(env)
+        try:
+            yield env, self_test(world)
+        finally:
+            world.close()
 
 
 def execute_imagination(

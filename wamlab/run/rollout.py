@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -48,6 +49,7 @@ def rollout(
     out: str | Path | None = None,
     keep_frames: int | None = None,
     stop_after: int | None = None,
+    sentence: int = 0,
     make: MakeEnv = make_env,
     progress: bool = True,
 ) -> list[Episode]:
@@ -63,6 +65,7 @@ def rollout(
             already is not run again. What is returned then holds no frames: the logs do.
         keep_frames: how many episodes of each environment keep their frames (None: all).
         stop_after: end an episode that many steps after its first success (None: go on).
+        sentence: 0 says what training said; 1, 2, ... are paraphrases that it never saw.
 
     Raises:
         ValueError: ``out`` holds episodes of another agent, or is no folder for logs.
@@ -72,8 +75,9 @@ def rollout(
     last = start_seed(split, start) + (episodes if keep_frames is None else keep_frames)
     if out is not None:
         check_open(Path(out))
-        limits = {"split": split, "max_steps": max_steps, "stop_after": stop_after}
-        claim(out, "episodes", {**agent.made_by, **limits})
+        how = {"split": split, "max_steps": max_steps, "stop_after": stop_after}
+        claim(out, "episodes", {**agent.made_by, **how, "sentence": sentence})
+    make = partial(make, sentence=sentence) if sentence else make
     found = {} if out is None else _finished(Path(out), set(jobs))
     todo = deque(job for job in jobs if job not in found)
     bar = tqdm(total=len(jobs), initial=len(found), desc=agent.name, disable=not progress)

@@ -57,6 +57,12 @@ class SelfTest:
     entity_metres: float
     pixel: float
 
+    def __str__(self) -> str:
+        return (
+            f"state differs by {self.state:g}, objects by {1000 * self.entity_metres:g} mm, "
+            f"pixels by {self.pixel:g}"
+        )
+
 
 @runtime_checkable
 class Env(Protocol):

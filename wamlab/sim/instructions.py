@@ -16,3 +16,15 @@ INSTRUCTIONS: dict[str, str] = {task: sentences[0] for task, sentences in _SENTE
 PARAPHRASES: dict[str, tuple[str, ...]] = {
     task: tuple(sentences[1:]) for task, sentences in _SENTENCES.items()
 }
+
+
+def sentence_of(task: str, number: int = 0) -> str:
+    """The task's instruction (0), or one of its paraphrases (1, 2, ...).
+
+    Raises:
+        ValueError: the task has no such sentence.
+    """
+    sentences = _SENTENCES[task]
+    if not 0 <= number < len(sentences):
+        raise ValueError(f"{task} has sentences 0 to {len(sentences) - 1}, got {number}")
+    return sentences[number]
