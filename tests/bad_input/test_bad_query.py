@@ -63,12 +63,17 @@ def spoiled(future: Future) -> Future:
     return replace(future, values={name: v * np.nan for name, v in future.values.items()})
 
 
+def cropped(future: Future) -> Future:
+    return replace(future, values={name: v[..., :8, :] for name, v in future.values.items()})
+
+
 @pytest.mark.parametrize(
     ("decode", "change", "error", "said"),
     [
         (False, spoiled, ValueError, "the given future holds NaN"),
         (True, lambda f: replace(f, values={}), ValueError, "the given future holds nothing"),
         (True, lambda f: f.select([0]), ValueError, "has 1 rows, expected 2"),
+        (True, cropped, ValueError, r"frames of shape \(16, 8, 3\), expected \(16, 16, 3\)"),
         (
             True,
             lambda f: replace(f, values={"image/tp": f.values["image/top"]}),
@@ -76,7 +81,7 @@ def spoiled(future: Future) -> Future:
             "did you mean 'image/top'",
         ),
     ],
-    ids=["nan", "empty", "rows", "view"],
+    ids=["nan", "empty", "rows", "size", "view"],
 )
 def test_a_future_that_cannot_be_given(policy, observation, decode, change, error, said) -> None:
     future = policy.query([observation] * 2, VIDEO, decode=decode).future

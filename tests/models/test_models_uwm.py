@@ -228,6 +228,10 @@ def test_bad_requests_are_named() -> None:
         model.sample(batch.observation(), FORWARD, generator=seeds)
     with pytest.raises(ValueError, match="no future in pixels"):
         model.sample(batch.observation(), INVERSE, generator=seeds)
+    short = draw(model, batch, VIDEO).future
+    short.values = {name: value[:, :1] for name, value in short.values.items()}
+    with pytest.raises(ValueError, match="has 1 instants, expected 2"):
+        model.sample(batch.observation(), INVERSE, future=short, generator=seeds)
     with pytest.raises(ValueError, match="guidance must be 1"):
         draw(model, batch, POLICY, sampler={ACTION: Sampling(guidance=2.0)})
     with pytest.raises(ValueError, match="both streams together"):

@@ -417,7 +417,12 @@ class UWM(WorldActionModel):
     def _given_future(self, future: Future | None) -> Float[Tensor, "b v t 3 h w"]:
         if future is None or future.space != "pixels":
             raise ValueError("the query gives the future, but no future in pixels was passed")
-        return torch.stack([future.values[name] for name in self.config.image_streams], dim=1)
+        frames = torch.stack([future.values[name] for name in self.config.image_streams], dim=1)
+        if frames.shape[2] != (instants := len(self.config.offsets)):
+            raise ValueError(
+                f"the given future has {frames.shape[2]} instants, expected {instants}"
+            )
+        return frames
 
     def _pixels(self, future_BVTCHW: Float[Tensor, "b v t 3 h w"]) -> Future:
         offsets = torch.tensor(self.config.offsets, device=future_BVTCHW.device)

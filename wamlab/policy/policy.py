@@ -281,6 +281,12 @@ class Policy:
                 raise KeyError(f"the given future has {name!r}{nearest(name, known)}")
             if len(value) not in (rows, len(index)):
                 raise ValueError(f"the given future has {len(value)} rows, expected {rows}")
+            frame = (self.model.config.image_size, self.model.config.image_size, 3)
+            if future.space == FRAMES and tuple(value.shape[2:]) != frame:
+                raise ValueError(
+                    f"the given future's {name} has frames of shape {tuple(value.shape[2:])}, "
+                    f"expected {frame}"
+                )
             _array(value, "the given future")
 
     def _raw(self, answer: Prediction, query: Query, cost: Cost, decode: bool) -> RawPrediction:
