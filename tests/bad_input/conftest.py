@@ -87,8 +87,9 @@ def in_point_world(cache: Path) -> Iterator[None]:
         patch.setattr("wamlab.sim.registry.names", lambda: list(point_env.NAMES))
         patch.setattr("wamlab.sim.registry.make", point_env.make)
         patch.setattr("wamlab.nn.text.SentenceEncoder", Sentences)
-        here = functools.partial(work.collect_data, workers=1)
-        patch.setattr("wamlab.recipes.work.collect_data", here)
+        for name, workers in (("collect_data", 1), ("roll_out", 0)):
+            here = functools.partial(getattr(work, name), workers=workers)
+            patch.setattr(f"wamlab.recipes.work.{name}", here)
         yield
 
 

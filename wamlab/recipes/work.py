@@ -227,9 +227,15 @@ def acting_run(checkpoint: str | Path, device: str = "auto") -> tuple[Run, Polic
 
 
 def roll_out(
-    run: Run, policy: Policy, envs: Sequence[str], out: str | Path, *, seed: int = 0
+    run: Run,
+    policy: Policy,
+    envs: Sequence[str],
+    out: str | Path,
+    *,
+    seed: int = 0,
+    workers: int = 2,
 ) -> list[Episode]:
-    """The run's rollouts of a policy, logged in ``out``."""
+    """The run's rollouts of a policy, logged in ``out``; ``workers`` processes simulate."""
     rollouts = run.rollout
     return rollout(
         acting(
@@ -242,6 +248,7 @@ def roll_out(
         expand(envs),
         rollouts.episodes,
         batch=rollouts.batch,
+        workers=workers,
         out=out,
         keep_frames=rollouts.keep_frames,
         sentence=rollouts.sentence,
