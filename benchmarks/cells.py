@@ -16,7 +16,7 @@ from typing import Any
 import machine
 
 from wamlab.config import nearest, to_dict
-from wamlab.data.logs import load_episodes, read_json, write_json
+from wamlab.data.logs import load_episodes, load_losses, read_json, write_json
 from wamlab.policy.policy import load
 from wamlab.recipes.run import DataConfig, Run
 from wamlab.recipes.work import (
@@ -34,7 +34,6 @@ from wamlab.recipes.work import (
 from wamlab.report.results import results
 from wamlab.train.feed import Feed
 from wamlab.train.learner import Learner, measure_precision, measure_step
-from wamlab.train.log import read_log
 from wamlab.train.plan import training_flops
 from wamlab.train.provenance import provenance
 from wamlab.train.record import Record, read_record
@@ -182,7 +181,7 @@ def judged(cell: Cell, run: Run, folder: Path, data: Path, *, fixed: str) -> dic
             "samples": record.step * run.train.batch_size,
             "gflop_per_sample": gflops(run, data),
             "precision": record.precision,
-            "training_seconds": training_seconds(read_log(folder), run.train.batch_size),
+            "training_seconds": training_seconds(load_losses(folder), run.train.batch_size),
             "machine_in_training": read_json(folder / "machine.json"),
             "plan": per_plan(episodes, run.rollout.batch),
             "success": tasks(episodes),

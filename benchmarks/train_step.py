@@ -20,8 +20,8 @@ import torch
 from synthetic import build, publish
 from tqdm import tqdm
 
+from wamlab.data.logs import load_losses
 from wamlab.train.learner import Learner, Precision
-from wamlab.train.log import read_log
 from wamlab.train.optim import OptimConfig
 from wamlab.train.plan import training_flops
 
@@ -40,7 +40,7 @@ def main() -> None:
     for precision in ("f32", "bf16"):
         found[precision] = _measure(args, precision)
     if args.run is not None:
-        shares = [line["data_wait_share"] for line in read_log(args.run) if "loss" in line]
+        shares = [line["data_wait_share"] for line in load_losses(args.run) if "loss" in line]
         found["data_wait_share"] = {"median": median(shares), "worst": max(shares)}
     publish(args.out, found)
 

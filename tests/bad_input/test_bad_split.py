@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Wam
 
 from wamlab.data.cache import Cache
+from wamlab.data.logs import load_losses
 from wamlab.recipes.run import DataConfig
 from wamlab.recipes.work import split_episodes
-from wamlab.train.log import read_log
 
 
 @pytest.fixture
@@ -30,16 +29,16 @@ def test_nothing_left_to_teach_is_refused(demonstrations: Cache) -> None:
         split_episodes(demonstrations, DataConfig(envs=(), held_out=3))
 
 
-def test_validation_reads_what_is_held_out(wam: Wam, data: Path, tmp_path: Path) -> None:
+def test_validation_reads_what_is_held_out(wam, data, tmp_path):
     words = ["train", "mw-demo/pupil", "--data", data, "--steps", 4, "--device", "cpu"]
     words += ["--set", "train.validate_every=2"]
     wam(*words, "--out", tmp_path / "no").refused("no episode to validate on", "data.held_out")
     told = wam(*words, "--out", tmp_path / "run", "--set", "data.held_out=1")
     assert told.code == 0, told.err
-    lines = read_log(tmp_path / "run")
+    lines = load_losses(tmp_path / "run")
     assert [line["step"] for line in lines if "validation/loss" in line] == [2, 4]
 
 
-def test_a_share_outside_0_to_1_is_refused(wam: Wam, data: Path, tmp_path: Path) -> None:
+def test_a_share_outside_0_to_1_is_refused(wam, data, tmp_path):
     words = ["train", "mw-demo/pupil", "--data", data, "--out", tmp_path / "run"]
     wam(*words, "--set", "data.action_free=2.0").refused("0 <= action_free <= 1")

@@ -15,11 +15,12 @@ import pytest
 import torch
 from tiny_system import VIEW, TinyBatches, TinyProcessor, make
 
+from wamlab.data.logs import load_losses
 from wamlab.data.manifest import DataError
 from wamlab.train.checkpoint import CheckpointError, checkpoints, load_checkpoint
 from wamlab.train.evidence import load_batch
 from wamlab.train.learner import Diverged, Learner, measure_precision, seed_of, weights_digest
-from wamlab.train.log import LOG, read_log
+from wamlab.train.log import LOG
 from wamlab.train.optim import OptimConfig
 from wamlab.train.record import read_record
 from wamlab.train.trainer import TrainConfig, milestones, split_steps, train
@@ -74,7 +75,7 @@ def unbroken(tmp_path_factory) -> Path:
 
 
 def test_training_lowers_the_loss_and_the_run_loads(unbroken):
-    lines = read_log(unbroken)
+    lines = load_losses(unbroken)
     assert [line["step"] for line in lines] == [5, 10, 15, 20]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert {"lr", "grad_norm", "samples_per_s", "data_wait_share", "action"} <= set(lines[0])
@@ -94,7 +95,7 @@ def test_a_failed_run_resumes_bit_for_bit(unbroken, tmp_path, at):
         go(tmp_path, batches=Interrupting(at, fail))
     go(tmp_path, resume=True)
     assert final(tmp_path) == final(unbroken)
-    assert [line["step"] for line in read_log(tmp_path)] == [5, 10, 15, 20]
+    assert [line["step"] for line in load_losses(tmp_path)] == [5, 10, 15, 20]
 
 
 def test_resuming_a_finished_run_changes_nothing(unbroken):
@@ -232,7 +233,7 @@ def test_measuring_leaves_the_model_as_it_was():
 def test_bf16_trains_to_other_but_finite_weights(unbroken, tmp_path):
     go(tmp_path, replace(CONFIG, precision="bf16"))
     assert final(tmp_path) != final(unbroken)
-    assert read_log(tmp_path)[-1]["loss"] < read_log(tmp_path)[0]["loss"]
+    assert load_losses(tmp_path)[-1]["loss"] < load_losses(tmp_path)[0]["loss"]
     assert load_checkpoint(tmp_path).weights["actor.1.weight"].dtype == torch.float32
 
 
@@ -263,7 +264,7 @@ def test_an_infinite_gradient_stops_before_the_weights_change():
 def test_validation_uses_the_averaged_weights_and_changes_nothing(unbroken, tmp_path):
     config = replace(CONFIG, validate_every=10)
     go(tmp_path, config, validation=TinyBatches(4))
-    found = [line for line in read_log(tmp_path) if "validation/loss" in line]
+    found = [line for line in load_losses(tmp_path) if "validation/loss" in line]
     assert [line["step"] for line in found] == [10, 20]
     assert found[1]["validation/loss"] < found[0]["validation/loss"]
     assert final(tmp_path) == final(unbroken)
@@ -334,7 +335,7 @@ def test_a_log_line_cut_short_by_a_crash_is_forgotten(unbroken, tmp_path):
     with (tmp_path / LOG).open("a") as file:
         file.write('{"step": 12, "lo')
     go(tmp_path, resume=True)
-    assert [line["step"] for line in read_log(tmp_path)] == [5, 10, 15, 20]
+    assert [line["step"] for line in load_losses(tmp_path)] == [5, 10, 15, 20]
 
 
 def test_steps_are_split_by_share_and_none_is_empty():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from wamlab.run.collect import demonstrate
 from wamlab.sim.env import Env, start_seed
 from wamlab.sim.suites import BlindRow
 
@@ -35,8 +36,8 @@ def measure(
     for index in range(starts):
         start = start_seed("evaluation", index)
         drawn = demos[rng.integers(len(demos))]
-        _, solved = demonstrate(env, start, variants=variants, stop=True)
-        wins += [replay(env, start, mean), replay(env, start, drawn), solved]
+        expert = demonstrate(env, start, variants=variants, stop_after=0)
+        wins += [replay(env, start, mean), replay(env, start, drawn), expert.success_any]
     env.close()
     return BlindRow(
         env=env.name,
@@ -48,21 +49,6 @@ def measure(
         replay=int(wins[1]),
         expert=int(wins[2]),
     )
-
-
-def demonstrate(
-    env: Env, start: int, *, variants: bool, stop: bool = False
-) -> tuple[Float[np.ndarray, "n a"], bool]:
-    """The expert's actions from a start, and whether the task was solved at any step."""
-    _, info = env.reset(seed=start)
-    solved_at_reset = bool(info["success"])
-    expert = env.expert(variants=variants, seed=start)
-    actions, solved, done = [], False, False
-    while not done and not (stop and solved):
-        actions.append(expert())
-        *_, done, info = env.step(actions[-1])
-        solved |= bool(info["success"])
-    return np.stack(actions), solved and not solved_at_reset
 
 
 def replay(env: Env, start: int, actions: Float[np.ndarray, "n a"]) -> bool:
@@ -79,9 +65,9 @@ def _demonstrate(
     demos: list[np.ndarray] = []
     for index in range(3 * wanted):
         start = start_seed("train", 1000 * seed + index)
-        actions, solved = demonstrate(env, start, variants=variants)
-        if solved:
-            demos.append(actions)
+        episode = demonstrate(env, start, variants=variants, stop_after=env.max_steps)
+        if episode.success_any:
+            demos.append(episode.action)
         if len(demos) == wanted:
             return np.stack(demos)
     raise RuntimeError(f"{env.name}: {len(demos)} of {3 * wanted} demonstrations succeeded")

@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from wamlab.data.logs import load_losses
 from wamlab.data.manifest import naming, write_file
 from wamlab.train.learner import StepReport
 
@@ -88,23 +89,9 @@ class RunLog:
             tqdm.write(text)
 
 
-def read_log(out: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's ``loss.jsonl``; a last line cut short by a crash is left out."""
-    path = Path(out) / LOG
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = []
-    for number, line in enumerate(lines):
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            if number + 1 < len(lines):
-                raise ValueError(f"{path}: line {number + 1} is not JSON") from None
-    return found
-
-
 def rewind_log(out: Path, step: int) -> None:
     """Forget what was logged after ``step``: a resumed run will log it again."""
-    kept = [line for line in read_log(out) if line["step"] <= step]
+    kept = [line for line in load_losses(out) if line["step"] <= step]
     write_file(out / LOG, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
