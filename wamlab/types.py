@@ -381,7 +381,10 @@ Frames = Mapping[str, Shaped[np.ndarray, "t height width 3"]]
 
 @dataclass
 class Replan:
-    """One decision of an executor: when, why, what was planned, and what it cost."""
+    """One decision of an executor: when, why, what was planned, and what it cost.
+
+    ``clipped`` counts the entries of the chunk that had to be brought inside the action space.
+    """
 
     step: int
     reason: str
@@ -391,6 +394,8 @@ class Replan:
     value: float | None = None
     calls: int = 0
     ms: float = 0.0
+    waypoints: Waypoints | None = None
+    clipped: int = 0
 
 
 @dataclass
@@ -466,7 +471,8 @@ class Probe:
 
     ``now`` holds the frame o_0 per view (1, H, W, 3), ``masks`` the entities' pixels in it,
     ``pixel_noise`` the largest difference (0 to 255) that restoring and rendering the same state
-    twice gave: the noise floor.
+    twice gave: the noise floor. ``stratum`` says where on the way it was taken: ``free``,
+    ``before`` or ``contact``.
     """
 
     env: str
@@ -476,6 +482,7 @@ class Probe:
     now: Frames
     state: Float[np.ndarray, " s"]
     branches: list[Branch]
+    stratum: str = ""
     masks: dict[str, Bool[np.ndarray, "1 height width"]] = field(default_factory=dict)
     entities: dict[str, Float[np.ndarray, " 7"]] = field(default_factory=dict)
     pixel_noise: float = 0.0

@@ -27,6 +27,7 @@ from wamlab.policy.policy import Policy, load
 from wamlab.report.build import build
 from wamlab.run.collect import collect
 from wamlab.run.probe import probe
+from wamlab.run.reach import STRATA
 from wamlab.run.rollout import rollout
 from wamlab.train.feed import Feed
 from wamlab.train.trainer import TrainConfig, train
@@ -120,6 +121,7 @@ def test_rollouts_probes_and_report(trained: Trained) -> None:
         point_env.SPACE.check(episode.action)
         check_replans(fake, episode.replans)
     check_branches(fake, one.of("own"))
+    assert one.stratum in STRATA
 
     page = build(out).read_text()
     assert fake.name in page
@@ -131,6 +133,7 @@ def check_replans(fake: type[WorldActionModel], replans: list[Any]) -> None:
     assert all(replan.calls > 0 for replan in replans)
     assert (replans[0].value is not None) == (fake is Judge)
     assert (replans[0].action is None) == (fake is Plan)
+    assert (replans[0].waypoints is not None) == (fake is Plan)
     assert (replans[0].imagined is not None) == (fake in (Chunks, Plan, Stages))
     if fake is not Plan:
         assert [replan.step for replan in replans] == [0, 4, 8]

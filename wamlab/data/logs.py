@@ -25,10 +25,10 @@ from jaxtyping import Shaped
 
 from wamlab.config import nearest
 from wamlab.data.manifest import replacing
-from wamlab.types import Branch, Episode, Frames, Probe, Replan
+from wamlab.types import Branch, Episode, Frames, Probe, Replan, Waypoints
 
 SCHEMA = 1
-KINDS = {kind.__name__: kind for kind in (Episode, Replan, Probe, Branch)}
+KINDS = {kind.__name__: kind for kind in (Episode, Replan, Probe, Branch, Waypoints)}
 RIVALS = ".rivals.npz"
 
 

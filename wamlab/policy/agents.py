@@ -153,7 +153,9 @@ class PolicyAgent:
             action=None if plan.action is None else plan.action.values[0],
             imagined=plan.frames(0),
             imagined_offsets=plan.frame_offsets(0),
+            waypoints=plan.waypoints,
             value=None if plan.value is None else float(plan.value[0]),
+            clipped=0 if plan.clipped is None else int(plan.clipped[0]),
             calls=plan.cost.calls,
             ms=plan.cost.ms,
         )

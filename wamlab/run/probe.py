@@ -172,6 +172,7 @@ class Bench:
             now=now,
             state=at.observation[STATE],
             branches=branches,
+            stratum=at.stratum,
             masks={name: mask[None] for name, mask in _masks(self.seeing).items()},
             entities=self.seeing.entities(),
             pixel_noise=max(_difference(now[view], again[view]) for view in now),
