@@ -153,9 +153,8 @@ class Network(nn.Module):
         *,
         sigma_action: Float[Tensor, " b"],
         sigma_future: Float[Tensor, " b"],
-    ) -> tuple[Float[Tensor, "b h a"], Float[Tensor, "b v t 3 height width"]]:
-        """The velocity of the actions and the clean future frames."""
-        chunk = action_BHA.shape[1]
+    ) -> Float[Tensor, "b l d"]:
+        """The tokens after the trunk, of which `velocity` and `clean` are read."""
         frames = torch.cat([future_BVTCHW, context.now_BVCHW[:, :, None]], dim=2)
         patch_BPX = rearrange(frames, "b v t c (h p) (w q) -> b (v h w) (t p q c)", **self.cut)
         action_BHD = self.embed_action(action_BHA) + self.action_position
@@ -167,11 +166,18 @@ class Network(nn.Module):
         known = [context.vector_BC, self.sum_up(dimmed_BHA.flatten(1)), *levels]
 
         x_BLD = torch.cat([action_BHD, future_BPD, registers_BRD], dim=1)
-        x_BLD = self.trunk(x_BLD, self.condition(torch.cat(known, dim=-1)))
+        return self.trunk(x_BLD, self.condition(torch.cat(known, dim=-1)))
 
-        velocity_BHA = self.read_action(x_BLD[:, :chunk]).float()
-        future_BPD = x_BLD[:, chunk : -len(self.registers)]
-        return velocity_BHA, self.paint_future(future_BPD, context.now_BVCHW)
+    def velocity(self, x_BLD: Float[Tensor, "b l d"]) -> Float[Tensor, "b h a"]:
+        """The velocity of the actions."""
+        return self.read_action(x_BLD[:, : len(self.action_position)]).float()
+
+    def clean(
+        self, x_BLD: Float[Tensor, "b l d"], context: Context
+    ) -> Float[Tensor, "b v t 3 h w"]:
+        """The clean future frames."""
+        future_BPD = x_BLD[:, len(self.action_position) : -len(self.registers)]
+        return self.paint_future(future_BPD, context.now_BVCHW)
 
 
 class UWM(WorldActionModel):
@@ -266,9 +272,8 @@ class UWM(WorldActionModel):
         noise_a, noise_o = (noise_like(x, generator) for x in (action, future))
         noisy_a = fill_absent(flow.interpolate(action, noise_a, sigma_a), labelled_BH, noise_a)
         noisy_o = fill_absent(flow.interpolate(future, noise_o, sigma_o), recorded_BVT, noise_o)
-        velocity, clean = self.network(
-            noisy_a, noisy_o, context, sigma_action=sigma_a, sigma_future=sigma_o
-        )
+        x_BLD = self.network(noisy_a, noisy_o, context, sigma_action=sigma_a, sigma_future=sigma_o)
+        velocity, clean = self.network.velocity(x_BLD), self.network.clean(x_BLD, context)
         action_loss = flow.masked_mean(
             (velocity - flow.velocity(action, noise_a)).square(), labelled_BH & learns_a[:, None]
         )
@@ -300,7 +305,7 @@ class UWM(WorldActionModel):
 
         for i in range(len(levels_a) - 1):
             x_a = flow.commit(x_a, prefix, noise_a, levels_a[i])
-            velocity, clean = self.network(
+            x_BLD = self.network(
                 x_a,
                 x_o,
                 context,
@@ -308,9 +313,10 @@ class UWM(WorldActionModel):
                 sigma_future=x_o.new_full((len(x_o),), levels_o[i]),
             )
             if ACTION in query.sampled:
+                velocity = self.network.velocity(x_BLD)
                 x_a = x_a + (levels_a[i + 1] - levels_a[i]) * velocity
             if FUTURE in query.sampled:
-                drift = (x_o - clean) / levels_o[i]
+                drift = (x_o - self.network.clean(x_BLD, context)) / levels_o[i]
                 x_o = x_o + (levels_o[i + 1] - levels_o[i]) * drift
         x_a = flow.commit(x_a, prefix, noise_a, levels_a[-1])
 
