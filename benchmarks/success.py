@@ -4,10 +4,10 @@
     python benchmarks/success.py mw-6 --models uwm reactive --seeds 0 1 2 --episodes 20 --middle 10
 
 The first line times the recipe on an idle machine and writes how many steps its minutes are; every
-cell then trains that many. Each cell (model x seed x attempt) becomes one JSON file in
-``benchmarks/results/<protocol>/``; one that is there is not run again, one that was interrupted
-goes on. A second or third attempt says with ``--hypothesis`` what it expects, and with ``--set``
-what it changes.
+cell then trains that many. A recipe that says its steps, as mw-demo does, needs no timing. Each
+cell (model x seed x attempt) becomes one JSON file in ``benchmarks/results/<protocol>/``; one that
+is there is not run again, one that was interrupted goes on. A second or third attempt says with
+``--hypothesis`` what it expects, and with ``--set`` what it changes.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ def run_of(args: argparse.Namespace, cell: Cell, places: Places) -> tuple[Run, s
     """
     run = asked(args, cell.model)
     steps, precision, fixed = args.steps, run.train.precision, f"--steps {args.steps}"
+    if steps is None and run.train.steps is not None:
+        steps, fixed = run.train.steps, "the recipe"
     if steps is None:
         path = steps_file(places, cell.protocol)
         table = json.loads(path.read_text()) if path.exists() else {}

@@ -115,7 +115,7 @@ def paired_text(found: Found, name: str) -> str:
 
 def steps_text(found: Found, name: str) -> str:
     if name not in found.steps:
-        return "The numbers of steps were not fixed by a timing on this machine.\n"
+        return "The recipe says the number of steps; nothing was timed to fix it.\n"
     rows = [
         [key, str(one["steps"]), number(1000 * one["seconds_per_step"], 0), machine(one)]
         for key, one in found.steps[name].items()

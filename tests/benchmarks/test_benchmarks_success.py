@@ -27,12 +27,12 @@ def places(tmp_path: Path) -> Places:
 
 
 def arguments(places: Places, *words: str) -> Any:
-    line = ["mw-demo", *words, "--results", str(places.results), "--work", str(places.work)]
+    line = ["mw-6", *words, "--results", str(places.results), "--work", str(places.work)]
     return success.arguments(line)
 
 
 def fix(places: Places) -> None:
-    path = success.steps_file(places, "mw-demo")
+    path = success.steps_file(places, "mw-6")
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(FIXED))
 
@@ -51,19 +51,19 @@ def test_a_later_attempt_says_what_it_expects() -> None:
 
 def test_nothing_is_trained_before_its_steps_are_fixed(places: Places) -> None:
     with pytest.raises(ValueError, match=r"uwm-attempt1 is not fixed .*--fix-steps"):
-        success.main([*["mw-demo", "--models", "uwm", "--results"], str(places.results)])
+        success.main([*["mw-6", "--models", "uwm", "--results"], str(places.results)])
 
 
 def test_another_attempt_has_steps_of_its_own(places: Places) -> None:
     fix(places)
-    cell = Cell("mw-demo", "uwm", 0, 2, "why")
+    cell = Cell("mw-6", "uwm", 0, 2, "why")
     with pytest.raises(ValueError, match="did you mean 'uwm-attempt1'"):
         success.run_of(arguments(places), cell, places)
 
 
 def test_a_cell_trains_the_fixed_steps_in_the_fixed_precision(places: Places) -> None:
     fix(places)
-    run, fixed = success.run_of(arguments(places), Cell("mw-demo", "uwm", 2), places)
+    run, fixed = success.run_of(arguments(places), Cell("mw-6", "uwm", 2), places)
     assert (run.train.steps, run.train.minutes, run.train.seed) == (700, None, 2)
     assert run.train.precision == "bf16"
     assert run.train.keep_log_spaced >= 1
@@ -73,9 +73,15 @@ def test_a_cell_trains_the_fixed_steps_in_the_fixed_precision(places: Places) ->
 def test_the_command_line_wins(places: Places) -> None:
     fix(places)
     args = arguments(places, "--steps", "5", "--episodes", "40", "--set", "model.depth=1")
-    run, fixed = success.run_of(args, Cell("mw-demo", "uwm", 0), places)
+    run, fixed = success.run_of(args, Cell("mw-6", "uwm", 0), places)
     assert (run.train.steps, run.rollout.episodes, fixed) == (5, 40, "--steps 5")
     assert run.to_dict()["model"]["depth"] == 1
+
+
+def test_a_recipe_that_says_its_steps_needs_no_timing(places: Places) -> None:
+    args = success.arguments(["mw-demo", "--results", str(places.results)])
+    run, fixed = success.run_of(args, Cell("mw-demo", "uwm", 0), places)
+    assert (run.train.steps, fixed) == (1600, "the recipe")
 
 
 def test_steps_are_fixed_once(places: Places) -> None:
@@ -100,10 +106,10 @@ def test_a_cell_that_is_there_is_not_run_again(
         return cell.result(places.results)
 
     monkeypatch.setattr(success, "run_cell", run_cell)
-    there = Cell("mw-demo", "uwm", 1).result(places.results)
+    there = Cell("mw-6", "uwm", 1).result(places.results)
     there.parent.mkdir(parents=True)
     there.write_text("{}")
-    line = ["mw-demo", "--seeds", "0", "1", "--steps", "4", "--results"]
+    line = ["mw-6", "--seeds", "0", "1", "--steps", "4", "--results"]
     success.main([*line, str(places.results)])
     assert ran == ["uwm-seed0-attempt1"]
     assert there.read_text() == "{}"

@@ -70,6 +70,16 @@ def test_statistics_are_those_of_what_was_measured(
         Statistics.of(np.array([[np.nan]]))
 
 
+def test_what_training_may_not_see_is_not_measured(
+    cache: Cache, written: tuple[Path, list[Episode]]
+) -> None:
+    found = statistics([cache], [{"state": {1}, "action": {0, 1}}])
+    assert found["state"].count == 13 + 16
+    np.testing.assert_allclose(found["action"].mean, written[1][2].action.mean(axis=0), atol=1e-6)
+    with pytest.raises(ValueError, match="no episode is left to measure action on"):
+        statistics([cache], [{"action": {0, 1, 2}}])
+
+
 def test_quantiles_become_one_and_minus_one() -> None:
     values = np.linspace(0, 100, 10001)[:, None] * [1, 0, 0] + [0, 5, 0]
     values[0, 2] = -4

@@ -194,6 +194,18 @@ def test_a_row_that_may_not_teach_the_policy_teaches_only_given_one_stream() -> 
     assert not (learns_a & learns_o).any()
 
 
+@pytest.mark.parametrize(("level", "silent"), [(1.0, True), (0.5, False)])
+def test_a_marginalised_chunk_is_silent_in_the_condition(level: float, silent: bool) -> None:
+    model, batch = make_model(), make_batch()
+    known: list[Tensor] = []
+    model.network.condition.register_forward_pre_hook(lambda _, args: known.append(args[0]))
+    future, levels = torch.randn(4, 2, 2, 3, 32, 32), torch.full((4,), level)
+    for action in torch.randn(2, 4, 8, 4):
+        context = model.context(batch.observation())
+        model.network(action, future, context, sigma_action=levels, sigma_future=levels)
+    assert torch.equal(*known) == silent
+
+
 def test_committed_actions_begin_the_chunk() -> None:
     model, batch = make_model(), make_batch()
     prefix = batch[ACTION].at(0, 1, 2)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from wamlab.data.cache import Cache
 from wamlab.types import ACTION, STATE
@@ -57,19 +57,37 @@ class Statistics:
         return cls(**arrays, count=int(content["count"]))
 
 
-def statistics(caches: Sequence[Cache]) -> dict[str, Statistics]:
+def statistics(
+    caches: Sequence[Cache], without: Sequence[Mapping[str, Collection[int]]] = ()
+) -> dict[str, Statistics]:
     """State and action statistics over several caches together.
 
+    Args:
+        without: per cache, by stream, the episodes that are not measured: what training may not
+            see must not scale what it sees.
+
     Raises:
-        ValueError: the caches have different state or action sizes.
+        ValueError: the caches have different state or action sizes, or no row is measured.
     """
     found = {}
+    unseen = without or [{}] * len(caches)
     for name in (STATE, ACTION):
-        parts = [cache.columns[name] for cache in caches if name in cache.columns]
+        parts = [
+            cache.columns[name][_rows(cache, hidden.get(name, ()))]
+            for cache, hidden in zip(caches, unseen, strict=True)
+            if name in cache.columns
+        ]
         if len({part.shape[1] for part in parts}) > 1:
             sizes = [part.shape[1] for part in parts]
             raise ValueError(f"the datasets have different sizes of {name}: {sizes}")
         if parts:
             rows = np.concatenate(parts)
+            if not len(rows):
+                raise ValueError(f"no episode is left to measure {name} on")
             found[name] = Statistics.of(rows[np.isfinite(rows).all(axis=1)])
     return found
+
+
+def _rows(cache: Cache, without: Collection[int]) -> Bool[np.ndarray, " rows"]:
+    """The rows of a cache that belong to other episodes."""
+    return ~np.repeat(np.isin(np.arange(len(cache.lengths)), list(without)), cache.lengths)

@@ -21,6 +21,7 @@ from wamlab.generative.noise import fill_absent, noise_like, normal
 from wamlab.models.base import (
     Flow,
     ModelConfig,
+    Route,
     Sampling,
     Stage,
     WorldActionModel,
@@ -186,4 +187,5 @@ class Reactive(WorldActionModel):
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)
         sources = (*self.config.image_streams, "state", "text")
-        return [Flow(source, ACTION, "adaln") for source in sources]
+        routes: tuple[Route, ...] = ("adaln", "attention")
+        return [Flow(source, ACTION, route) for route in routes for source in sources]

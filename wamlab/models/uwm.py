@@ -63,7 +63,7 @@ from wamlab.types import (
 )
 
 GATE_AT_START = -4.0
-QUARTER = 4
+QUARTER = 4  # pixels along a cell of the painter's map
 
 
 class Context(NamedTuple):
@@ -328,12 +328,16 @@ class UWM(WorldActionModel):
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)
-        seen = (*self.config.image_streams, "state", "text")
-        sources: dict[str, Route] = dict.fromkeys(seen, "adaln")
-        sources |= dict.fromkeys(query.given, "attention")
+        frames, given = self.config.image_streams, query.given
+        routes: dict[Route, list[str]] = {
+            "adaln": [*frames, "state", "text", *({ACTION} & given)],
+            "attention": [*frames, "state", "text", *given],
+            "channel": [*frames],
+        }
         return [
             Flow(source, target, route)
-            for source, route in sources.items()
+            for route, sources in routes.items()
+            for source in sources
             for target in query.sampled
         ]
 

@@ -58,7 +58,7 @@ def windows(
     batch = to_batch(list(observations))
     streams = dict(batch.streams)
     for offset in sorted({k for ks in past.values() for k in ks}, reverse=True):
-        then = [None if past is None else past.observation(offset) for past in histories]
+        then = [None if one is None else one.observation(offset) for one in histories]
         there = np.array([moment is not None for moment in then])
         rows = [moment or now for moment, now in zip(then, observations, strict=True)]
         older = to_batch(rows).streams

@@ -34,7 +34,7 @@ from wamlab.sim.env import SelfTest, self_test
 from wamlab.train.feed import Feed
 from wamlab.train.plan import Plan, plan
 from wamlab.train.trainer import Result, choose_device, train
-from wamlab.types import Episode, Probe
+from wamlab.types import ACTION, STATE, Episode, Probe
 
 
 def expand(names: Sequence[str]) -> list[str]:
@@ -139,6 +139,8 @@ def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
     from wamlab.nn.text import SentenceEncoder
 
     first = caches[0]
+    parts = [split_episodes(cache, run.data) for cache in caches]
+    unseen = [{STATE: p.held_out, ACTION: p.held_out | p.action_free} for p in parts]
     config = ProcessorConfig(
         views=run.model.views,
         image_size=run.model.image_size,
@@ -146,7 +148,9 @@ def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
         rate_hz=run.model.rate_hz,
         embodiment=first.embodiment,
     )
-    processor = Processor(config, first.space, statistics(caches), encoder=SentenceEncoder())
+    processor = Processor(
+        config, first.space, statistics(caches, unseen), encoder=SentenceEncoder()
+    )
     processor.learn_sentences([episode.task for cache in caches for episode in cache.episodes])
     return processor
 
