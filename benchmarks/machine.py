@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wamlab.cli.main import set_environment
+
+set_environment()  # before anything imports torch: a measurement runs in the environment of `wam`
+
 IDLE = 0.5
 """The load per core up to which a machine counts as idle."""
 
