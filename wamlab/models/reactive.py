@@ -1,7 +1,7 @@
 """Reactive policy: ``p(action | observation, instruction)``, the VLA objective, and the baseline.
 
 It imagines nothing. The action chunk is denoised by flow matching (as in pi0, arXiv 2410.24164) on
-the same observation encoder, trunk and action head as `uwm`, so that what separates the two in a
+the same observation encoder, trunk and action losses as `uwm`, so that what separates the two in a
 table is the future alone.
 
 Shape legend: B rows, H actions of size A, L tokens, D width.
@@ -27,6 +27,7 @@ from wamlab.models.base import (
     WorldActionModel,
     action_chunk,
 )
+from wamlab.nn.regression import ChunkRegression
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
 from wamlab.nn.vision import ObservationEncoder
 from wamlab.types import (
@@ -104,6 +105,7 @@ class Reactive(WorldActionModel):
         condition: int = 256
         level_width: int = 64
         stem_width: int = 32
+        regression_weight: float = 4.0
         steps: int = 4
 
         @classmethod
@@ -130,6 +132,7 @@ class Reactive(WorldActionModel):
             stem_width=config.stem_width,
         )
         self.network = Network(config)
+        self.regression = ChunkRegression(config.condition, config.chunk, config.action_dim)
 
     @property
     def queries(self) -> dict[Query, Answer]:
@@ -153,8 +156,10 @@ class Reactive(WorldActionModel):
         sigma = flow.draw_levels(len(batch), generator=generator).to(action.device)
         noisy = fill_absent(flow.interpolate(action, noise, sigma), taught, noise)
         velocity = self.network(noisy, context, sigma_action=sigma)
-        loss = flow.masked_mean((velocity - flow.velocity(action, noise)).square(), taught)
-        return {"loss": loss, "action": loss}
+        action_loss = flow.masked_mean((velocity - flow.velocity(action, noise)).square(), taught)
+        regression = self.regression.loss(context, action, taught)
+        loss = action_loss + self.config.regression_weight * regression
+        return {"loss": loss, "action": action_loss, "regression": regression}
 
     def sample(
         self,

@@ -10,7 +10,8 @@ label is exact: at sigma = 1 a stream is pure noise, in training and in sampling
 are pixel patches at small scale, for which the clean frame is predicted, as a change of the current
 frame fed in beside the noise: a gate per pixel says where new content takes its place (a residual
 alone would have to carry the current frame through a narrow token to take it away). Actions keep
-a velocity. Absent entries are noise at the final level and never teach anything.
+a velocity, and a regression that only training reads teaches the encoder what they depend on.
+Absent entries are noise at the final level and never teach anything.
 
 Shape legend: B rows, V views, T imagined instants, CHW pixels of a frame, P patches of X values,
 H actions of size A, L tokens, R registers, D width; `vector_BC` is C wide.
@@ -39,6 +40,7 @@ from wamlab.models.base import (
     WorldActionModel,
     action_chunk,
 )
+from wamlab.nn.regression import ChunkRegression
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
 from wamlab.nn.vision import ObservationEncoder
 from wamlab.types import (
@@ -193,7 +195,11 @@ class UWM(WorldActionModel):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ModelConfig):
-        """``marginal_*`` and ``clean_*``: shares of rows trained at exactly level 1 and level 0."""
+        """``marginal_*`` and ``clean_*``: shares of rows trained at exactly level 1 and level 0.
+
+        ``*_weight``: of the loss on future frames, and of the regression that teaches the encoder,
+        beside the actions' own.
+        """
 
         patch: int = 16
         width: int = 192
@@ -209,6 +215,7 @@ class UWM(WorldActionModel):
         clean_action: float = 0.1
         clean_future: float = 0.05
         future_weight: float = 5.0
+        regression_weight: float = 4.0
         steps: int = 4
 
         @classmethod
@@ -240,6 +247,7 @@ class UWM(WorldActionModel):
             stem_width=config.stem_width,
         )
         self.network = Network(config)
+        self.regression = ChunkRegression(config.condition, config.chunk, config.action_dim)
 
     @property
     def queries(self) -> dict[Query, Answer]:
@@ -281,8 +289,13 @@ class UWM(WorldActionModel):
         future_loss = flow.masked_mean(
             (clean - future).square().flatten(1, 2), taught_BVT.flatten(1, 2)
         )
+        taught_BH = labelled_BH & batch.may("policy")[:, None]
+        regression = self.regression.loss(context.vector_BC, action, taught_BH)
         loss = action_loss + self.config.future_weight * future_loss
-        return {"loss": loss, "action": action_loss, "future": future_loss}
+        loss = loss + self.config.regression_weight * regression
+        return {
+            "loss": loss, "action": action_loss, "future": future_loss, "regression": regression
+        }  # fmt: skip
 
     def sample(
         self,
