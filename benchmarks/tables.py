@@ -138,17 +138,29 @@ def fidelity_table(cells: Sequence[Cell]) -> str:
 
 
 def offsets_table(cells: Sequence[Cell]) -> str:
-    """Differences by view and offset: the mean over seeds, and each seed's interval."""
-    parts = list(cells[0]["imagination"]["moving_psnr"]["parts"])
-    rows = [[part, *(part_text(cells, rival, part) for rival in RIVALS)] for part in sorted(parts)]
-    return table(["`uwm` less rival at", *RIVALS], rows)
+    """By view and offset: what the model reaches, and its difference with each rival."""
+    parts = sorted(cells[0]["imagination"]["moving_psnr"]["parts"])
+    rows = [
+        [
+            part,
+            part_text([cell["imagination"]["moving_psnr"] for cell in cells], part),
+            part_text([cell["imagination"]["static_psnr"] for cell in cells], part),
+            *(
+                part_text([cell["over_rivals"].get(rival, {}) for cell in cells], part, sign=True)
+                for rival in RIVALS
+            ),
+        ]
+        for part in parts
+    ]
+    return table(["at", "moving", "static", *(f"moving, less {rival}" for rival in RIVALS)], rows)
 
 
-def part_text(cells: Sequence[Cell], rival: str, part: str) -> str:
-    found = [cell["over_rivals"].get(rival, {}).get("parts", {}).get(part) for cell in cells]
+def part_text(results: Sequence[Mapping[str, Any]], part: str, *, sign: bool = False) -> str:
+    """The mean over seeds of one part of a measure, and each seed's interval."""
+    found = [result.get("parts", {}).get(part) for result in results]
     known = [one for one in found if one and one["value"] is not None]
     spans = "; ".join(between(one["interval"], 2) for one in known if one["interval"])
-    value = number(mean([one["value"] for one in known]), 1, sign=True)
+    value = number(mean([one["value"] for one in known]), 1, sign=sign)
     return f"{value} dB ({spans})" if known else "not measured"
 
 

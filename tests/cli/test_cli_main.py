@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from wamlab.cli import main
@@ -25,6 +28,16 @@ class OurOwn(RuntimeError):
 OurOwn.__module__ = "wamlab.somewhere"
 
 
+def code_of(module: str) -> dict[str, Any]:
+    """Functions as if they stood in ``module``: one raises what it is given, one fails itself."""
+    names = {"__name__": module}
+    exec("def throw(error): raise error\ndef look_up(): return {}['corner']", names)
+    return names
+
+
+OURS, THEIRS = code_of("wamlab.somewhere"), code_of("numpy.somewhere")
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
@@ -38,10 +51,33 @@ OurOwn.__module__ = "wamlab.somewhere"
 def test_an_error_is_one_line(
     error: Exception, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert report(error) == code
+    assert report(caught(lambda: OURS["throw"](error))) == code
     line = capsys.readouterr().err
     assert said in line
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        OURS["look_up"],
+        lambda: THEIRS["throw"](ValueError("shapes do not match")),
+        lambda: np.zeros(3).reshape(2, 2),
+    ],
+)
+def test_what_nobody_foresaw_is_not_put_on_the_user(
+    fail: Callable[[], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(caught(fail)) == 1
+    assert "(--traceback shows where)" in capsys.readouterr().err
+
+
+def caught(fail: Callable[[], object]) -> Exception:
+    try:
+        fail()
+    except Exception as error:
+        return error
+    raise AssertionError("it did not fail")
 
 
 def test_an_unknown_name_ends_with_the_nearest_and_no_traceback(

@@ -169,7 +169,7 @@ def test_check_5_an_action_free_row_teaches_exactly_the_same_whatever_lies_there
             batch, stage="joint", step=0, generator=torch.Generator().manual_seed(0)
         )
         losses["loss"].backward()
-        assert float(losses["action"]) == 0
+        assert float(losses["action"].detach()) == 0
         return losses["loss"].detach(), [p.grad.clone() for p in model.parameters()]
 
     (loss, grads), (nan_loss, nan_grads) = gradients(0.5), gradients(float("nan"))
@@ -192,6 +192,15 @@ def test_a_row_that_may_not_teach_the_policy_teaches_only_given_one_stream() -> 
     assert learns_a.any()
     assert learns_o.any()
     assert not (learns_a & learns_o).any()
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_the_regression_learns_from_rows_that_may_teach_the_policy(may: bool) -> None:
+    model, batch = make_model(), make_batch()
+    batch.role[:, 0] = may
+    losses = model.loss(batch, stage="joint", step=0, generator=torch.Generator().manual_seed(0))
+    taught = torch.autograd.grad(losses["regression"], model.encoder.text.weight)[0]
+    assert bool(losses["regression"] > 0) == bool(taught.abs().sum() > 0) == may
 
 
 @pytest.mark.parametrize(("level", "silent"), [(1.0, True), (0.5, False)])

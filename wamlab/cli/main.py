@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import importlib
 import importlib.util
 import os
@@ -57,9 +58,21 @@ def report(error: Exception) -> int:
 
 
 def is_foreseen(error: Exception) -> bool:
-    """Whether an error says what the user asked wrongly, rather than that this library failed."""
-    own = type(error).__module__.startswith("wamlab.")
-    return own or isinstance(error, (KeyError, ValueError, TypeError, OSError, ImportError))
+    """Whether an error says what the user asked wrongly, rather than that this library failed.
+
+    Foreseen is what a ``raise`` of this library says, and what the system says of files and
+    modules. A failed look-up, or an error of another library, is one that nobody thought of.
+    """
+    if isinstance(error, (OSError, ImportError)) or type(error).__module__.startswith("wamlab."):
+        return True
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    if where is None or not isinstance(error, (KeyError, ValueError, TypeError)):
+        return False
+    operation = dis.opname[where.tb_frame.f_code.co_code[where.tb_lasti]]
+    ours = where.tb_frame.f_globals["__name__"].startswith("wamlab.")
+    return ours and operation == "RAISE_VARARGS"
 
 
 def import_source(source: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from wamlab.data.video import write_video
 from wamlab.models.base import Refusal
 from wamlab.run.probe import Asked, Bench
 from wamlab.run.seats import MakeEnv, make_env
@@ -66,7 +67,10 @@ def show(
         raise Refusal(f"{probe.policy} has nothing to show: {branch.why_not}")
     pictures = panels(probe, branch, scale=scale)
     path.parent.mkdir(parents=True, exist_ok=True)
-    (_write_gif if path.suffix == ".gif" else _write_mp4)(pictures, path, fps)
+    if path.suffix == ".gif":
+        _write_gif(pictures, path, fps)
+    else:
+        write_video(path, np.stack(pictures), round(max(fps, 1)))
     return path
 
 
@@ -111,18 +115,6 @@ def _write_gif(pictures: Sequence[np.ndarray], path: Path, fps: float) -> None:
 
     first, *rest = [Image.fromarray(picture) for picture in pictures]
     first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
-
-
-def _write_mp4(pictures: Sequence[np.ndarray], path: Path, fps: float) -> None:
-    import av
-
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("h264", rate=round(max(fps, 1)))
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for picture in pictures:
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        file.mux(stream.encode())
 
 
 def _check_format(path: Path) -> None:
