@@ -71,11 +71,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Places:
-    """Where things lie: results to keep, runs to work in, and the lock that long work waits for."""
+    """Where things lie: results to keep, and runs to work in."""
 
     results: Path
     work: Path
-    lock: Path | None = None
 
 
 def run_cell(cell: Cell, run: Run, places: Places, *, middle: int, fixed: str) -> Path:
@@ -85,17 +84,11 @@ def run_cell(cell: Cell, run: Run, places: Places, *, middle: int, fixed: str) -
     how the number of steps was fixed.
     """
     folder = places.work / cell.protocol / cell.name
-    wait = lambda what: machine.turn(places.lock, f"{cell.protocol} {cell.name}: {what}")  # noqa: E731
-    with wait("demonstrations"):
-        data = demonstrations(run.data, places.work / cell.protocol / "data")
-    with wait("training"):
-        train_cell(run, data, folder)
-    with wait("rollouts"):
-        play(run, folder, middle)
-    with wait("executing the imagination"):
-        imagine(run, data, folder)
-    with wait("judging"):
-        found = judged(cell, run, folder, data, fixed=fixed)
+    data = demonstrations(run.data, places.work / cell.protocol / "data")
+    train_cell(run, data, folder)
+    play(run, folder, middle)
+    imagine(run, data, folder)
+    found = judged(cell, run, folder, data, fixed=fixed)
     return write_json(cell.result(places.results), found)
 
 
@@ -268,20 +261,18 @@ def fix_steps(run: Run, places: Places, protocol: str, seconds: float) -> dict[s
     """
     if run.train.minutes is None:
         raise ValueError(f"{run.recipe} is measured in steps: there is nothing to fix")
-    with machine.turn(places.lock, f"{protocol} {run.system}: demonstrations"):
-        data = demonstrations(run.data, places.work / protocol / "data")
-    with machine.turn(places.lock, f"{protocol} {run.system}: timing steps"):
-        before = machine.state()
-        found: dict[str, Any] = {}
-        taken = 0.0
-        for learner, batches in learners(run, data):
-            with learner:
-                first = batches.batch(0, learner.stage.name)
-                found = found or measure_precision(learner, first)
-                learner.precision = found["choice"]
-                each = measure_step(learner, batches, seconds)
-                total = sum(stage.share for stage in learner.model.stages())
-                taken += each * learner.stage.share / total
+    data = demonstrations(run.data, places.work / protocol / "data")
+    before = machine.state()
+    found: dict[str, Any] = {}
+    taken = 0.0
+    for learner, batches in learners(run, data):
+        with learner:
+            first = batches.batch(0, learner.stage.name)
+            found = found or measure_precision(learner, first)
+            learner.precision = found["choice"]
+            each = measure_step(learner, batches, seconds)
+            total = sum(stage.share for stage in learner.model.stages())
+            taken += each * learner.stage.share / total
     budget = 60 * (1 - RESERVE) * run.train.minutes
     return rounded(
         {

@@ -1,12 +1,8 @@
-"""The machine as a measurement sees it: who else is busy, and one job at a time."""
+"""The machine as a measurement sees it: its threads, and who else is busy."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from wamlab.cli.main import set_environment
@@ -30,23 +26,3 @@ def state() -> dict[str, Any]:
 
 def is_idle() -> bool:
     return os.getloadavg()[0] <= IDLE * (os.cpu_count() or 1)
-
-
-@contextmanager
-def turn(path: Path | None, what: str) -> Iterator[None]:
-    """Wait for this process's turn at a lock file (None: do not wait) and hold it.
-
-    The lock is that of flock(1), and dies with the process.
-    """
-    if path is None:
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{what}: waiting for {path}", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        print(what, flush=True)
-        yield

@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 
 def main(words: Sequence[str] | None = None) -> None:
     args = arguments(words)
-    places = Places(args.results, args.work, args.lock)
+    places = Places(args.results, args.work)
     if args.fix_steps:
         for model in args.models:
             fix(args, model, places)
@@ -130,7 +130,6 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fix-steps", action="store_true", help="time the recipe and do no more")
     parser.add_argument("--seconds", type=float, default=30.0, help="of timing for --fix-steps")
     parser.add_argument("--busy", action="store_true", help="time although the machine is busy")
-    parser.add_argument("--lock", type=Path, help="a file that long work waits for, as flock does")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--results", type=Path, default=HERE / "results")
     return parser.parse_args(words)

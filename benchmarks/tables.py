@@ -42,7 +42,7 @@ def protocol(found: Found, name: str) -> str:
     models = sorted({c["model"] for c in found.cells if c["protocol"] == name}, key=by_model)
     if not models:
         return f"No cell of `{name}` has been measured.\n"
-    texts = [steps_text(found, name)]
+    texts = [steps_table(found.steps[name])] if name in found.steps else []
     for model in models:
         for attempt in pooling.attempts(found.cells, name, model):
             cells = pooling.select(found.cells, name, model, attempt)
@@ -113,12 +113,11 @@ def paired_text(found: Found, name: str) -> str:
     )
 
 
-def steps_text(found: Found, name: str) -> str:
-    if name not in found.steps:
-        return "The recipe says the number of steps; nothing was timed to fix it.\n"
+def steps_table(steps: Mapping[str, Any]) -> str:
+    """The timings that fixed numbers of steps, where a recipe leaves that to the machine."""
     rows = [
         [key, str(one["steps"]), number(1000 * one["seconds_per_step"], 0), machine(one)]
-        for key, one in found.steps[name].items()
+        for key, one in steps.items()
     ]
     return table(["steps fixed beforehand", "steps", "ms a step", "machine"], rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ def three(**options: Any) -> list[dict[str, Any]]:
 
 def test_the_page_is_what_the_committed_results_give() -> None:
     assert PAGE.read_text() == page(read(ROOT / "benchmarks" / "results"))
+
+
+def test_every_command_is_one_that_anybody_can_run() -> None:
+    results = [path.read_text() for path in (ROOT / "benchmarks" / "results").rglob("*.json")]
+    commands = [line for text in results for line in re.findall(r'"command": (".*")', text)]
+    assert len(commands) >= len(results)
+    absolute = [line for line in commands if re.search(r"(^|[\s='\"])/\w", line)]
+    assert not absolute
 
 
 def test_what_is_missing_is_said_to_be_missing() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -152,14 +151,6 @@ def test_a_middle_that_was_not_kept_is_named(tmp_path: Path) -> None:
 
 def test_numbers_are_short() -> None:
     assert cells.rounded({"a": [0.123456789, 12345.678, 3]}) == {"a": [0.12346, 12346.0, 3]}
-
-
-def test_one_job_at_a_time(tmp_path: Path) -> None:
-    lock = tmp_path / "lock"
-    with machine.turn(lock, "first"), lock.open() as other, pytest.raises(BlockingIOError):
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with lock.open() as other:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_plans_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
