@@ -214,7 +214,7 @@ class UWM(WorldActionModel):
         marginal_future: float = 0.4
         clean_action: float = 0.1
         clean_future: float = 0.05
-        future_weight: float = 5.0
+        future_weight: float = 20.0
         regression_weight: float = 4.0
         steps: int = 4
 
