@@ -32,12 +32,12 @@ from wamlab.recipes.work import (
     train_run,
 )
 from wamlab.report.results import results
+from wamlab.train.budget import RESERVE
 from wamlab.train.feed import Feed
 from wamlab.train.learner import Learner, measure_precision, measure_step
 from wamlab.train.plan import training_flops
 from wamlab.train.provenance import provenance
 from wamlab.train.record import Record, read_record
-from wamlab.train.trainer import RESERVE
 from wamlab.types import FUTURE, Episode
 
 SCHEMA = 1

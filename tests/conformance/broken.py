@@ -113,6 +113,14 @@ class NeverLearns(Stages, name="broken-never-learns"):
         return {"loss": film_loss(film, real, recorded)}
 
 
+class TooManyTokens(Judge, name="broken-too-many-tokens"):
+    """Needs more tokens than two CPU cores bear."""
+
+    @property
+    def tokens(self) -> int:
+        return 257
+
+
 class Raises(Judge, name="broken-raises"):
     def loss(self, batch: Batch, *, stage: str, step: int, generator: Any) -> dict[str, Tensor]:
         raise KeyError("nothing here")
@@ -130,4 +138,5 @@ BROKEN: dict[type[WorldActionModel], str] = {
     TeachesFromNothing: "action free rows teach no action: stage both: the action loss is",
     MixesRows: "rows are apart: Query(given=[], sampled=['action', 'value']): row 0 changes",
     NeverLearns: "loss falls: stage world: the loss goes from",
+    TooManyTokens: "small is small: small() has 257 tokens, at most 256 are allowed",
 }

@@ -130,7 +130,7 @@ def test_check_2_each_level_is_wired_to_its_own_stream() -> None:
     [
         (POLICY, [1.0, 0.5], [1.0, 1.0]),
         (VIDEO, [1.0, 1.0], [1.0, 0.5]),
-        (JOINT, [1.0, 0.5], [1.0, 0.5]),
+        (JOINT, [1.0, 0.5, 0.0, 0.0], [1.0, 1.0, 1.0, 0.5]),
         (FORWARD, [0.0, 0.0], [1.0, 0.5]),
         (INVERSE, [1.0, 0.5], [0.0, 0.0]),
     ],
@@ -145,7 +145,7 @@ def test_check_3_what_each_sampler_steps_holds_and_labels(
     assert [float(c["sigma_action"][0]) for c in calls] == action_labels
     assert [float(c["sigma_future"][0]) for c in calls] == future_labels
     for name in (ACTION, FUTURE):
-        moved = not torch.equal(calls[0][name], calls[1][name])
+        moved = not torch.equal(calls[0][name], calls[-1][name])
         assert moved == (name in query.sampled)
     if ACTION in query.given:
         assert torch.equal(calls[-1]["action"], batch[ACTION].values)
@@ -154,6 +154,35 @@ def test_check_3_what_each_sampler_steps_holds_and_labels(
     assert (prediction.action is not None) == (ACTION in query.sampled)
     assert (prediction.future is not None) == (FUTURE in query.sampled)
     assert prediction.cost.calls == model.queries[query].calls == len(calls)
+
+
+def test_check_3_without_a_lead_both_streams_share_their_level() -> None:
+    model, batch = make_model(dataclasses.replace(CONFIG, lead=0)), make_batch()
+    with recorded_calls(model) as calls:
+        draw(model, batch, JOINT)
+    assert all(torch.equal(c["sigma_action"], c["sigma_future"]) for c in calls)
+    assert [float(c["sigma_action"][0]) for c in calls] == [1.0, 0.5]
+    assert len(calls) == model.queries[JOINT].calls
+
+
+def test_a_joint_draw_is_the_policy_s_action_and_the_future_given_it() -> None:
+    model, batch = make_model(), make_batch()
+    joint, policy = draw(model, batch, JOINT), draw(model, batch, POLICY)
+    assert torch.equal(joint.action.values, policy.action.values)
+    seeds = generators(range(len(batch)))
+    with torch.no_grad():
+        forward = model.sample(batch.observation(), FORWARD, action=joint.action, generator=seeds)
+    for name, frames in forward.future.values.items():
+        torch.testing.assert_close(joint.future.values[name], frames)
+
+
+def test_streams_of_a_joint_draw_may_take_their_own_steps() -> None:
+    model, batch = make_model(), make_batch()
+    with recorded_calls(model) as calls:
+        how = {ACTION: Sampling(4, stop=0.2), FUTURE: Sampling(2, wait=1)}
+        draw(model, batch, JOINT, sampler=how)
+    assert [round(float(c["sigma_action"][0]), 3) for c in calls] == [1.0, 0.8, 0.6, 0.4]
+    assert [float(c["sigma_future"][0]) for c in calls] == [1.0, 1.0, 0.5, 0.0]
 
 
 def test_check_5_an_action_free_row_teaches_exactly_the_same_whatever_lies_there() -> None:
@@ -255,7 +284,5 @@ def test_bad_requests_are_named() -> None:
         model.sample(batch.observation(), INVERSE, future=short, generator=seeds)
     with pytest.raises(ValueError, match="guidance must be 1"):
         draw(model, batch, POLICY, sampler={ACTION: Sampling(guidance=2.0)})
-    with pytest.raises(ValueError, match="both streams together"):
-        draw(model, batch, JOINT, sampler={ACTION: Sampling(2), FUTURE: Sampling(3)})
     with pytest.raises(ValueError, match="must be a multiple of the patch"):
         UWM(dataclasses.replace(CONFIG, image_size=30))

@@ -17,13 +17,14 @@ from tiny_system import VIEW, TinyBatches, TinyProcessor, make
 
 from wamlab.data.logs import load_losses
 from wamlab.data.manifest import DataError
+from wamlab.train.budget import milestones, split_steps
 from wamlab.train.checkpoint import CheckpointError, checkpoints, load_checkpoint
 from wamlab.train.evidence import load_batch
 from wamlab.train.learner import Diverged, Learner, measure_precision, seed_of, weights_digest
 from wamlab.train.log import LOG
 from wamlab.train.optim import OptimConfig
 from wamlab.train.record import read_record
-from wamlab.train.trainer import TrainConfig, milestones, split_steps, train
+from wamlab.train.trainer import TrainConfig, train
 
 CONFIG = TrainConfig(
     steps=20,

@@ -83,11 +83,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one stream is sampled: network steps, noise level to stop at, guidance (1: none)."""
+    """How one stream is sampled: network steps, noise level to stop at, guidance (1: none).
+
+    In a joint draw the stream may ``wait`` for so many steps while another goes ahead.
+    """
 
     steps: int = 4
     stop: float = 0.0
     guidance: float = 1.0
+    wait: int = 0
 
 
 Route = Literal["attention", "channel", "adaln", "cross", "tap", "clamp"]

@@ -198,7 +198,8 @@ class UWM(WorldActionModel):
         """``marginal_*`` and ``clean_*``: shares of rows trained at exactly level 1 and level 0.
 
         ``*_weight``: of the loss on future frames, and of the regression that teaches the encoder,
-        beside the actions' own.
+        beside the actions' own. ``steps`` sample a stream; in a joint draw the action is ``lead``
+        steps ahead of the future.
         """
 
         patch: int = 16
@@ -217,6 +218,7 @@ class UWM(WorldActionModel):
         future_weight: float = 20.0
         regression_weight: float = 4.0
         steps: int = 4
+        lead: int = 4
 
         @classmethod
         def small(cls) -> UWM.Config:
@@ -227,6 +229,7 @@ class UWM(WorldActionModel):
             return cls(
                 image_size=32, patch=16, width=32, depth=2, heads=2, registers=2, condition=32,
                 level_width=16, stem_width=8, paint_width=16, chunk=8, offsets=(4, 8), steps=2,
+                lead=2,
             )  # fmt: skip
 
     config: Config
@@ -255,7 +258,7 @@ class UWM(WorldActionModel):
         return {
             POLICY: Answer(True, marginal="statistical", calls=calls),
             VIDEO: Answer(True, "pixels", marginal="statistical", calls=calls),
-            JOINT: Answer(True, "pixels", coupling="one draw", calls=calls),
+            JOINT: Answer(True, "pixels", coupling="one draw", calls=calls + self.config.lead),
             FORWARD: Answer(True, "pixels", calls=calls),
             INVERSE: Answer(True, calls=calls),
         }
@@ -325,12 +328,10 @@ class UWM(WorldActionModel):
                 sigma_action=x_a.new_full((len(x_a),), levels_a[i]),
                 sigma_future=x_o.new_full((len(x_o),), levels_o[i]),
             )
-            if ACTION in query.sampled:
-                velocity = self.network.velocity(x_BLD)
-                x_a = x_a + (levels_a[i + 1] - levels_a[i]) * velocity
-            if FUTURE in query.sampled:
-                drift = (x_o - self.network.clean(x_BLD, context)) / levels_o[i]
-                x_o = x_o + (levels_o[i + 1] - levels_o[i]) * drift
+            if step := levels_a[i + 1] - levels_a[i]:
+                x_a = x_a + step * self.network.velocity(x_BLD)
+            if step := levels_o[i + 1] - levels_o[i]:
+                x_o = x_o + step * (x_o - self.network.clean(x_BLD, context)) / levels_o[i]
         x_a = flow.commit(x_a, prefix, noise_a, levels_a[-1])
 
         return Prediction(
@@ -420,16 +421,27 @@ class UWM(WorldActionModel):
     def _plan(
         self, query: Query, sampler: Mapping[str, Sampling]
     ) -> tuple[list[float], list[float]]:
-        """The level of each stream at every step: stepped, held at 0 (given) or at 1 (marginal)."""
-        chosen = {name: sampler.get(name, Sampling(self.config.steps)) for name in query.sampled}
+        """The level of each stream at every step: stepped, held at 0 (given) or at 1 (marginal).
+
+        In a joint draw a stream is held at 1 while it waits, and where it stopped when the other
+        has further to go.
+        """
+        c = self.config
+        own = {ACTION: Sampling(c.steps), FUTURE: Sampling(c.steps)}
+        if query == JOINT:
+            own[FUTURE] = Sampling(c.steps, wait=c.lead)
+        chosen = {name: sampler.get(name, own[name]) for name in query.sampled}
         if any(s.guidance != 1 for s in chosen.values()):
             raise ValueError("uwm is trained without dropped conditions: guidance must be 1")
-        if len(counts := {s.steps for s in chosen.values()}) > 1:
-            raise ValueError(f"joint sampling steps both streams together, got steps {counts}")
-        steps = counts.pop()
-        plan = {name: flow.levels(s.steps, s.stop) for name, s in chosen.items()}
-        for name in {ACTION, FUTURE} - query.sampled:
-            plan[name] = [0.0 if name in query.given else 1.0] * (steps + 1)
+        calls = max(s.wait + s.steps for s in chosen.values())
+        plan = {}
+        for name in (ACTION, FUTURE):
+            if name in chosen:
+                s = chosen[name]
+                before, after = [1.0] * s.wait, [s.stop] * (calls - s.wait - s.steps)
+                plan[name] = [*before, *flow.levels(s.steps, s.stop), *after]
+            else:
+                plan[name] = [0.0 if name in query.given else 1.0] * (calls + 1)
         return plan[ACTION], plan[FUTURE]
 
     def _given_action(self, action: Stream | None) -> Float[Tensor, "b h a"]:

@@ -345,7 +345,7 @@ def load(folder: str | Path, device: str = "auto") -> Policy:
     from wamlab.data.processor import Processor as DataProcessor
     from wamlab.nn.text import SentenceEncoder
     from wamlab.train.checkpoint import CheckpointError, load_checkpoint
-    from wamlab.train.trainer import choose_device
+    from wamlab.train.device import choose_device
 
     checkpoint = load_checkpoint(folder)
     if checkpoint.action_space is None or not checkpoint.processor.is_dir():

@@ -31,9 +31,10 @@ from wamlab.run.probe import probe
 from wamlab.run.rollout import rollout
 from wamlab.run.seats import make_env
 from wamlab.sim.env import SelfTest, self_test
+from wamlab.train.device import choose_device
 from wamlab.train.feed import Feed
 from wamlab.train.plan import Plan, plan
-from wamlab.train.trainer import Result, choose_device, train
+from wamlab.train.trainer import Result, train
 from wamlab.types import ACTION, STATE, Episode, Probe
 
 

@@ -266,9 +266,8 @@ def small_is_small(subject: Subject) -> Iterator[str]:
         model: Any = subject.model_class(kind.small())
     if (count := sum(p.numel() for p in model.parameters())) > LARGEST_SMALL:
         yield f"small() has {count} parameters, at most {LARGEST_SMALL} are allowed"
-    tokens: Any = getattr(model, "tokens", None)
-    if callable(tokens) and (count := int(tokens())) > MOST_TOKENS:
-        yield f"small() has {count} tokens, at most {MOST_TOKENS} are allowed"
+    if (model.tokens or 0) > MOST_TOKENS:
+        yield f"small() has {model.tokens} tokens, at most {MOST_TOKENS} are allowed"
 
 
 CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (

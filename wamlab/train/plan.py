@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from wamlab.models.base import Stage, WorldActionModel
+from wamlab.train.budget import RESERVE, split_steps
 from wamlab.train.learner import (
     Batches,
     Learner,
@@ -23,7 +24,7 @@ from wamlab.train.learner import (
     measure_precision,
     measure_step,
 )
-from wamlab.train.trainer import RESERVE, TrainConfig, split_steps
+from wamlab.train.trainer import TrainConfig
 from wamlab.types import Batch
 
 MEGA = 1e6

@@ -6,7 +6,6 @@ a run that was killed and resumed ends with the same bits as one that was not.
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,10 +16,11 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from wamlab.config import nearest, to_dict
+from wamlab.config import to_dict
 from wamlab.data.commit import acquire_lock
 from wamlab.data.manifest import check_open
 from wamlab.models.base import Stage, WorldActionModel
+from wamlab.train.budget import RESERVE, milestones, split_steps
 from wamlab.train.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -33,7 +33,9 @@ from wamlab.train.checkpoint import (
     newest_verified,
     save_checkpoint,
 )
+from wamlab.train.device import choose_device
 from wamlab.train.evidence import save_batch
+from wamlab.train.interrupt import stop_requested
 from wamlab.train.learner import (
     SIZED,
     Batches,
@@ -56,9 +58,6 @@ from wamlab.train.record import (
     read_record,
 )
 from wamlab.types import ActionSpace
-
-RESERVE = 0.03
-"""The share of a budget in minutes that is left for checkpoints and validation."""
 
 
 class Processor(Normalizer, Savable, Protocol):
@@ -159,64 +158,6 @@ def train(
             return trainer.run()
         finally:
             trainer.log.close()
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is the GPU where there is one.
-
-    Raises:
-        ValueError: ``cuda`` was asked for and is not there, or no such kind of device.
-    """
-    there = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if there else "cpu")
-    if name.partition(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(f"no device {name!r}{nearest(name, ('auto', 'cpu', 'cuda'))}")
-    if name.startswith("cuda") and not there:
-        raise ValueError(f"device {name!r} was asked for, but this machine has only the CPU")
-    return torch.device(name)
-
-
-@contextmanager
-def stop_requested() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second SIGINT interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def ask(number: int, _: object) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def split_steps(steps: int, stages: list[Stage]) -> list[int]:
-    """Whole numbers of steps by share, each at least 1, that add up to ``steps``."""
-    if steps < len(stages):
-        raise ValueError(f"{steps} steps are too few for {len(stages)} stages")
-    total = sum(stage.share for stage in stages)
-    ends, done = [], 0.0
-    for stage in stages:
-        done += stage.share
-        ends.append(round(steps * done / total))
-    parts = [end - start for start, end in zip([0, *ends], ends, strict=False)]
-    while min(parts) < 1:
-        parts[parts.index(max(parts))] -= 1
-        parts[parts.index(min(parts))] += 1
-    return parts
-
-
-def milestones(steps: int, count: int) -> set[int]:
-    """The log-spaced steps 1/2, 1/4, ... of ``steps`` whose checkpoints are kept."""
-    return {steps >> power for power in range(1, count + 1)} - {0}
 
 
 def _open_record(
