@@ -49,7 +49,7 @@ def test_torch_comes_first_and_everything_is_pinned(tool, tmp_path):
 
 def test_python_without_venv_gets_it(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "fails", ("venv",))
-    with pytest.raises(tool.SetUpError, match="this failed: .*-m venv"):
+    with pytest.raises(tool.SetUpError, match=r"this failed: .*-m venv"):
         tool.install(tmp_path)
     assert any(command[:2] == ["apt-get", "install"] for command in tool.ran)
 
@@ -71,7 +71,9 @@ def test_a_machine_that_still_does_not_render_says_where_to_look(tool, monkeypat
 
 def test_a_user_is_given_the_exact_command(tool, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(tool.SetUpError, match="sudo apt-get install -y .* libegl1 libgl1-mesa-dri"):
+    with pytest.raises(
+        tool.SetUpError, match=r"sudo apt-get install -y .* libegl1 libgl1-mesa-dri"
+    ):
         tool.apt_install(*tool.GL_PACKAGES)
     assert tool.ran == []
 
