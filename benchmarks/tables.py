@@ -21,6 +21,7 @@ from wording import (
     title,
 )
 
+from wamlab.report.build import CONTROLS
 from wamlab.report.words import between, number, percent
 
 SEEDS = 3
@@ -170,7 +171,7 @@ def joint_table(cells: Sequence[Cell]) -> str:
         for measure in ("eic", "eic_cf")
         for cell in cells
     ]
-    head = ["entity", "measure", "seed", "value", "static", "oracle", "over static", "undefined"]
+    head = ["entity", "measure", "seed", "value", *CONTROLS, "over static", "undefined"]
     return table(head, rows)
 
 
@@ -179,14 +180,13 @@ def joint_row(entity: str, measure: str, cell: Cell) -> list[str]:
     start = [entity, title(measure), str(cell["seed"])]
     closed = "; ".join(f"{count} {why}" for why, count in result["undefined"].items())
     if result["value"] is None:
-        return [*start, "undefined", "", "", "", result["why_not"]]
+        return [*start, "undefined", *[""] * (1 + len(CONTROLS)), result["why_not"]]
     over = estimate(beside["over_static"], beside["over_static_interval"])
     span = f" ({between(result['interval'])})" if result["interval"] else ""
     return [
         *start,
         f"{number(result['value'])}{span}, {result['n']} states",
-        number(beside["static"]),
-        number(beside["oracle"]),
+        *(number(beside.get(control)) for control in CONTROLS),
         f"{number(over.value, sign=True)} ({between(over.interval)})",
         closed,
     ]

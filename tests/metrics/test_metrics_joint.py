@@ -8,7 +8,7 @@ import numpy as np
 import pusher
 import pytest
 
-from wamlab.metrics.base import Result, compute
+from wamlab.metrics.base import Result, compute, state_name
 from wamlab.metrics.joint import distance
 from wamlab.types import Probe
 
@@ -29,6 +29,24 @@ def test_the_oracle_is_coupled_and_right(planted):
             assert result.details["oracle"] == 1
             assert result.details["over_static_interval"].low > 0.5
             assert result.undefined == {}
+
+
+@pytest.mark.parametrize("name", ["eic", "eic_cf", "skill"])
+def test_retrieval_stands_beside_the_other_controls_where_it_was_saved(planted, name):
+    oracle = planted["oracle"]
+    assert "retrieval" not in compute(name, oracle).details
+
+    def retrieving(shown) -> dict[str, float]:
+        rivals = {state_name(probe): {"nearest clip": shown(probe)} for probe in oracle}
+        return compute(name, oracle, rivals=rivals).details
+
+    still = retrieving(lambda p: {v: np.repeat(now, 2, axis=0) for v, now in p.now.items()})
+    assert still["retrieval"] == pytest.approx(still["static"])
+    ahead = retrieving(lambda p: p.of("own")[0].happened)
+    if name == "eic":  # one future for every sample is no coupling, however right it is
+        assert ahead["retrieval"] == pytest.approx(0, abs=1e-9)
+    else:
+        assert ahead["static"] < ahead["retrieval"] < ahead["oracle"]
 
 
 def test_another_samples_future_is_worse_than_no_coupling(planted):

@@ -9,8 +9,9 @@ over one region: the union of the entity's masks in the frame now and in every e
     SKILL  = 1 - mean_i d(x^_i, x*_i) / mean_i d(x_now, x*_i)
 
 EIC is 1 for coupled and right, 0 for no coupling (the same-state shuffled pairing), below 0 for
-worse than another sample of itself. EIC_cf has no zero of its own: the values of a static future
-and of the oracle on the same states stand in ``details``, with the paired difference over static.
+worse than another sample of itself. EIC_cf has no zero of its own. The values of three controls on
+the same states stand in ``details``, with the paired difference over the first: a *static* future,
+*retrieval* (the future of the nearest training clip, where rivals were saved), and the *oracle*.
 To be above static is necessary and not sufficient: a model that imagines another of its own
 samples is above static as well, and only EIC shows it.
 
@@ -25,7 +26,7 @@ the measure is undefined, never 1. Gates look at positions: a turn on the spot d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +43,10 @@ from wamlab.metrics.base import (
     summarise,
     why_nothing_imagined,
 )
+from wamlab.metrics.rivals import NearestClip
 from wamlab.metrics.stats import Interval, bootstrap
-from wamlab.metrics.visual import check_same_shape, unit
-from wamlab.types import Branch, Probe
+from wamlab.metrics.visual import RivalFrames, check_same_shape, unit
+from wamlab.types import Branch, Frames, Probe
 
 ROBOT = "robot"
 OBJECT = "object"
@@ -67,6 +69,7 @@ class Look:
     t: int
     own: Sequence[Branch]
     other: Sequence[Branch]
+    retrieved: Frames | None = None
 
     @property
     def offset(self) -> int:
@@ -88,6 +91,13 @@ class Look:
     def imagined(self) -> Video:
         frames = [branch.imagined[self.view][self.t] for branch in self.own if branch.imagined]
         return unit(np.stack(frames), "imagined frames")
+
+    def controls(self) -> dict[str, Float[np.ndarray, "*k h w c"]]:
+        """What the controls show in the place of the imagination."""
+        shown = {"static": self.now(), "oracle": self.executed(self.own)}
+        if self.retrieved is not None:
+            shown["retrieval"] = unit(self.retrieved[self.view][self.t], "retrieved frames")
+        return shown
 
     def executed(self, branches: Sequence[Branch]) -> Video:
         return unit(np.stack([branch.happened[self.view][self.t] for branch in branches]))
@@ -119,43 +129,47 @@ class Form:
 
 @dataclass(frozen=True)
 class Measured:
-    """One look's distances for the imagination, a static future and the oracle.
+    """One look's distances for the imagination (``model``) and for each control.
 
     ``closed`` says why the gate is closed, "" where it is open.
     """
 
     state: str
     parts: tuple[str, ...]
-    model: Pair
-    static: Pair
-    oracle: Pair
-    closed: str
+    pairs: Mapping[str, Pair]
+    closed: str = ""
 
 
 @metric("eic", needs="probes")
-def eic(probes: Sequence[Probe], *, entity: str = ROBOT) -> Result:
+def eic(
+    probes: Sequence[Probe], *, entity: str = ROBOT, rivals: RivalFrames | None = None
+) -> Result:
     """Executed-imagination consistency against same-state shuffled pairs (see the module)."""
     _need_imagined(probes)
     if all(len(imagining(probe)) < 2 for probe in probes):
         raise NotApplicable("EIC needs two samples from one state; the probes hold one")
-    return _consistency(EIC, probes, entity)
+    return _consistency(EIC, probes, entity, rivals)
 
 
 @metric("eic_cf", needs="probes")
-def eic_cf(probes: Sequence[Probe], *, entity: str = ROBOT) -> Result:
+def eic_cf(
+    probes: Sequence[Probe], *, entity: str = ROBOT, rivals: RivalFrames | None = None
+) -> Result:
     """The counterfactual form, against executions of imposed actions; for one sample as well."""
     _need_imagined(probes)
     labels = sorted({branch.label for probe in probes for branch in probe.of("imposed")})
     if not labels:
         raise NotApplicable("the probes hold no imposed branches (zero, mirrored, ...)")
-    return _consistency(EIC_CF, probes, entity, imposed=labels)
+    return _consistency(EIC_CF, probes, entity, rivals, imposed=labels)
 
 
 @metric("skill", needs="probes")
-def skill(probes: Sequence[Probe], *, entity: str = ROBOT) -> Result:
+def skill(
+    probes: Sequence[Probe], *, entity: str = ROBOT, rivals: RivalFrames | None = None
+) -> Result:
     """How much nearer the imagined future is to what happened than the frame now is."""
     _need_imagined(probes)
-    return _consistency(SKILL, probes, entity)
+    return _consistency(SKILL, probes, entity, rivals)
 
 
 @metric("div", needs="probes", unit="m")
@@ -225,8 +239,15 @@ EIC_CF = Form(
 SKILL = Form("skill", others=imagining, pair=_against_now, metres=Look.motion)
 
 
-def _consistency(form: Form, probes: Sequence[Probe], entity: str, **details: Any) -> Result:
-    measured = [one for probe in probes for one in _measure(form, probe, entity)]
+def _consistency(
+    form: Form, probes: Sequence[Probe], entity: str, rivals: RivalFrames | None, **details: Any
+) -> Result:
+    shown = rivals or {}
+    measured = [
+        one
+        for probe in probes
+        for one in _measure(form, probe, entity, shown.get(state_name(probe), {}))
+    ]
     if not measured:
         raise NotApplicable(f"the probes hold no masks and poses of {entity!r} to compare")
     details["gate_metres"] = gate_metres(entity)
@@ -234,23 +255,29 @@ def _consistency(form: Form, probes: Sequence[Probe], entity: str, **details: An
     return _aggregate(form.name, measured, details)
 
 
-def _measure(form: Form, probe: Probe, entity: str) -> Iterator[Measured]:
+def _measure(
+    form: Form, probe: Probe, entity: str, rivals: Mapping[str, Frames]
+) -> Iterator[Measured]:
     own, other = imagining(probe), form.others(probe)
     if not own or not other:
         return
     seen = {key.split("/", 1)[1] for key in probe.masks}
+    retrieved = rivals.get(NearestClip.name)
     for name in _named(seen & set(probe.entities), entity):
         for view in own[0].imagined or {}:
             if f"{view}/{name}" in probe.masks:
                 _check_frames(probe, view, own, other)
+                if retrieved:
+                    check_same_shape(probe, view, retrieved[view], own[0].happened[view])
                 for t in np.flatnonzero(own[0].offsets > 0):
-                    yield _measure_look(form, Look(probe, name, view, int(t), own, other))
+                    look = Look(probe, name, view, int(t), own, other, retrieved)
+                    yield _measure_look(form, look)
 
 
 def _measure_look(form: Form, look: Look) -> Measured:
     state = state_name(look.probe)
     parts = (f"{look.view}@{look.offset}", look.entity)
-    closed = lambda why: Measured(state, parts, (0.0, 0.0), (0.0, 0.0), (0.0, 0.0), why)  # noqa: E731
+    closed = lambda why: Measured(state, parts, {}, why)  # noqa: E731
     if form is EIC and len(look.own) < 2:
         return closed("one sample only")
     gate = gate_metres(look.entity)
@@ -259,14 +286,14 @@ def _measure_look(form: Form, look: Look) -> Measured:
     region = look.region()
     if region.sum() < FEWEST_PIXELS:
         return closed("the entity is not to be seen")
-    shown = look.imagined()
-    still = np.broadcast_to(look.now(), shown.shape)
-    model, static, oracle = (
-        form.pair(look, video, region) for video in (shown, still, look.executed(look.own))
-    )
-    if oracle[1] <= pixel_gate(look.probe):
+    imagined = look.imagined()
+    pairs = {
+        kind: form.pair(look, np.broadcast_to(video, imagined.shape), region)
+        for kind, video in {"model": imagined, **look.controls()}.items()
+    }
+    if pairs["oracle"][1] <= pixel_gate(look.probe):
         return closed("the frames differ by no more than the pixel gate")
-    return Measured(state, parts, model, static, oracle, "")
+    return Measured(state, parts, pairs)
 
 
 def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any]) -> Result:
@@ -277,16 +304,21 @@ def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any])
     if not states:
         said = "; ".join(f"{why}: {count}" for why, count in undefined.items())
         return Result(name, why_not=f"no state opens the gate ({said})", undefined=undefined)
-    rows = np.array([_mean_pairs([one for one in open_ if one.state == s]) for s in states])
-    if not rows[:, 0, 1].sum() > 0:
+    kinds = [kind for kind in open_[0].pairs if all(kind in one.pairs for one in open_)]
+    rows = {
+        kind: np.array([_mean_pair(kind, [one for one in open_ if one.state == s]) for s in states])
+        for kind in kinds
+    }
+    model = rows["model"]
+    if not model[:, 1].sum() > 0:
         return Result(name, why_not="what was imagined equals every other execution")
     parts = sorted({part for one in measured for part in one.parts})
     return Result(
         name,
-        value=_ratio(rows[:, 0]),
-        interval=_interval(rows, lambda rows: _ratio(rows[:, 0])),
+        value=_ratio(model),
+        interval=_interval(model, _ratio),
         n=len(states),
-        items={s: _ratio(row[:1]) for s, row in zip(states, rows, strict=True) if row[0, 1] > 0},
+        items={s: _ratio(row[None]) for s, row in zip(states, model, strict=True) if row[1] > 0},
         undefined=undefined,
         details={**details, **_beside(rows)},
         parts={
@@ -297,18 +329,19 @@ def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any])
     )
 
 
-def _beside(rows: Float[np.ndarray, "n 3 2"]) -> dict[str, Any]:
+def _beside(rows: Mapping[str, Float[np.ndarray, "n 2"]]) -> dict[str, Any]:
+    """The controls' values, and how far the model is above a static future, paired by state."""
     over = lambda rows: _ratio(rows[:, 0]) - _ratio(rows[:, 1])  # noqa: E731
+    paired = np.stack([rows["model"], rows["static"]], axis=1)
     return {
-        "static": _ratio(rows[:, 1]),
-        "oracle": _ratio(rows[:, 2]),
-        "over_static": over(rows),
-        "over_static_interval": _interval(rows, over),
+        **{kind: _ratio(pairs) for kind, pairs in rows.items() if kind != "model"},
+        "over_static": over(paired),
+        "over_static_interval": _interval(paired, over),
     }
 
 
-def _mean_pairs(measured: Sequence[Measured]) -> Float[np.ndarray, "3 2"]:
-    return np.mean([[one.model, one.static, one.oracle] for one in measured], axis=0)
+def _mean_pair(kind: str, measured: Sequence[Measured]) -> Float[np.ndarray, " 2"]:
+    return np.mean([one.pairs[kind] for one in measured], axis=0)
 
 
 def _ratio(pairs: Float[np.ndarray, "n 2"]) -> float:

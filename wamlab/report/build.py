@@ -27,6 +27,7 @@ MEASURES = {
     "eic_cf": ("EIC\u00a0cf", "own future against imposed actions; read it against static"),
     "skill": ("SKILL", "how much nearer the truth than the frame now"),
 }
+CONTROLS = ("static", "retrieval", "oracle")
 
 
 def build(folder: str | Path) -> Path:
@@ -180,7 +181,8 @@ def _joint_row(entity: str, name: str, result: Row, axis: Axis) -> Row:
     row = {"title": title, "meaning": meaning, "chart": "", **result}
     if result["value"] is None:
         return row
-    beside = [Mark(result["details"][kind] or 0.0, kind=kind) for kind in ("static", "oracle")]
+    controls = {kind: result["details"].get(kind) for kind in CONTROLS}
+    beside = [Mark(at, kind=kind) for kind, at in controls.items() if at is not None]
     own = Mark(result["value"], result["interval"] or [result["value"]] * 2)
     label = f"{title} of the {entity}: {words.number(result['value'])}"
     return row | {"chart": charts.intervals([*beside, own], axis, label)}

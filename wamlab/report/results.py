@@ -25,13 +25,14 @@ from wamlab.data.logs import (
     write_json,
 )
 from wamlab.metrics.base import Result, compute, imagining, state_name
+from wamlab.metrics.visual import RivalFrames
 from wamlab.report import words
 from wamlab.types import Episode, Probe
 
 SCHEMA = 1
 SUCCESS = ("success_any", "success_last", "steps_to_success")
 FIDELITY = ("moving_psnr", "static_psnr", "psnr", "ssim")
-JOINT = ("eic", "eic_cf", "skill", "div")
+JOINT = ("eic", "eic_cf", "skill")
 ENTITIES = ("robot", "object")
 SHOWN = 5
 POINTS = 400
@@ -53,6 +54,7 @@ def results(folder: str | Path) -> dict[str, Any]:
     success = {name: compute(name, episodes) for name in SUCCESS}
     success["success_over_blind"] = compute("success_over_blind", episodes, blind=blind)
     fidelity = {name: compute(name, probes) for name in FIDELITY}
+    rivals = {state_name(one): load_rivals(folder, one) for one in probes if imagining(one)}
     policies = {one.policy for one in episodes} | {one.policy for one in probes}
     found = {
         "schema": SCHEMA,
@@ -61,8 +63,8 @@ def results(folder: str | Path) -> dict[str, Any]:
         "blind": blind,
         "success": _plain(success),
         "fidelity": _plain(fidelity),
-        "rivals": _plain(_rivals(folder, probes)),
-        "joint": {e: _plain({m: compute(m, probes, entity=e) for m in JOINT}) for e in ENTITIES},
+        "rivals": _plain(_over_rivals(probes, rivals)),
+        "joint": {entity: _plain(_joint(probes, entity, rivals)) for entity in ENTITIES},
         "starts": {"episodes": _range(episodes), "probes": _range(probes)},
         "probes": _census(probes),
         "pictures": picked(probes, fidelity["moving_psnr"]),
@@ -104,12 +106,16 @@ def _run(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _rivals(folder: Path, probes: Sequence[Probe]) -> dict[str, Result]:
-    shown = {state_name(probe): load_rivals(folder, probe) for probe in probes if imagining(probe)}
-    names = dict.fromkeys(name for rivals in shown.values() for name in rivals)
+def _over_rivals(probes: Sequence[Probe], rivals: RivalFrames) -> dict[str, Result]:
+    names = dict.fromkeys(name for shown in rivals.values() for name in shown)
     return {
-        name: compute("moving_psnr_over_rival", probes, rivals=shown, rival=name) for name in names
+        name: compute("moving_psnr_over_rival", probes, rivals=rivals, rival=name) for name in names
     }
+
+
+def _joint(probes: Sequence[Probe], entity: str, rivals: RivalFrames) -> dict[str, Result]:
+    found = {name: compute(name, probes, entity=entity, rivals=rivals) for name in JOINT}
+    return {**found, "div": compute("div", probes, entity=entity)}
 
 
 def _range(logs: Sequence[Episode] | Sequence[Probe]) -> list[int]:
