@@ -110,7 +110,7 @@ def test_check_2_each_level_is_wired_to_its_own_stream() -> None:
     model, batch = make_model(), make_batch()
     context = model.context(batch)
     action = batch[ACTION].values
-    future, _ = model._future(batch)
+    future, _ = model._coded(batch, *CONFIG.offsets)
 
     def out(sigma_action: float, sigma_future: float) -> Tensor:
         levels = {
@@ -150,7 +150,7 @@ def test_check_3_what_each_sampler_steps_holds_and_labels(
     if ACTION in query.given:
         assert torch.equal(calls[-1]["action"], batch[ACTION].values)
     if FUTURE in query.given:
-        assert torch.equal(calls[-1]["future"], model._future(batch)[0])
+        assert torch.equal(calls[-1]["future"], model._coded(batch, *CONFIG.offsets)[0])
     assert (prediction.action is not None) == (ACTION in query.sampled)
     assert (prediction.future is not None) == (FUTURE in query.sampled)
     assert prediction.cost.calls == model.queries[query].calls == len(calls)
@@ -276,7 +276,7 @@ def test_bad_requests_are_named() -> None:
         draw(model, batch, Query(sampled=["value"]))
     with pytest.raises(ValueError, match="no action was passed"):
         model.sample(batch.observation(), FORWARD, generator=seeds)
-    with pytest.raises(ValueError, match="no future in pixels"):
+    with pytest.raises(ValueError, match="no future in pixels of the codec 'pixels'"):
         model.sample(batch.observation(), INVERSE, generator=seeds)
     short = draw(model, batch, VIDEO).future
     short.values = {name: value[:, :1] for name, value in short.values.items()}
