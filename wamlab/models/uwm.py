@@ -212,7 +212,7 @@ class UWM(WorldActionModel):
 
         codec: Literal["pixels", "kl"] = "pixels"
         latent_channels: int = 8
-        codec_width: int = 32
+        codec_width: int = 16
         patch: int = 16
         width: int = 192
         depth: int = 6

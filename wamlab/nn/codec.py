@@ -108,7 +108,7 @@ class KL(Codec):
     name, space = "kl/1", "latent"
 
     def __init__(
-        self, image_size: int, *, channels: int = 8, width: int = 32, weight: float = 1e-4
+        self, image_size: int, *, channels: int = 8, width: int = 16, weight: float = 1e-4
     ) -> None:
         super().__init__(image_size, STRIDE, channels)
         self.weight = weight
@@ -164,7 +164,7 @@ class VQ(Codec):
         *,
         codes: int = 256,
         channels: int = 16,
-        width: int = 32,
+        width: int = 16,
         commitment: float = 0.25,
         decay: float = 0.99,
         least: float = 0.3,
