@@ -204,10 +204,10 @@ class UWM(WorldActionModel):
         """``codec``: what the future is made of, with the size of the one that is trained.
 
         ``marginal_*`` and ``clean_*``: shares of rows trained at exactly level 1 and level 0.
-        ``*_weight``: of the loss on the future's codes (the default suits pixels; latents have unit
-        size and want about a tenth of it), and of the regression that teaches the encoder, beside
-        the actions' own. ``steps`` sample a stream; in a joint draw the action is ``lead`` steps
-        ahead of the future.
+        ``*_weight``: of the loss on the future's codes (chosen for pixels; latents have unit size,
+        so that theirs weighs more), and of the regression that teaches the encoder, beside the
+        actions' own. ``steps`` sample a stream; in a joint draw the action is ``lead`` steps ahead
+        of the future.
         """
 
         codec: Literal["pixels", "kl"] = "pixels"
