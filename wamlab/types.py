@@ -27,6 +27,7 @@ STATE = "state"
 FUTURE = "future"
 VALUE = "value"
 IMAGE = "image/"
+LATENT = "latent/"
 
 Role = Literal["policy", "forward", "inverse", "video"]
 ROLES: tuple[Role, ...] = ("policy", "forward", "inverse", "video")
@@ -85,6 +86,10 @@ class Answer:
     marginal: Literal["exact", "statistical"] | None = None
     calls: int = 1
     plan: Literal["chunk", "waypoints"] = "chunk"
+
+
+class Refusal(ValueError):
+    """What was asked for is not among the things that were declared: nothing is ever faked."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +238,8 @@ class Batch:
 
     Streams are named ``image/<view>`` (B, T, H, W, 3) uint8 in raw units and (B, T, 3, H, W) float
     in [-1, 1] once normalised, ``state`` (B, T, S), ``action`` (B, T, A), and whatever else a
-    source has. ``role`` (B, 4) says for each of `ROLES` whether the row may teach it.
+    source has. ``latent/<view>`` (B, T, ...) are a codec's codes of frames that are not sent along.
+    ``role`` (B, 4) says for each of `ROLES` whether the row may teach it.
     """
 
     streams: dict[str, Stream]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from broken import BROKEN, Raises
 from fakes import FAKES
@@ -11,6 +13,8 @@ from wamlab.train.conformance import CHECKS, Subject, check_model, loss_falls, r
 
 MODELS = {name: model_class(name) for name in available()} | {fake.name: fake for fake in FAKES}
 SUBJECTS = {name: Subject(model, model.Config.tiny()) for name, model in MODELS.items()}
+UWM = MODELS["uwm"]
+SUBJECTS["uwm-kl"] = Subject(UWM, dataclasses.replace(UWM.Config.tiny(), codec="kl"))
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -110,7 +110,7 @@ def test_check_2_each_level_is_wired_to_its_own_stream() -> None:
     model, batch = make_model(), make_batch()
     context = model.context(batch)
     action = batch[ACTION].values
-    future, _ = model._future(batch)
+    future, _ = model._coded(batch, *CONFIG.offsets)
 
     def out(sigma_action: float, sigma_future: float) -> Tensor:
         levels = {
@@ -150,7 +150,7 @@ def test_check_3_what_each_sampler_steps_holds_and_labels(
     if ACTION in query.given:
         assert torch.equal(calls[-1]["action"], batch[ACTION].values)
     if FUTURE in query.given:
-        assert torch.equal(calls[-1]["future"], model._future(batch)[0])
+        assert torch.equal(calls[-1]["future"], model._coded(batch, *CONFIG.offsets)[0])
     assert (prediction.action is not None) == (ACTION in query.sampled)
     assert (prediction.future is not None) == (FUTURE in query.sampled)
     assert prediction.cost.calls == model.queries[query].calls == len(calls)
@@ -244,6 +244,103 @@ def test_a_marginalised_chunk_is_silent_in_the_condition(level: float, silent: b
     assert torch.equal(*known) == silent
 
 
+def test_the_path_of_pixels_gives_the_numbers_it_gave_before_there_were_codecs() -> None:
+    model, batch = make_model(), make_batch()
+    losses = model.loss(batch, stage="joint", step=0, generator=torch.Generator().manual_seed(0))
+    golden = {
+        "loss": 15.93956470489502, "action": 1.3986122608184814, "future": 0.6507146954536438,
+        "regression": 0.3816646933555603,
+    }  # fmt: skip
+    assert {n: float(x.detach()) for n, x in losses.items()} == pytest.approx(golden, rel=1e-6)
+
+    joint, forward = draw(model, batch, JOINT), draw(model, batch, FORWARD)
+    first = [-1.0478532314300537, -0.9380419254302979, -0.13422563672065735, -0.27488040924072266]
+    assert joint.action.values[0, 0].tolist() == pytest.approx(first, rel=1e-5)
+    corner = joint.future.values["image/corner"][0, 0, :, 0, 0]
+    gripper = forward.future.values["image/gripper"][0, 0, :, 0, 0]
+    pixels = [-0.005513995885848999, -0.06882092356681824, -0.5155170559883118]
+    assert corner.tolist() == pytest.approx(pixels, rel=1e-4)
+    pixels = [-0.8741395473480225, -0.5920225381851196, -0.735222578048706]
+    assert gripper.tolist() == pytest.approx(pixels, rel=1e-4)
+    assert (joint.future.space, joint.future.codec) == ("pixels", "pixels")
+    assert not [name for name in model.state_dict() if name.startswith("codec")]
+
+
+KL_CONFIG = dataclasses.replace(CONFIG, codec="kl")
+
+
+def test_with_the_kl_codec_every_future_is_latent_and_can_be_shown() -> None:
+    model, batch = make_model(KL_CONFIG), make_batch()
+    spaces = {model.queries[q].space for q in (VIDEO, JOINT, FORWARD)}
+    future = draw(model, batch, JOINT).future
+    assert spaces == {future.space} == {"latent"}
+    assert future.codec == "kl/1"
+    assert future.values["image/corner"].shape == (4, 2, 4, 4, 4)
+    shown = model.decode(future)["image/corner"]
+    expected = model.codec.decode(future.values["image/corner"]).clamp(-1, 1)
+    assert shown.shape == (4, 2, 3, 32, 32)
+    assert torch.equal(shown, expected)
+    assert model.network.tokens == UWM(CONFIG).network.tokens
+
+
+def test_real_frames_are_given_as_latents_and_those_of_another_codec_are_refused() -> None:
+    model, batch = make_model(KL_CONFIG), make_batch()
+    frames = {n: batch[n].at(*CONFIG.offsets).values for n in CONFIG.image_streams}
+    future = model.encode(frames, None)
+    answer = lambda given: model.sample(  # noqa: E731
+        batch.observation(), INVERSE, future=given, generator=generators(range(4))
+    )
+    with recorded_calls(model) as calls:
+        answer(future)
+    expected, _ = model._coded(batch, *CONFIG.offsets)
+    assert torch.equal(calls[-1]["future"], expected)
+    for other in (Future("pixels", "pixels", frames, None), Future("latent", "vae", {}, None)):
+        with pytest.raises(ValueError, match="no future in latent of the codec 'kl/1'"):
+            answer(other)
+
+
+def test_the_codec_is_trained_first_and_frozen_afterwards() -> None:
+    codec, joint = make_model(KL_CONFIG).stages()
+    assert set(codec.window.streams) == set(CONFIG.image_streams)
+    assert set(codec.window.streams.values()) == {(0,)}
+    assert (codec.trains, codec.produces, joint.codec) == (("codec.",), "codec", "codec")
+    assert codec.share / (codec.share + joint.share) == pytest.approx(0.15)
+    model = make_model(KL_CONFIG)
+    trained = [n for n, _ in model.named_parameters() if n.startswith(joint.trains)]
+    frozen = [n for n, _ in model.named_parameters() if n.startswith("codec.")]
+    assert sorted([*trained, *frozen]) == sorted(n for n, _ in model.named_parameters())
+    before = model.codec.digest
+    model.train().loss(make_batch(), stage="joint", step=0, generator=torch.Generator())
+    assert model.codec.digest == before
+
+
+def test_served_latents_teach_what_encoded_frames_teach() -> None:
+    model, batch = make_model(KL_CONFIG), make_batch()
+    batch["image/gripper"].present[1, 1:] = False
+    served = dataclasses.replace(batch, streams=dict(batch.streams))
+    for view in CONFIG.views:
+        frames = batch[f"image/{view}"]
+        latents = model.codec.encode(frames.values).detach()
+        latents[~frames.present] = float("nan")
+        served.streams[f"latent/{view}"] = dataclasses.replace(frames, values=latents)
+        served.streams[f"image/{view}"] = frames.at(0)
+    with torch.no_grad():
+        one, two = (
+            model.loss(b, stage="joint", step=0, generator=torch.Generator().manual_seed(0))
+            for b in (batch, served)
+        )
+    assert {n: float(x) for n, x in two.items()} == pytest.approx(
+        {n: float(x) for n, x in one.items()}, rel=1e-5
+    )
+
+
+def test_with_the_kl_codec_small_stays_small() -> None:
+    config = dataclasses.replace(UWM.Config.small(), codec="kl")
+    model = UWM(config)
+    assert sum(p.numel() for p in model.parameters()) <= 8_000_000
+    assert model.tokens <= 256
+
+
 def test_committed_actions_begin_the_chunk() -> None:
     model, batch = make_model(), make_batch()
     prefix = batch[ACTION].at(0, 1, 2)
@@ -276,7 +373,7 @@ def test_bad_requests_are_named() -> None:
         draw(model, batch, Query(sampled=["value"]))
     with pytest.raises(ValueError, match="no action was passed"):
         model.sample(batch.observation(), FORWARD, generator=seeds)
-    with pytest.raises(ValueError, match="no future in pixels"):
+    with pytest.raises(ValueError, match="no future in pixels of the codec 'pixels'"):
         model.sample(batch.observation(), INVERSE, generator=seeds)
     short = draw(model, batch, VIDEO).future
     short.values = {name: value[:, :1] for name, value in short.values.items()}

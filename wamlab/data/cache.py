@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -92,8 +92,9 @@ class Cache:
         if path.exists() and manifest.verify_manifest(path):
             shutil.rmtree(path)
         if not path.exists():
-            _make_room(folder, _needed(dataset, views, image_size), limit_gb)
-            _build(path, dataset, tuple(views), image_size, resize, progress)
+            make_room(folder, _needed(dataset, views, image_size), limit_gb)
+            with built(path) as temporary:
+                _decode(temporary, dataset, tuple(views), image_size, resize, progress)
         os.utime(path)
         return _load(path)
 
@@ -118,13 +119,13 @@ def _needed(dataset: Dataset, views: Sequence[str], image_size: int) -> int:
     return rows * (len(views) * image_size**2 * 3 + 256)
 
 
-def _make_room(folder: Path, needed: int, limit_gb: float) -> None:
+def make_room(folder: Path, needed: int, limit_gb: float) -> None:
     """Remove the caches that were not used for longest until ``needed`` bytes fit."""
     limit = int(limit_gb * 1e9)
     if needed > limit:
         raise DataError(
-            f"the decoded dataset needs {needed / 1e9:.2f} GB, but the cache {folder} is limited "
-            f"to {limit_gb} GB"
+            f"the dataset needs {needed / 1e9:.2f} GB, but the cache {folder} is limited to "
+            f"{limit_gb} GB"
         )
     folder.mkdir(parents=True, exist_ok=True)
     for unfinished in folder.glob(".*.tmp"):
@@ -137,21 +138,18 @@ def _make_room(folder: Path, needed: int, limit_gb: float) -> None:
         shutil.rmtree(kept.pop(0), ignore_errors=True)
 
 
-def _build(
-    path: Path,
-    dataset: Dataset,
-    views: tuple[str, ...],
-    image_size: int,
-    resize: bool,
-    progress: bool,
-) -> None:
-    """Decode into a temporary folder and rename it: a cache is whole or not there."""
+@contextmanager
+def built(path: Path) -> Iterator[Path]:
+    """A temporary folder that is renamed at the end: a cache is whole or not there.
+
+    Raises:
+        DataError: it could not be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        (temporary / "frames").mkdir(parents=True)
-        (temporary / "columns").mkdir()
-        _decode(temporary, dataset, views, image_size, resize, progress)
+        temporary.mkdir(parents=True)
+        yield temporary
         manifest.write_manifest(temporary)
         os.rename(temporary, path)
     except OSError as error:
@@ -176,11 +174,13 @@ def _decode(
     starts = np.cumsum([0, *lengths[:-1]])
     shape = (sum(lengths), image_size, image_size, 3)
     columns: dict[str, list[np.ndarray]] = {}
+    for part in ("frames", "columns"):
+        (path / part).mkdir()
     bar = tqdm(kept, desc=f"decoding {dataset.path.name}", disable=not progress, delay=1.0)
     with ExitStack() as stack:
         opened = [stack.enter_context((path / f"frames/{v}.npy").open("wb")) for v in views]
         for file in opened:
-            _write_header(file, shape)
+            begin_array(file, shape, np.dtype(np.uint8))
         for index in bar:
             episode = dataset.episode(index)
             for view, file in zip(views, opened, strict=True):
@@ -193,12 +193,13 @@ def _decode(
     _write_index(path, dataset, views, image_size, kept, starts.tolist(), lengths)
 
 
-def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
-    """Begin an array file whose frames follow one by one.
+def begin_array(file: IO[bytes], shape: tuple[int, ...], kind: np.dtype) -> None:
+    """Begin an array file whose rows follow one by one.
 
     They are not written through a memory map, in which a full disk would kill the process.
     """
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    described = np.lib.format.dtype_to_descr(kind)
+    header = {"descr": described, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 
 

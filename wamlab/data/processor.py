@@ -22,7 +22,7 @@ from torch import Tensor
 from wamlab.config import from_dict, nearest
 from wamlab.data.manifest import DataError
 from wamlab.data.normalize import Statistics
-from wamlab.types import ACTION, IMAGE, ROLES, STATE, ActionSpace, Batch, Stream, Text
+from wamlab.types import ACTION, IMAGE, LATENT, ROLES, STATE, ActionSpace, Batch, Stream, Text
 
 SCHEMA = 1
 FILES = ("processor.json", "processor.safetensors")
@@ -86,7 +86,8 @@ class Processor:
         """A raw batch as the model sees it, on the device on which its tensors are.
 
         Images become float (B, T, 3, H, W) in [-1, 1]; states and actions are scaled so that
-        their 1 % and 99 % quantiles become -1 and 1. Absent entries are not looked at.
+        their 1 % and 99 % quantiles become -1 and 1. Latents are the codec's business and stay as
+        they are. Absent entries are not looked at.
 
         Raises:
             ValueError: NaN or infinity, or an action outside the space, with stream and row.
@@ -188,6 +189,8 @@ class Processor:
         if name.startswith(IMAGE):
             pixels = rearrange(stream.values, "b t h w c -> b t c h w")
             return dataclasses.replace(stream, values=pixels.float().div_(127.5).sub_(1.0))
+        if name.startswith(LATENT):
+            return stream
         base = name.partition(".")[0]
         if base not in self.statistics:
             known = nearest(base, self.statistics)

@@ -9,15 +9,15 @@ Anchors other than ``fixed`` place observations only: positions above 0 are reso
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int, Shaped
 
 from wamlab.config import nearest
 from wamlab.data.cache import Cache
 from wamlab.data.manifest import DataError
-from wamlab.types import ACTION, IMAGE, ROLES, Batch, Role, Stream, Text, Window
+from wamlab.types import ACTION, IMAGE, LATENT, ROLES, Batch, Role, Stream, Text, Window
 
 GRIPPER = "gripper"
 
@@ -47,6 +47,7 @@ class Windows:
         without: Collection[int] = (),
     ) -> None:
         self.cache, self.window = cache, window
+        self.latents: dict[str, Shaped[np.ndarray, "r *shape"]] = {}
         self.rate_hz = float(window.rate_hz or cache.fps)
         self.stride = _stride(cache.fps, self.rate_hz)
         self._check_streams()
@@ -66,6 +67,13 @@ class Windows:
     def __len__(self) -> int:
         return len(self.anchors)
 
+    def serve_latents(self, latents: Mapping[str, Shaped[np.ndarray, "r *shape"]]) -> None:
+        """From now on serve these codes (of all rows of the cache, by view) as ``latent/<view>``.
+
+        They come at the instants of the view's frames, of which those after now stay behind.
+        """
+        self.latents = dict(latents)
+
     def batch(self, rows: Int[np.ndarray, " b"], rng: np.random.Generator | None = None) -> Batch:
         """The windows of these rows; only ``goal_pair`` draws anything.
 
@@ -74,11 +82,17 @@ class Windows:
         rows = np.asarray(rows)
         episode, now = self.anchors[rows].T
         streams = {}
-        for name, positions in self.window.streams.items():
+        for name, instants in self.window.streams.items():
+            positions = np.asarray(instants)
             if is_action(name):
-                streams[name] = self._actions(name, episode, now, np.asarray(positions))
-            else:
-                offsets, known = self._resolve(np.asarray(positions), rows, episode, now, rng)
+                streams[name] = self._actions(name, episode, now, positions)
+                continue
+            offsets, known = self._resolve(positions, rows, episode, now, rng)
+            if name.startswith(IMAGE) and name.removeprefix(IMAGE) in self.latents:
+                latent = name.replace(IMAGE, LATENT)
+                streams[latent] = self._observations(latent, episode, now, offsets, known)
+                offsets, known = offsets[:, positions <= 0], known[:, positions <= 0]
+            if offsets.shape[1]:
                 streams[name] = self._observations(name, episode, now, offsets, known)
         sentences = [self.cache.episodes[e].task for e in episode]
         return Batch(
@@ -172,6 +186,8 @@ class Windows:
         index = self.cache.starts[episode][:, None] + np.clip(at, 0, last)
         if name.startswith(IMAGE):
             values = _gather(self.cache.frames[name.removeprefix(IMAGE)], index)
+        elif name.startswith(LATENT):
+            values = _gather(self.latents[name.removeprefix(LATENT)], index)
         else:
             values = self.cache.columns[name][index]
             present = present & np.isfinite(values).all(axis=-1)
@@ -276,11 +292,11 @@ def _keyframes(cache: Cache) -> list[Int[np.ndarray, " k"]]:
 
 
 def _gather(
-    frames: UInt8[np.ndarray, "r h w 3"], index: Int[np.ndarray, "b t"]
-) -> UInt8[np.ndarray, "b t h w 3"]:
-    """Frames of a memory map in the order of the disk, each one read once."""
+    mapped: Shaped[np.ndarray, "r *rest"], index: Int[np.ndarray, "b t"]
+) -> Shaped[np.ndarray, "b t *rest"]:
+    """Rows of a memory map in the order of the disk, each one read once."""
     unique, inverse = np.unique(index, return_inverse=True)
-    return frames[unique][inverse.reshape(index.shape)]
+    return mapped[unique][inverse.reshape(index.shape)]
 
 
 def _hash(rows: Int[np.ndarray, " b"]) -> np.ndarray:

@@ -30,6 +30,7 @@ from wamlab.types import (
     Stream,
     Window,
 )
+from wamlab.types import Refusal as Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,9 @@ class Stage:
 
     Rows without any of ``roles`` are not served. ``trains`` are prefixes of parameter names ("" is
     all); the rest is frozen and stays bit-identical. ``share`` of the budget goes to this stage.
-    ``produces`` names what later stages build on; its digest is kept with the run.
+    ``produces`` names what later stages build on; its digest is kept with the run. ``codec`` names
+    the frozen part through which this stage sees frames: its codes may be served in their place, as
+    ``latent/<view>`` at the same instants, and images then of now and before only.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Stage:
     trains: tuple[str, ...] = ("",)
     share: float = 1.0
     produces: str | None = None
+    codec: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,6 @@ class Flow:
     target: str
     route: Route
     gradient: bool = True
-
-
-class Refusal(ValueError):
-    """The model does not answer this query."""
 
 
 class WorldActionModel(nn.Module):

@@ -6,14 +6,15 @@ forward dynamics, inverse dynamics and joint generation are one network at five 
 Rows without actions are the training case "action at level 1".
 
 Translated here: the paper's DDPM levels are flow levels (sigma = 1 noise, 0 clean), so the marginal
-label is exact: at sigma = 1 a stream is pure noise, in training and in sampling. Its VAE latents
-are pixel patches at small scale, for which the clean frame is predicted, as a change of the current
-frame fed in beside the noise: a gate per pixel says where new content takes its place (a residual
-alone would have to carry the current frame through a narrow token to take it away). Actions keep
-a velocity, and a regression that only training reads teaches the encoder what they depend on.
-Absent entries are noise at the final level and never teach anything.
+label is exact: at sigma = 1 a stream is pure noise, in training and in sampling. The codec says
+what a frame is to the network: pixels, or the latents of a KL autoencoder (the paper's way), which
+a stage of its own trains and which is frozen afterwards. The clean code is predicted, as a change
+of the current frame's fed in beside the noise: a gate per cell says where new content takes its
+place (a residual alone would have to carry the current frame through a narrow token to take it
+away). Actions keep a velocity, and a regression that only training reads teaches the encoder what
+they depend on. Absent entries are noise at the final level and never teach anything.
 
-Shape legend: B rows, V views, T imagined instants, CHW pixels of a frame, P patches of X values,
+Shape legend: B rows, V views, T imagined instants, CHW a frame's code, P patches of X values,
 H actions of size A, L tokens, R registers, D width; `vector_BC` is C wide.
 """
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,7 @@ from wamlab.models.base import (
     WorldActionModel,
     action_chunk,
 )
+from wamlab.nn.codec import KL, Codec, Pixels
 from wamlab.nn.regression import ChunkRegression
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
 from wamlab.nn.vision import ObservationEncoder
@@ -49,6 +51,7 @@ from wamlab.types import (
     FUTURE,
     INVERSE,
     JOINT,
+    LATENT,
     POLICY,
     ROLES,
     VIDEO,
@@ -65,30 +68,33 @@ from wamlab.types import (
 )
 
 GATE_AT_START = -4.0
-QUARTER = 4  # pixels along a cell of the painter's map
+GRAIN = {"pixels": 4, "kl": 1}
+"""How many of a codec's cells lie along a cell of the painter's map."""
 
 
 class Context(NamedTuple):
-    """What the network knows of the present: one vector, and the current frames."""
+    """What the network knows of the present: one vector, and the codes of the current frames."""
 
     vector_BC: Float[Tensor, "b c"]
-    now_BVCHW: Float[Tensor, "b v 3 h w"]
+    now_BVCHW: Float[Tensor, "b v c2 h w"]
 
 
 class Painter(nn.Module):
-    """Future tokens to clean frames: content, and a gate that says where it replaces the present.
+    """Future tokens to clean codes: content, and a gate that says where it replaces the present.
 
-    Each token is spread over its patch at a quarter of the frame's size and meets the current frame
-    there, so that what is drawn crosses the borders of patches and keeps the edges of the present.
+    Each token is spread over its patch on a map `GRAIN` times as coarse as the code and meets the
+    current frame's code there, so that what is drawn crosses the borders of patches and keeps the
+    edges of the present.
     """
 
-    def __init__(self, config: UWM.Config) -> None:
+    def __init__(self, config: UWM.Config, codec: Codec) -> None:
         super().__init__()
-        cells, width = config.patch // QUARTER, config.paint_width
-        instants, pixels = len(config.offsets), QUARTER**2
+        self.grain = GRAIN[config.codec]
+        cells, width = config.patch // (codec.stride * self.grain), config.paint_width
+        instants, channels, parts = len(config.offsets), codec.shape[0], self.grain**2
         self.spread = nn.Linear(config.width, width // 2 * cells**2)
-        self.mix = nn.Conv2d(width // 2 + 3 * pixels, width, 3, padding=1)
-        self.draw = nn.Conv2d(width, instants * 4 * pixels, 3, padding=1)
+        self.mix = nn.Conv2d(width // 2 + channels * parts, width, 3, padding=1)
+        self.draw = nn.Conv2d(width, instants * (channels + 1) * parts, 3, padding=1)
         nn.init.zeros_(self.draw.weight)
         assert self.draw.bias is not None
         nn.init.zeros_(self.draw.bias)
@@ -97,16 +103,16 @@ class Painter(nn.Module):
         self.take_apart = {"v": views, "t": instants}
 
     def forward(
-        self, x_BPD: Float[Tensor, "b p d"], now_BVCHW: Float[Tensor, "b v 3 h w"]
-    ) -> Float[Tensor, "b v t 3 h w"]:
+        self, x_BPD: Float[Tensor, "b p d"], now_BVCHW: Float[Tensor, "b v c h w"]
+    ) -> Float[Tensor, "b v t c h w"]:
         told = rearrange(
             self.spread(x_BPD), "b (v h w) (p q c) -> (b v) c (h p) (w q)", **self.lay_out
         )
-        now = F.pixel_unshuffle(now_BVCHW.flatten(0, 1), QUARTER).to(told.dtype)
+        now = F.pixel_unshuffle(now_BVCHW.flatten(0, 1), self.grain).to(told.dtype)
         mixed = self.mix(torch.cat([told, now], 1).contiguous(memory_format=torch.channels_last))
-        drawn = F.pixel_shuffle(self.draw(F.silu(mixed)), QUARTER).float()
+        drawn = F.pixel_shuffle(self.draw(F.silu(mixed)), self.grain).float()
         drawn = rearrange(drawn, "(b v) (t c) h w -> b v t c h w", **self.take_apart)
-        content, moved = drawn.split([3, 1], dim=3)
+        content, moved = drawn[:, :, :, :-1], drawn[:, :, :, -1:]
         now_BVTCHW = now_BVCHW[:, :, None]
         return now_BVTCHW + torch.sigmoid(moved + GATE_AT_START) * (content - now_BVTCHW)
 
@@ -120,14 +126,14 @@ class Network(nn.Module):
     so that a marginalised action says nothing there.
     """
 
-    def __init__(self, config: UWM.Config) -> None:
+    def __init__(self, config: UWM.Config, codec: Codec) -> None:
         super().__init__()
         width, instants = config.width, len(config.offsets)
-        pixels = 3 * config.patch**2
-        self.cut = {"p": config.patch, "q": config.patch}
+        side = config.patch // codec.stride
+        self.cut = {"p": side, "q": side}
         patches = len(config.views) * (config.image_size // config.patch) ** 2
         self.embed_action = nn.Linear(config.action_dim, width)
-        self.embed_future = nn.Linear((instants + 1) * pixels, width)
+        self.embed_future = nn.Linear((instants + 1) * codec.shape[0] * side**2, width)
         self.action_position = nn.Parameter(0.02 * torch.randn(config.chunk, width))
         self.future_position = nn.Parameter(0.02 * torch.randn(patches, width))
         self.registers = nn.Parameter(0.02 * torch.randn(config.registers, width))
@@ -141,7 +147,7 @@ class Network(nn.Module):
         self.read_action = nn.Linear(width, config.action_dim)
         nn.init.zeros_(self.read_action.weight)
         nn.init.zeros_(self.read_action.bias)
-        self.paint_future = Painter(config)
+        self.paint_future = Painter(config, codec)
 
     @property
     def tokens(self) -> int:
@@ -150,7 +156,7 @@ class Network(nn.Module):
     def forward(
         self,
         action_BHA: Float[Tensor, "b h a"],
-        future_BVTCHW: Float[Tensor, "b v t 3 height width"],
+        future_BVTCHW: Float[Tensor, "b v t c height width"],
         context: Context,
         *,
         sigma_action: Float[Tensor, " b"],
@@ -176,8 +182,8 @@ class Network(nn.Module):
 
     def clean(
         self, x_BLD: Float[Tensor, "b l d"], context: Context
-    ) -> Float[Tensor, "b v t 3 h w"]:
-        """The clean future frames."""
+    ) -> Float[Tensor, "b v t c h w"]:
+        """The clean codes of the future frames."""
         future_BPD = x_BLD[:, len(self.action_position) : -len(self.registers)]
         return self.paint_future(future_BPD, context.now_BVCHW)
 
@@ -186,7 +192,7 @@ class UWM(WorldActionModel):
     card = {
         "paper": "arXiv 2504.02792",
         "family": "joint, diffusion, unified stream",
-        "carrier": "pixels",
+        "carrier": "pixels, or latents",
         "extractor": "none: actions are denoised beside the future",
         "coupling": "one draw",
         "generation": "flow, independent levels",
@@ -195,13 +201,18 @@ class UWM(WorldActionModel):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ModelConfig):
-        """``marginal_*`` and ``clean_*``: shares of rows trained at exactly level 1 and level 0.
+        """``codec``: what the future is made of, with the size of the one that is trained.
 
-        ``*_weight``: of the loss on future frames, and of the regression that teaches the encoder,
-        beside the actions' own. ``steps`` sample a stream; in a joint draw the action is ``lead``
-        steps ahead of the future.
+        ``marginal_*`` and ``clean_*``: shares of rows trained at exactly level 1 and level 0.
+        ``*_weight``: of the loss on the future's codes (chosen for pixels; latents have unit size,
+        so that theirs weighs more), and of the regression that teaches the encoder, beside the
+        actions' own. ``steps`` sample a stream; in a joint draw the action is ``lead`` steps ahead
+        of the future.
         """
 
+        codec: Literal["pixels", "kl"] = "pixels"
+        latent_channels: int = 8
+        codec_width: int = 16
         patch: int = 16
         width: int = 192
         depth: int = 6
@@ -227,19 +238,21 @@ class UWM(WorldActionModel):
         @classmethod
         def tiny(cls) -> UWM.Config:
             return cls(
-                image_size=32, patch=16, width=32, depth=2, heads=2, registers=2, condition=32,
-                level_width=16, stem_width=8, paint_width=16, chunk=8, offsets=(4, 8), steps=2,
-                lead=2,
+                image_size=32, latent_channels=4, codec_width=8, patch=16, width=32, depth=2,
+                heads=2, registers=2, condition=32, level_width=16, stem_width=8, paint_width=16,
+                chunk=8, offsets=(4, 8), steps=2, lead=2,
             )  # fmt: skip
 
     config: Config
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        if config.image_size % config.patch or config.patch % QUARTER:
+        self.codec = make_codec(config)
+        cell = self.codec.stride * GRAIN[config.codec]
+        if config.image_size % config.patch or config.patch % cell:
             raise ValueError(
                 f"image_size {config.image_size} must be a multiple of the patch {config.patch}, "
-                f"and this one of {QUARTER}"
+                f"and this one of {cell}"
             )
         self.encoder = ObservationEncoder(
             config.views,
@@ -249,17 +262,17 @@ class UWM(WorldActionModel):
             width=config.condition,
             stem_width=config.stem_width,
         )
-        self.network = Network(config)
+        self.network = Network(config, self.codec)
         self.regression = ChunkRegression(config.condition, config.chunk, config.action_dim)
 
     @property
     def queries(self) -> dict[Query, Answer]:
-        calls = self.config.steps
+        calls, space = self.config.steps, self.codec.space
         return {
             POLICY: Answer(True, marginal="statistical", calls=calls),
-            VIDEO: Answer(True, "pixels", marginal="statistical", calls=calls),
-            JOINT: Answer(True, "pixels", coupling="one draw", calls=calls + self.config.lead),
-            FORWARD: Answer(True, "pixels", calls=calls),
+            VIDEO: Answer(True, space, marginal="statistical", calls=calls),
+            JOINT: Answer(True, space, coupling="one draw", calls=calls + self.config.lead),
+            FORWARD: Answer(True, space, calls=calls),
             INVERSE: Answer(True, calls=calls),
         }
 
@@ -270,14 +283,25 @@ class UWM(WorldActionModel):
             "state": (0,),
             ACTION: tuple(range(c.chunk)),
         }
-        return [Stage("joint", Window(streams, rate_hz=c.rate_hz))]
+        joint = Window(streams, rate_hz=c.rate_hz)
+        if c.codec == "pixels":
+            return [Stage("joint", joint)]
+        frames = Window(dict.fromkeys(c.image_streams, (0,)), rate_hz=c.rate_hz)
+        rest = ("encoder.", "network.", "regression.")
+        return [
+            Stage("codec", frames, trains=("codec.",), share=0.15, produces="codec"),
+            Stage("joint", joint, trains=rest, share=0.85, codec="codec"),
+        ]
 
     def loss(
         self, batch: Batch, *, stage: str, step: int, generator: torch.Generator
     ) -> dict[str, Float[Tensor, ""]]:
+        if isinstance(self.codec, KL) and stage == "codec":
+            frames, recorded = _stacked(batch, self.config.image_streams, (0,))
+            return self.codec.loss(frames[:, :, 0], recorded[:, :, 0], generator)
         context = self.context(batch)
         action, labelled_BH = self._action(batch)
-        future, recorded_BVT = self._future(batch)
+        future, recorded_BVT = self._coded(batch, *self.config.offsets)
         sigma_a, sigma_o, learns_a, learns_o = self._levels(batch, labelled_BH, generator)
 
         noise_a, noise_o = (noise_like(x, generator) for x in (action, future))
@@ -336,7 +360,7 @@ class UWM(WorldActionModel):
 
         return Prediction(
             action=action_chunk(x_a) if ACTION in query.sampled else None,
-            future=self._pixels(x_o) if FUTURE in query.sampled else None,
+            future=self._imagined(x_o) if FUTURE in query.sampled else None,
             cost=Cost(calls=len(levels_a) - 1),
         )
 
@@ -356,18 +380,18 @@ class UWM(WorldActionModel):
         ]
 
     def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
-        return {name: value.clamp(-1, 1) for name, value in future.values.items()}
+        return {name: self.codec.decode(x).clamp(-1, 1) for name, x in future.values.items()}
 
     def encode(
         self, frames: Mapping[str, Float[Tensor, "b t 3 h w"]], offsets: Int[Tensor, "b t"] | None
     ) -> Future:
-        return Future("pixels", "pixels", dict(frames), offsets)
+        codes = {name: self.codec.encode(x) for name, x in frames.items()}
+        return Future(self.codec.space, self.codec.name, codes, offsets)
 
     def context(self, observation: Observation) -> Context:
         """Encode the present; a view or state that is absent is never read."""
-        now = [observation[name].at(0) for name in self.config.image_streams]
-        frames = torch.stack([fill_absent(s.values, s.present)[:, 0] for s in now], dim=1)
-        return Context(self.encoder(observation), frames)
+        codes, _ = self._coded(observation, 0)
+        return Context(self.encoder(observation), codes[:, :, 0])
 
     @property
     def tokens(self) -> int:
@@ -406,16 +430,20 @@ class UWM(WorldActionModel):
         stream = batch[ACTION].at(*range(self.config.chunk))
         return fill_absent(stream.values, stream.present), stream.present
 
-    def _future(self, batch: Batch) -> tuple[Float[Tensor, "b v t 3 h w"], Bool[Tensor, "b v t"]]:
-        streams = [batch[name].at(*self.config.offsets) for name in self.config.image_streams]
-        present = torch.stack([s.present for s in streams], dim=1)
-        frames = torch.stack([fill_absent(s.values, s.present) for s in streams], dim=1)
-        return frames, present
+    def _coded(
+        self, batch: Batch, *offsets: int
+    ) -> tuple[Float[Tensor, "b v t c h w"], Bool[Tensor, "b v t"]]:
+        """The codes of frames at these offsets, served or made here, and which were recorded."""
+        served = [f"{LATENT}{view}" for view in self.config.views]
+        if served[0] in batch:
+            return _stacked(batch, served, offsets)
+        frames, recorded = _stacked(batch, self.config.image_streams, offsets)
+        return fill_absent(self.codec.encode(frames), recorded), recorded
 
     def _noise(self, generator: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         c = self.config
         chunk = normal((c.chunk, c.action_dim), generator, self.device)
-        video = (len(c.views), len(c.offsets), 3, c.image_size, c.image_size)
+        video = (len(c.views), len(c.offsets), *self.codec.shape)
         return chunk, normal(video, generator, self.device)
 
     def _plan(
@@ -449,17 +477,36 @@ class UWM(WorldActionModel):
             raise ValueError("the query gives the action, but no action was passed")
         return action.at(*range(self.config.chunk)).values
 
-    def _given_future(self, future: Future | None) -> Float[Tensor, "b v t 3 h w"]:
-        if future is None or future.space != "pixels":
-            raise ValueError("the query gives the future, but no future in pixels was passed")
-        frames = torch.stack([future.values[name] for name in self.config.image_streams], dim=1)
-        if frames.shape[2] != (instants := len(self.config.offsets)):
+    def _given_future(self, future: Future | None) -> Float[Tensor, "b v t c h w"]:
+        codec = self.codec
+        if future is None or (future.space, future.codec) != (codec.space, codec.name):
             raise ValueError(
-                f"the given future has {frames.shape[2]} instants, expected {instants}"
+                f"the query gives the future, but no future in {codec.space} of the codec "
+                f"{codec.name!r} was passed"
             )
-        return frames
+        codes = torch.stack([future.values[name] for name in self.config.image_streams], dim=1)
+        if codes.shape[2] != (instants := len(self.config.offsets)):
+            raise ValueError(f"the given future has {codes.shape[2]} instants, expected {instants}")
+        return codes
 
-    def _pixels(self, future_BVTCHW: Float[Tensor, "b v t 3 h w"]) -> Future:
+    def _imagined(self, future_BVTCHW: Float[Tensor, "b v t c h w"]) -> Future:
         offsets = torch.tensor(self.config.offsets, device=future_BVTCHW.device)
         values = {name: future_BVTCHW[:, v] for v, name in enumerate(self.config.image_streams)}
-        return Future("pixels", "pixels", values, offsets.expand(len(future_BVTCHW), -1))
+        offsets = offsets.expand(len(future_BVTCHW), -1)
+        return Future(self.codec.space, self.codec.name, values, offsets)
+
+
+def make_codec(config: UWM.Config) -> Codec:
+    """The codec that a configuration names."""
+    if config.codec == "kl":
+        return KL(config.image_size, channels=config.latent_channels, width=config.codec_width)
+    return Pixels(config.image_size)
+
+
+def _stacked(
+    batch: Batch, names: Sequence[str], offsets: Sequence[int]
+) -> tuple[Float[Tensor, "b v t c h w"], Bool[Tensor, "b v t"]]:
+    """A stream of each view at these offsets, 0 where absent, and which entries are present."""
+    streams = [batch[name].at(*offsets) for name in names]
+    values = torch.stack([fill_absent(s.values, s.present) for s in streams], dim=1)
+    return values, torch.stack([s.present for s in streams], dim=1)

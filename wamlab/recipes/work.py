@@ -22,7 +22,7 @@ from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
 from wamlab.data.window import Windows
 from wamlab.metrics.rivals import Clips, dataset_rivals, show
-from wamlab.models.base import WorldActionModel, model_class
+from wamlab.models.base import Stage, WorldActionModel, model_class
 from wamlab.policy.acting import acting, executor_for
 from wamlab.policy.policy import Policy, load
 from wamlab.recipes.run import DataConfig, Run
@@ -179,6 +179,13 @@ def train_run(
         validation = None
         if run.train.validate_every:
             validation = stack.enter_context(feed(run, caches, model, held_out=True))
+
+        def serve_latents(stage: Stage, model: WorldActionModel) -> None:
+            for source in (batches, validation):
+                # A shifted frame has another code than the one that is kept.
+                if source is not None and not run.train.augment_shift:
+                    source.serve_latents(stage, model)
+
         return train(
             model,
             batches,
@@ -192,6 +199,7 @@ def train_run(
             action_space=caches[0].space,
             validation=validation,
             about={"run": run.to_dict(), "dataset": [cache.dataset for cache in caches]},
+            before_stage=serve_latents,
         )
 
 

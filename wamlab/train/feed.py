@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from wamlab.data.latents import open_latents
 from wamlab.data.mixture import Loader, Mixture
+from wamlab.models.base import Stage, WorldActionModel
+from wamlab.nn.codec import Codec
 from wamlab.types import Batch
 
 
@@ -26,6 +29,16 @@ class Feed:
             self._loader = Loader(self.mixtures[stage], step, ahead=self.ahead)
         self._next = (stage, step + 1)
         return next(self._loader)
+
+    def serve_latents(self, stage: Stage, model: WorldActionModel) -> None:
+        """Where a stage sees frames through a frozen codec, let its batches hold codes instead."""
+        if stage.codec is None:
+            return
+        codec = model.get_submodule(stage.codec)
+        assert isinstance(codec, Codec), f"{stage.codec} of {model.name} is no codec"
+        self.close()
+        for windows in self.mixtures[stage.name].windows:
+            windows.serve_latents(open_latents(windows.cache, codec))
 
     def close(self) -> None:
         """Stop reading ahead; the next batch starts a new reader."""

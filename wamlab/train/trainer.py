@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +123,7 @@ def train(
     validation: Batches | None = None,
     about: Mapping[str, Any] | None = None,
     external: Mapping[str, str] | None = None,
+    before_stage: Callable[[Stage, WorldActionModel], None] | None = None,
 ) -> Result:
     """Train ``model`` through all its stages; ``out`` then loads as a checkpoint.
 
@@ -133,6 +134,8 @@ def train(
         validation: held-out batches, read when ``config.validate_every`` says so.
         about: provenance only the caller knows; a run resumes only on the same ``dataset``.
         external: digests of weights that the model uses and the checkpoint does not hold.
+        before_stage: called when a stage is begun or resumed, in its time: what earlier stages
+            have produced may prepare the data of this one.
 
     Raises:
         ValueError: ``out`` holds a run and ``resume`` is off, or it was another run; or the data
@@ -152,7 +155,7 @@ def train(
         record = _open_record(model, config, out, resume, about)
         trainer = _Trainer(model, batches, processor, config, out, record, stop)
         trainer.validation, trainer.action_space = validation, action_space
-        trainer.external = dict(external or {})
+        trainer.external, trainer.before_stage = dict(external or {}), before_stage
         trainer.log = RunLog(out, config.log_every, progress)
         try:
             return trainer.run()
@@ -207,6 +210,7 @@ class _Trainer:
     validation: Batches | None = None
     action_space: ActionSpace | None = None
     external: dict[str, str] = field(default_factory=dict)
+    before_stage: Callable[[Stage, WorldActionModel], None] | None = None
     log: RunLog = field(init=False)
 
     def run(self) -> Result:
@@ -266,6 +270,8 @@ class _Trainer:
     def _decide(self, learner: Learner, index: int) -> None:
         """Precision and number of steps: measured once, then read from the record."""
         start, entry = time.perf_counter(), self.record.stages[index]
+        if self.before_stage is not None:
+            self.before_stage(learner.stage, self.model)
         if not self.record.precision:
             self.record.precision = self._precision(learner)
         learner.precision = self.record.precision["choice"]
