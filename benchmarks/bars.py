@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import corners
 import pooling
 from pooling import Cell, Estimate
 from tables import (
@@ -85,6 +86,11 @@ def six(found: Found) -> Part:
     return Part("\n".join(text), [finding])
 
 
+def systems(found: Found) -> Part:
+    text = ["## The systems side by side\n", "All on `mw-6`, the same demonstrations and starts.\n"]
+    return Part("\n".join([*text, corners.side_by_side(found)]))
+
+
 def imagination(found: Found) -> Part:
     findings, texts = [], ["## Bar 3: the imagined future\n"]
     for name in ("mw-6", "mw-demo"):
@@ -144,6 +150,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     demo,
     six,
     imagination,
+    systems,
     speed,
     robustness,
     house,

@@ -47,13 +47,17 @@ MIDDLE = "middle"
 
 @dataclass(frozen=True)
 class Cell:
-    """Which cell it is, and why it is tried: a later attempt says what it expects to change."""
+    """Which cell it is, and why it is tried: a later attempt says what it expects to change.
+
+    A ``variant`` of a model is a system of its own.
+    """
 
     protocol: str
     model: str
     seed: int
     attempt: int = 1
     hypothesis: str = ""
+    variant: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.attempt <= ATTEMPTS:
@@ -62,8 +66,12 @@ class Cell:
             raise ValueError(f"attempt {self.attempt} needs a written hypothesis")
 
     @property
+    def system(self) -> str:
+        return f"{self.model}-{self.variant}" if self.variant else self.model
+
+    @property
     def name(self) -> str:
-        return f"{self.model}-seed{self.seed}-attempt{self.attempt}"
+        return f"{self.system}-seed{self.seed}-attempt{self.attempt}"
 
     def result(self, results: Path) -> Path:
         return results / self.protocol / f"{self.name}.json"
@@ -168,7 +176,11 @@ def judged(cell: Cell, run: Run, folder: Path, data: Path, *, fixed: str) -> dic
     return rounded(
         {
             "schema": SCHEMA,
-            **dataclasses.asdict(cell),
+            "protocol": cell.protocol,
+            "model": cell.system,
+            "seed": cell.seed,
+            "attempt": cell.attempt,
+            "hypothesis": cell.hypothesis,
             "steps": record.step,
             "steps_fixed_by": fixed,
             "samples": record.step * run.train.batch_size,

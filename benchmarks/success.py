@@ -7,7 +7,8 @@ The first line times the recipe on an idle machine and writes how many steps its
 cell then trains that many. A recipe that says its steps, as mw-demo does, needs no timing. Each
 cell (model x seed x attempt) becomes one JSON file in ``benchmarks/results/<protocol>/``; one that
 is there is not run again, one that was interrupted goes on. A second or third attempt says with
-``--hypothesis`` what it expects, and with ``--set`` what it changes.
+``--hypothesis`` what it expects, and with ``--set`` what it changes. ``--variant NAME`` makes of
+what ``--set`` changes a system of its own, ``MODEL-NAME``, with its own cells and attempts.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> None:
             fix(args, model, places)
         return
     wanted = [
-        Cell(args.protocol, model, seed, args.attempt, args.hypothesis)
+        Cell(args.protocol, model, seed, args.attempt, args.hypothesis, args.variant)
         for seed in args.seeds
         for model in args.models
     ]
@@ -64,7 +65,7 @@ def run_of(args: argparse.Namespace, cell: Cell, places: Places) -> tuple[Run, s
     if steps is None:
         path = steps_file(places, cell.protocol)
         table = json.loads(path.read_text()) if path.exists() else {}
-        if (key := steps_key(cell.model, cell.attempt)) not in table:
+        if (key := steps_key(cell.system, cell.attempt)) not in table:
             raise ValueError(
                 f"the number of steps of {key} is not fixed in {path}{nearest(key, table)}: "
                 "run with --fix-steps on an idle machine, or give --steps"
@@ -95,7 +96,8 @@ def fix(args: argparse.Namespace, model: str, places: Places) -> None:
     Raises:
         ValueError: they are fixed already, or the machine is busy.
     """
-    path, key = steps_file(places, args.protocol), steps_key(model, args.attempt)
+    system = Cell(args.protocol, model, 0, variant=args.variant).system
+    path, key = steps_file(places, args.protocol), steps_key(system, args.attempt)
     table: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if key in table:
         raise ValueError(f"{path} fixes {table[key]['steps']} steps for {key} already")
@@ -110,8 +112,8 @@ def steps_file(places: Places, protocol: str) -> Path:
     return places.results / protocol / "steps.json"
 
 
-def steps_key(model: str, attempt: int) -> str:
-    return f"{model}-attempt{attempt}"
+def steps_key(system: str, attempt: int) -> str:
+    return f"{system}-attempt{attempt}"
 
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -125,6 +127,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--middle", type=int, default=0, help="half-way, of each task")
     parser.add_argument("--attempt", type=int, default=1)
     parser.add_argument("--hypothesis", default="", help="what a later attempt expects, and why")
+    parser.add_argument("--variant", default="", help="the name of what --set makes of a model")
     parser.add_argument("--set", dest="assignments", action="append", default=[])
     parser.add_argument("--steps", type=int, help="instead of those that --fix-steps has written")
     parser.add_argument("--fix-steps", action="store_true", help="time the recipe and do no more")

@@ -60,6 +60,14 @@ def test_another_attempt_has_steps_of_its_own(places: Places) -> None:
         success.run_of(arguments(places), cell, places)
 
 
+def test_a_variant_is_a_system_of_its_own(places: Places) -> None:
+    fix(places)
+    cell = Cell("mw-6", "uwm", 1, variant="flat")
+    assert cell.name == "uwm-flat-seed1-attempt1"
+    with pytest.raises(ValueError, match="uwm-flat-attempt1 is not fixed"):
+        success.run_of(arguments(places), cell, places)
+
+
 def test_a_cell_trains_the_fixed_steps_in_the_fixed_precision(places: Places) -> None:
     fix(places)
     run, fixed = success.run_of(arguments(places), Cell("mw-6", "uwm", 2), places)

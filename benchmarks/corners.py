@@ -1,0 +1,112 @@
+"""The systems of `mw-6` side by side: one table of what each is worth and of what it costs.
+
+Every system is judged by its last attempt. What a system does not imagine is said with the reason
+that its own cell gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pooling
+from pooling import Cell
+from tables import RIVALS, Found, last, over_rival, pooled_measure
+from wording import db_text, estimate, mean, points_text, rate_text, table, title
+
+from wamlab.report.words import between, number
+
+PROTOCOL = "mw-6"
+SYSTEMS = (
+    "uwm", "reactive", "gr1", "vpp", "unipi", "uninformed", "uninformed-other",
+)  # fmt: skip
+BASELINE = "reactive"
+MISSING = "not measured"
+
+
+def side_by_side(found: Found) -> str:
+    """The three tables: success, imagination, cost."""
+    return "\n".join([success(found), imagination(found), cost(found)])
+
+
+def success(found: Found) -> str:
+    """Success over the better blind row, and less the baseline on the same starts and seeds."""
+    head = ["system", "seeds", "success", "over the better blind row", f"less `{BASELINE}`"]
+    rows = [success_row(found, system) for system in SYSTEMS]
+    return table(head, rows)
+
+
+def success_row(found: Found, system: str) -> list[str]:
+    cells = last(found, PROTOCOL, system)
+    if not cells:
+        return [f"`{system}`", "", MISSING, "", ""]
+    both = pooling.paired(cells, last(found, PROTOCOL, BASELINE))
+    return [
+        f"`{system}`",
+        ", ".join(str(cell["seed"]) for cell in cells),
+        rate_text(pooling.pooled(cells)),
+        points_text(pooling.pooled_over_blind(cells)),
+        "" if system == BASELINE or both is None else points_text(both.difference),
+    ]
+
+
+def imagination(found: Found) -> str:
+    """Moving pixels against the rivals at the common offsets, and the joint measures of the arm."""
+    head = ["system", "moving pixels", *(f"less {rival}" for rival in RIVALS), "EIC", "EIC_cf"]
+    rows = [imagination_row(found, system) for system in SYSTEMS]
+    return table(head, rows)
+
+
+def imagination_row(found: Found, system: str) -> list[str]:
+    cells = last(found, PROTOCOL, system)
+    if not cells:
+        return [f"`{system}`", MISSING, *[""] * (len(RIVALS) + 2)]
+    shown = cells[0]["imagination"]
+    if not shown["census"]["states"]:
+        return [f"`{system}`", "imagines nothing", *[""] * (len(RIVALS) + 2)]
+    if shown["moving_psnr"]["value"] is None:
+        return [f"`{system}`", shown["moving_psnr"]["why_not"], *[""] * (len(RIVALS) + 2)]
+    return [
+        f"`{system}`",
+        db_text(pooled_measure(cells, "moving_psnr")),
+        *(db_text(over_rival(cells, rival)) for rival in RIVALS),
+        joint_text(cells, "eic"),
+        joint_text(cells, "eic_cf"),
+    ]
+
+
+def joint_text(cells: Sequence[Cell], measure: str) -> str:
+    """Each seed's value for the arm, and how far it lies above a static future."""
+    results = [cell["joint"]["robot"][measure] for cell in cells]
+    known = [result for result in results if result["value"] is not None]
+    if not known:
+        return f"{title(measure)} undefined: {results[0]['why_not']}"
+    said = []
+    for result in known:
+        beside = result["details"]
+        over = estimate(beside["over_static"], beside["over_static_interval"])
+        above = f"{number(over.value, sign=True)} over static, {between(over.interval)}"
+        said.append(f"{number(result['value'])} ({above})")
+    return "; ".join(said)
+
+
+def cost(found: Found) -> str:
+    """What a plan and a training took."""
+    head = ["system", "network calls a plan", "ms a plan", "samples seen", "GFLOP a sample"]
+    rows = [cost_row(found, system) for system in SYSTEMS]
+    return table([*head, "minutes of training"], rows)
+
+
+def cost_row(found: Found, system: str) -> list[str]:
+    cells = last(found, PROTOCOL, system)
+    if not cells:
+        return [f"`{system}`", MISSING, *[""] * 4]
+    one = cells[0]
+    gflops = "; ".join(f"{stage} {number(g)}" for stage, g in one["gflop_per_sample"].items())
+    return [
+        f"`{system}`",
+        f"{one['plan']['calls']:g}",
+        number(mean([cell["plan"]["ms_p50"] for cell in cells]), 0),
+        str(one["samples"]),
+        gflops,
+        ", ".join(number(cell["training_seconds"] / 60, 1) for cell in cells),
+    ]
