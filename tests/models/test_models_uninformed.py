@@ -55,6 +55,23 @@ def test_a_row_s_own_future_never_reaches_its_loss():
     assert all(map(torch.equal, *found))
 
 
+def test_served_latents_say_no_more_than_frames():
+    """With a learned codec the future comes as latents: they are silenced like frames."""
+    torch.manual_seed(0)
+    model = Uninformed(dataclasses.replace(CONFIG, codec="kl"))
+    found = []
+    for level in (0.5, -0.5):
+        batch = make_batch(rows=1)
+        for view in CONFIG.views:
+            frames = batch[f"image/{view}"]
+            codes = model.codec.encode(frames.values)
+            codes[:, 1:] = level
+            batch.streams[f"latent/{view}"] = dataclasses.replace(frames, values=codes)
+            batch.streams[f"image/{view}"] = frames.at(0)
+        found.append(losses(model, batch)["loss"].detach())
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_it_costs_what_uwm_costs(target):
     model, uwm = make_model(target), UWM(UWM.Config.tiny())

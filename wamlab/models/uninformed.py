@@ -22,7 +22,7 @@ from torch import Tensor
 
 from wamlab.models.base import Stage
 from wamlab.models.uwm import UWM
-from wamlab.types import POLICY, Answer, Batch, Query, Stream
+from wamlab.types import IMAGE, LATENT, POLICY, Answer, Batch, Query, Stream
 
 
 class Uninformed(UWM):
@@ -53,7 +53,11 @@ class Uninformed(UWM):
     def loss(
         self, batch: Batch, *, stage: str, step: int, generator: torch.Generator
     ) -> dict[str, Float[Tensor, ""]]:
-        silent = {name: self.silenced(batch[name]) for name in self.config.image_streams}
+        silent = {
+            name: self.silenced(stream)
+            for name, stream in batch.streams.items()
+            if name.startswith((IMAGE, LATENT)) and bool((stream.offsets > 0).any())
+        }
         batch = dataclasses.replace(batch, streams={**batch.streams, **silent})
         return super().loss(batch, stage=stage, step=step, generator=generator)
 
