@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -42,6 +41,7 @@ from wamlab.models.base import (
     action_chunk,
 )
 from wamlab.nn.codec import KL, Codec, Pixels
+from wamlab.nn.painter import Painter
 from wamlab.nn.regression import ChunkRegression
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
 from wamlab.nn.vision import ObservationEncoder
@@ -67,7 +67,6 @@ from wamlab.types import (
     Window,
 )
 
-GATE_AT_START = -4.0
 GRAIN = {"pixels": 4, "kl": 1}
 """How many of a codec's cells lie along a cell of the painter's map."""
 
@@ -77,44 +76,6 @@ class Context(NamedTuple):
 
     vector_BC: Float[Tensor, "b c"]
     now_BVCHW: Float[Tensor, "b v c2 h w"]
-
-
-class Painter(nn.Module):
-    """Future tokens to clean codes: content, and a gate that says where it replaces the present.
-
-    Each token is spread over its patch on a map `GRAIN` times as coarse as the code and meets the
-    current frame's code there, so that what is drawn crosses the borders of patches and keeps the
-    edges of the present.
-    """
-
-    def __init__(self, config: UWM.Config, codec: Codec) -> None:
-        super().__init__()
-        self.grain = GRAIN[config.codec]
-        cells, width = config.patch // (codec.stride * self.grain), config.paint_width
-        instants, channels, parts = len(config.offsets), codec.shape[0], self.grain**2
-        self.spread = nn.Linear(config.width, width // 2 * cells**2)
-        self.mix = nn.Conv2d(width // 2 + channels * parts, width, 3, padding=1)
-        self.draw = nn.Conv2d(width, instants * (channels + 1) * parts, 3, padding=1)
-        nn.init.zeros_(self.draw.weight)
-        assert self.draw.bias is not None
-        nn.init.zeros_(self.draw.bias)
-        views, side = len(config.views), config.image_size // config.patch
-        self.lay_out = {"v": views, "h": side, "w": side, "p": cells, "q": cells}
-        self.take_apart = {"v": views, "t": instants}
-
-    def forward(
-        self, x_BPD: Float[Tensor, "b p d"], now_BVCHW: Float[Tensor, "b v c h w"]
-    ) -> Float[Tensor, "b v t c h w"]:
-        told = rearrange(
-            self.spread(x_BPD), "b (v h w) (p q c) -> (b v) c (h p) (w q)", **self.lay_out
-        )
-        now = F.pixel_unshuffle(now_BVCHW.flatten(0, 1), self.grain).to(told.dtype)
-        mixed = self.mix(torch.cat([told, now], 1).contiguous(memory_format=torch.channels_last))
-        drawn = F.pixel_shuffle(self.draw(F.silu(mixed)), self.grain).float()
-        drawn = rearrange(drawn, "(b v) (t c) h w -> b v t c h w", **self.take_apart)
-        content, moved = drawn[:, :, :, :-1], drawn[:, :, :, -1:]
-        now_BVTCHW = now_BVCHW[:, :, None]
-        return now_BVTCHW + torch.sigmoid(moved + GATE_AT_START) * (content - now_BVTCHW)
 
 
 class Network(nn.Module):
@@ -147,7 +108,15 @@ class Network(nn.Module):
         self.read_action = nn.Linear(width, config.action_dim)
         nn.init.zeros_(self.read_action.weight)
         nn.init.zeros_(self.read_action.bias)
-        self.paint_future = Painter(config, codec)
+        self.paint_future = Painter(
+            codec,
+            grain=GRAIN[config.codec],
+            views=len(config.views),
+            instants=instants,
+            patch=config.patch,
+            width=width,
+            paint_width=config.paint_width,
+        )
 
     @property
     def tokens(self) -> int:

@@ -1,0 +1,123 @@
+"""The pure world model: futures of given actions, and nothing from rows without any."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from test_models_uwm import make_batch
+from test_models_uwm_toy import MODES, B, level, world
+from torch import Tensor
+
+from wamlab.generative.noise import generators
+from wamlab.models.base import Refusal, Sampling
+from wamlab.models.dynamics import Dynamics
+from wamlab.models.uwm import UWM
+from wamlab.types import ACTION, FORWARD, FUTURE, JOINT, Batch, Stream
+
+CONFIG = Dynamics.Config.tiny()
+
+
+def make_model() -> Dynamics:
+    """A model whose zero-initialised layers were moved, so that every path carries something."""
+    torch.manual_seed(0)
+    model = Dynamics(CONFIG)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def learned(model: Dynamics, batch: Batch) -> tuple[dict[str, Tensor], list[Tensor]]:
+    model.zero_grad()
+    generator = torch.Generator().manual_seed(0)
+    losses = model.loss(batch, stage="dynamics", step=0, generator=generator)
+    losses["loss"].backward()
+    zeros = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    return {name: loss.detach() for name, loss in losses.items()}, zeros
+
+
+def test_trunk_and_painter_are_those_of_uwm():
+    sizes = [
+        {
+            name: parameter.shape
+            for name, parameter in model(model.Config.small()).network.named_parameters()
+            if name.startswith(("trunk.", "paint_future."))
+        }
+        for model in (Dynamics, UWM)
+    ]
+    assert sizes[0] == sizes[1]
+    assert sizes[0]
+
+
+def test_rows_without_actions_are_counted_and_contribute_nothing():
+    model, batch = make_model(), make_batch()
+    batch[ACTION].present[:2] = False
+    batch.role[:2, :3] = False
+    losses, gradients = learned(model, batch)
+    assert losses["action_free"] == 0.5
+    batch["image/corner"].values[:2] *= -1
+    batch[ACTION].values[:2] = float("nan")
+    other, others = learned(model, batch)
+    assert torch.equal(losses["loss"], other["loss"])
+    assert all(map(torch.equal, gradients, others))
+
+
+def test_a_batch_without_any_action_teaches_nothing():
+    model, batch = make_model(), make_batch()
+    batch[ACTION].present[:] = False
+    losses, gradients = learned(model, batch)
+    assert losses["action_free"] == 1
+    assert losses["loss"] == 0
+    assert not any(gradient.any() for gradient in gradients)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Dynamics:
+    config = Dynamics.Config(
+        views=("grey",), image_size=4, patch=4, state_dim=1, action_dim=1, text_dim=2, chunk=1,
+        offsets=(1,), width=32, depth=2, heads=2, registers=1, condition=32, level_width=16,
+        stem_width=8, steps=8,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Dynamics(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(300):
+        batch = world(128, generator)
+        losses = model.loss(batch, stage="dynamics", step=step, generator=generator)
+        losses["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+@torch.no_grad()
+def test_the_effect_of_an_imposed_action_is_recovered(trained):
+    held_out = world(200, torch.Generator().manual_seed(99))
+
+    def imagined(a: float) -> Tensor:
+        action = held_out[ACTION]
+        imposed = Stream(torch.full_like(action.values, a), action.offsets, action.present)
+        seeds = generators(range(200))
+        seen = held_out.observation()
+        return level(trained.sample(seen, FORWARD, action=imposed, generator=seeds).future)
+
+    effect = float((imagined(MODES) - imagined(-MODES)).mean()) / (2 * MODES)
+    assert effect == pytest.approx(B, rel=0.2)
+
+
+def test_it_answers_forward_alone_and_bad_requests_are_named():
+    model, batch, seeds = make_model(), make_batch(), generators(range(4))
+    with pytest.raises(Refusal, match="does not answer JOINT"):
+        model.sample(batch.observation(), JOINT, generator=seeds)
+    with pytest.raises(ValueError, match="no action was passed"):
+        model.sample(batch.observation(), FORWARD, generator=seeds)
+    guided = {FUTURE: Sampling(2, guidance=2.0)}
+    with pytest.raises(ValueError, match="guidance must be 1"):
+        model.sample(
+            batch.observation(), FORWARD, action=batch[ACTION], sampler=guided, generator=seeds
+        )
+    with pytest.raises(ValueError, match="must be a multiple of the patch"):
+        Dynamics(dataclasses.replace(CONFIG, image_size=30))
