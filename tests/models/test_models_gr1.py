@@ -33,7 +33,7 @@ from wamlab.types import (
 CONFIG = GR1.Config.tiny()
 EVERY = tuple(range(CONFIG.history))
 LAST = EVERY[-1]
-ALL_DRAWN = dataclasses.replace(CONFIG, drawn=CONFIG.history)
+AFTER_ALL = dataclasses.replace(CONFIG, imagined=CONFIG.history)
 
 
 def make_model(config: GR1.Config = CONFIG) -> GR1:
@@ -155,7 +155,7 @@ def clip_of(start: int) -> Batch:
 
 
 def test_check_4_targets_are_the_frames_after_each_step() -> None:
-    model, batch = make_model(ALL_DRAWN), clip_of(0)
+    model, batch = make_model(AFTER_ALL), clip_of(0)
     frames, taught = model._futures(batch, model.look(batch), EVERY)
     assert taught.all()
     for t, step in enumerate(CONFIG.steps):
@@ -182,7 +182,7 @@ def test_check_4_targets_have_mean_0_and_variance_1_in_each_patch() -> None:
 
 
 def test_check_4_steps_without_a_frame_ahead_have_no_target_and_no_loss() -> None:
-    model, batch = make_model(ALL_DRAWN), make_batch()
+    model, batch = make_model(AFTER_ALL), make_batch()
     for name in CONFIG.image_streams:
         batch[name].present[batch[name].offsets > 0] = False
     _, taught = model._futures(batch, model.look(batch), EVERY)
@@ -212,12 +212,12 @@ def test_check_5_the_instruction_is_repeated_at_every_step() -> None:
         assert closest(one, other) > 1e-3
 
 
-def test_one_drawn_step_is_an_unbiased_estimate_of_all() -> None:
-    batch, whole, part = make_batch(), make_model(ALL_DRAWN), make_model()
+def test_imagining_after_one_step_is_an_unbiased_estimate_of_all() -> None:
+    batch, whole, part = make_batch(), make_model(AFTER_ALL), make_model()
     seeds = {}
     for seed in count():
-        drawn = torch.randperm(3, generator=torch.Generator().manual_seed(seed))
-        seeds.setdefault(int(drawn[0]), seed)
+        order = torch.randperm(3, generator=torch.Generator().manual_seed(seed))
+        seeds.setdefault(int(order[0]), seed)
         if len(seeds) == 3:
             break
     every = losses_of(whole, batch)
@@ -350,7 +350,11 @@ def test_bad_requests_are_named() -> None:
         ask(model, batch, POLICY)
     with pytest.raises(ValueError, match="must be a multiple of the patch 8"):
         GR1(dataclasses.replace(CONFIG, image_size=30))
-    with pytest.raises(ValueError, match="1 <= drawn <= history, got 4, 5 and 3"):
-        GR1(dataclasses.replace(CONFIG, drawn=5))
+    with pytest.raises(ValueError, match="1 <= imagined <= history, got 4, 5 and 3"):
+        GR1(dataclasses.replace(CONFIG, imagined=5))
+    with pytest.raises(ValueError, match="no encoder 'forzen'; did you mean 'frozen'"):
+        GR1(dataclasses.replace(CONFIG, encoder="forzen"))
+    with pytest.raises(ValueError, match="a multiple of 4 as width, got 30"):
+        GR1(dataclasses.replace(CONFIG, draw_width=30))
     with pytest.raises(ValueError, match="width 32 is not divisible by 5 heads"):
         GR1(dataclasses.replace(CONFIG, heads=5))

@@ -57,7 +57,7 @@ def test_it_learns_to_find_the_marked_feature(resampler: Resampler) -> None:
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
-        losses.append(float(error))
+        losses.append(float(error.detach()))
     blind = places.var(0, correction=0).mean()
     assert sum(losses[-20:]) / 20 < 0.1 * float(blind)
 

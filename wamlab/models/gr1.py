@@ -12,18 +12,19 @@ Translated here:
   is read out into a whole chunk. The frames after a step are those at the common ``offsets``.
 - A small convolutional network, trained along, replaces the frozen MAE, and the global token of a
   view (there the CLS token) is a linear reading of its whole map. ``encoder="frozen"`` leaves that
-  network as it was drawn: no pre-trained weights are at hand. The instruction is the library's
+  network at its random start: no pre-trained weights are at hand. The instruction is the library's
   sentence embedding in the place of CLIP's.
 - The gripper is continuous: it has the SmoothL1 loss of the other dimensions, where the paper has
   a binary cross-entropy. State and gripper opening enter as they are.
 - The paper regresses frames whose patches have mean 0 and variance 1, and never needs pixels. Here
   each patch also tells how its mean and deviation differ from those of the same patch now, with a
-  small loss of its own; `decode` shows the pixels that follow.
+  small loss of its own, and pixels follow. (Taking those of now shows what moves less well.)
+- A training step imagines after some steps of the history, other ones each time, not after all.
 - There is no dropout: in minutes of training no row is seen often.
 
 What is absent is a masked key: missing history, a missing state, a missing view. Which rows may
 teach the policy is judged from now on: a burst that lies in the past stays among the targets of the
-past steps (a push without direction, in one of ten of their actions).
+past steps (a push without direction, a few ticks long).
 
 Shape legend: B rows, T steps of the history, S context tokens of a step, V views, K instants of the
 future, Q [OBS] tokens of a frame, CHW pixels of a frame, P patches of X values, H actions of size
@@ -35,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from wamlab.config import nearest
 from wamlab.generative import flow
 from wamlab.generative.noise import fill_absent
 from wamlab.models.base import (
@@ -55,7 +57,7 @@ from wamlab.models.base import (
 )
 from wamlab.nn.resampler import Resampler
 from wamlab.nn.transformer import attention, mlp
-from wamlab.nn.visibility import Block, Visibility, attend
+from wamlab.nn.visibility import Block, Rule, Visibility, attend
 from wamlab.nn.vision import ResidualBlock
 from wamlab.types import (
     ACTION,
@@ -81,6 +83,7 @@ FLAT = 1e-6
 """Added to the variance of a patch: more than one value off by one level of 255 gives it."""
 
 Steps = tuple[int, ...]
+Encoder = Literal["trained", "frozen"]
 
 
 class Past(NamedTuple):
@@ -102,11 +105,12 @@ def visibility(history: int, size: int, act: Steps, frames: int, obs: Steps) -> 
     A query reads the context of its own and of earlier steps; nobody reads a query.
     """
     blocks = [Block(CONTEXT, size, step) for step in range(history)]
-    blocks += [Block(ACT, 1, step) for step in act]
-    blocks += [Block(OBS, frames, step) for step in obs]
-    queries = {ACT: act, OBS: obs}
-    reads = {name: {CONTEXT: ("earlier", "same")} for name, steps in queries.items() if steps}
-    return Visibility(blocks, {CONTEXT: {CONTEXT: ("earlier", "causal")}, **reads})
+    reads: dict[str, dict[str, Sequence[Rule]]] = {CONTEXT: {CONTEXT: ("earlier", "causal")}}
+    for name, count, steps in ((ACT, 1, act), (OBS, frames, obs)):
+        blocks += [Block(name, count, step) for step in steps]
+        if steps:
+            reads[name] = {CONTEXT: ("earlier", "same")}
+    return Visibility(blocks, reads)
 
 
 class Layer(nn.Module):
@@ -267,24 +271,24 @@ class GR1(WorldActionModel):
     class Config(ModelConfig):
         """``history`` steps, ``stride`` ticks apart, of which the last is now.
 
-        A view is ``latents`` tokens and a global one, an imagined frame ``obs`` queries. Training
-        imagines after ``drawn`` of the steps. ``draw_*`` are sizes of the patch decoder.
+        A view is ``latents`` tokens and a global one, an imagined frame ``obs`` queries. A training
+        step imagines after ``imagined`` of the steps. ``draw_*`` are sizes of the patch decoder.
         ``*_weight``: of the losses on normalised patches and on their statistics, beside the
-        actions' own.
+        actions' own (the paper weighs actions and patches alike).
         """
 
         history: int = 4
         stride: int = 8
-        encoder: Literal["trained", "frozen"] = "trained"
+        encoder: Encoder = "trained"
         stem_width: int = 16
         latents: int = 3
         resampler_depth: int = 1
-        obs: int = 2
+        obs: int = 4
         width: int = 192
         depth: int = 4
         heads: int = 3
         patch: int = 8
-        drawn: int = 1
+        imagined: int = 1
         draw_width: int = 64
         draw_depth: int = 2
         draw_heads: int = 4
@@ -321,11 +325,13 @@ class GR1(WorldActionModel):
             raise ValueError(
                 f"image_size {config.image_size} must be a multiple of the patch {config.patch}"
             )
-        if config.stride < 1 or not 1 <= config.drawn <= config.history:
+        if config.stride < 1 or not 1 <= config.imagined <= config.history:
             raise ValueError(
-                f"expected stride >= 1 and 1 <= drawn <= history, got {config.stride}, "
-                f"{config.drawn} and {config.history}"
+                f"expected stride >= 1 and 1 <= imagined <= history, got {config.stride}, "
+                f"{config.imagined} and {config.history}"
             )
+        if config.encoder not in (known := get_args(Encoder)):
+            raise ValueError(f"no encoder {config.encoder!r}{nearest(config.encoder, known)}")
         width, actions = config.width, (config.chunk, config.action_dim)
         self.embed_text = nn.Linear(config.text_dim, width)
         self.embed_state = nn.Linear(config.state_dim, width)
@@ -363,18 +369,18 @@ class GR1(WorldActionModel):
         # Nobody reads a query: what is left out here changes nothing of the rest, and the loss on
         # futures is an unbiased estimate of the one over all steps.
         shuffled = torch.randperm(c.history, generator=generator, device=generator.device)
-        drawn = tuple(shuffled[: c.drawn].tolist())
+        after = tuple(shuffled[: c.imagined].tolist())
         act_BTD, obs_BTLD = self.network(
-            past.tokens_BTSD, past.present_BTS, act=tuple(range(c.history)), obs=drawn
+            past.tokens_BTSD, past.present_BTS, act=tuple(range(c.history)), obs=after
         )
 
         chunk, taught_BTH = self._chunks(batch, past)
         error = F.smooth_l1_loss(self.read_action(act_BTD), chunk, reduction="none")
         action_loss = flow.masked_mean(error.flatten(1, 2), taught_BTH.flatten(1))
 
-        frames, taught_BTVK = self._futures(batch, past, drawn)
+        frames, taught_BTVK = self._futures(batch, past, after)
         true_patches, true_statistics = normalised(patches(frames, c.patch))
-        drawn_patches, drawn_statistics = self._draw(obs_BTLD, past.frames_BTVCHW[:, list(drawn)])
+        drawn_patches, drawn_statistics = self._draw(obs_BTLD, past.frames_BTVCHW[:, list(after)])
         taught_BL = taught_BTVK.flatten(1)
         error = (drawn_patches - true_patches).square()
         future_loss = flow.masked_mean(error.flatten(1, 3), taught_BL)
@@ -436,7 +442,7 @@ class GR1(WorldActionModel):
         """Tokens of one row in the trunk, in training."""
         c = self.config
         step = 2 + len(c.views) * (c.latents + 1)
-        return c.history * (step + 1) + c.drawn * c.frames * c.obs
+        return c.history * (step + 1) + c.imagined * c.frames * c.obs
 
     def look(self, observation: Observation) -> Past:
         """Encode every step of the history; what is absent is never read.
@@ -479,17 +485,17 @@ class GR1(WorldActionModel):
         return fill_absent(chunk, taught), taught
 
     def _futures(
-        self, batch: Batch, past: Past, drawn: Steps
+        self, batch: Batch, past: Past, after: Steps
     ) -> tuple[Float[Tensor, "b t v k 3 h w"], Bool[Tensor, "b t v k"]]:
-        """The frames after the drawn steps, and which of them teach."""
+        """The frames after the steps of ``after``, and which of them teach."""
         c = self.config
-        instants = [c.steps[step] + offset for step in drawn for offset in c.offsets]
+        instants = [c.steps[step] + offset for step in after for offset in c.offsets]
         streams = [batch[name].at(*instants) for name in c.image_streams]
         frames = torch.stack([fill_absent(s.values, s.present) for s in streams], dim=1)
         present = torch.stack([s.present for s in streams], dim=1)
-        present = rearrange(present, "b v (t k) -> b t v k", t=len(drawn))
-        may = batch.may("video")[:, None] & past.seen_BT[:, list(drawn)]
-        frames = rearrange(frames, "b v (t k) c h w -> b t v k c h w", t=len(drawn))
+        present = rearrange(present, "b v (t k) -> b t v k", t=len(after))
+        may = batch.may("video")[:, None] & past.seen_BT[:, list(after)]
+        frames = rearrange(frames, "b v (t k) c h w -> b t v k c h w", t=len(after))
         return frames, present & may[..., None, None]
 
     def _draw(
@@ -538,7 +544,13 @@ def normalised(
 
 
 def grid_positions(side: int, width: int) -> Float[Tensor, "places width"]:
-    """Sines and cosines of row and column (each half of ``width``), rates 1 to 1e-4 per place."""
+    """Sines and cosines of row and column, half of ``width`` each, at rates from 1 to 1e-4.
+
+    Raises:
+        ValueError: a width that is not a multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"positions on a grid need a multiple of 4 as width, got {width}")
     rates = 1e-4 ** (torch.arange(width // 4) / (width // 4))
     row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     angles = torch.stack([row, column], dim=-1).reshape(-1, 2, 1) * rates
