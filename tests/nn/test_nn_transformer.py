@@ -52,7 +52,14 @@ def test_mlp_has_activations_between_its_layers_only() -> None:
     assert kinds == ["Linear", "SiLU", "Linear", "SiLU", "Linear"]
 
 
-def test_attention_written_out_is_the_fused_kernel() -> None:
-    q, k, v = torch.randn(3, 2, 3, 10, 16).bfloat16().unbind(0)
-    fused = torch.nn.functional.scaled_dot_product_attention(q.float(), k.float(), v.float())
-    torch.testing.assert_close(attention(q, k, v).float(), fused, atol=0.03, rtol=0.03)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("keys", [10, 7])
+def test_attention_written_out_is_the_fused_kernel(keys: int, masked: bool) -> None:
+    q = torch.randn(2, 3, 10, 16).bfloat16()
+    k, v = torch.randn(2, 2, 3, keys, 16).bfloat16().unbind(0)
+    mask = torch.rand(2, 1, 10, keys) < 0.5 if masked else None
+    if mask is not None:
+        mask[..., 0] = True
+    fused = torch.nn.functional.scaled_dot_product_attention
+    wanted = fused(q.float(), k.float(), v.float(), attn_mask=mask)
+    torch.testing.assert_close(attention(q, k, v, mask).float(), wanted, atol=0.03, rtol=0.03)

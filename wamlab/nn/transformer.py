@@ -33,14 +33,16 @@ def mlp(*widths: int) -> nn.Sequential:
 
 def attention(
     q: Float[Tensor, "b n l d"],
-    k: Float[Tensor, "b n l d"],
-    v: Float[Tensor, "b n l d"],
-    mask: Bool[Tensor, "... l l"] | None = None,
+    k: Float[Tensor, "b n m d"],
+    v: Float[Tensor, "b n m d"],
+    mask: Bool[Tensor, "... l m"] | None = None,
 ) -> Float[Tensor, "b n l d"]:
     """Scaled dot-product attention; True in ``mask`` may attend."""
-    if mask is None and q.device.type == "cpu" and q.dtype == torch.bfloat16:
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         # For a hundred tokens the fused kernel's backward in bf16 takes five times as long.
-        return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
+        scores = q * q.shape[-1] ** -0.5 @ k.mT
+        scores = scores if mask is None else scores.masked_fill(~mask, -math.inf)
+        return scores.softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 

@@ -17,9 +17,9 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from wamlab.config import nearest
+from wamlab.nn.transformer import attention
 
 Rule = Literal["all", "same", "earlier", "causal", "self"]
 """``all`` tokens of the group, those of the ``same`` chunk, those of ``earlier`` chunks, those of
@@ -178,7 +178,7 @@ def attend(
     finite even where they are masked: fill absent entries (`fill_absent`) before they are embedded.
     """
     silent = ~mask.any(dim=-1, keepdim=True)
-    read = scaled_dot_product_attention(q, k, v, attn_mask=mask | silent)
+    read = attention(q, k, v, mask | silent)
     return read.masked_fill(silent, 0.0)
 
 

@@ -317,7 +317,7 @@ def _loss(model: Any, batch: Batch, stage: Stage, *, seed: int, step: int = 0) -
 def _only_action(subject: Subject) -> set[str]:
     """Parameters on which a sampled action depends and a sampled future does not."""
     reached: dict[str, set[str]] = {ACTION: set(), FUTURE: set()}
-    named = list(subject.stirred.named_parameters())
+    named = [(n, p) for n, p in subject.stirred.named_parameters() if p.requires_grad]
     for query in subject.queries:
         found = outputs(ask(subject.stirred, query, subject.asked(query)))
         for target in reached.keys() & found.keys():
