@@ -14,7 +14,7 @@ from wamlab.types import Cost
 
 @contextmanager
 def count_calls(model: nn.Module) -> Iterator[Cost]:
-    """Count the forward calls of ``model.network``, or of the model itself where it names none.
+    """Count the forward calls of ``model.networks``, of its one ``network``, or else of itself.
 
     The yielded `Cost` holds the calls so far, and the milliseconds once the block is left. A model
     that reaches its parameters in neither way counts 0 calls here; `Policy.query` then takes the
@@ -22,17 +22,19 @@ def count_calls(model: nn.Module) -> Iterator[Cost]:
     """
     cost = Cost()
     network = getattr(model, "network", None)
-    counted = network if isinstance(network, nn.Module) else model
+    one = network if isinstance(network, nn.Module) else model
+    counted: tuple[nn.Module, ...] = getattr(model, "networks", (one,))
 
     def count(*_: object) -> None:
         cost.calls += 1
 
-    handle = counted.register_forward_hook(count)
+    handles = [each.register_forward_hook(count) for each in counted]
     begin = time.perf_counter()
     try:
         yield cost
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         cost.ms = 1000 * (time.perf_counter() - begin)
