@@ -202,7 +202,7 @@ class VPP(WorldActionModel):
         width: int = 192
         depth: int = 4
         heads: int = 3
-        paint_width: int = 48
+        paint_width: int = 64
         level_width: int = 64
         taps: tuple[str, ...] = ("block2", "block4", "up")
         drop: float = 0.05
@@ -249,7 +249,7 @@ class VPP(WorldActionModel):
             paint_width=c.paint_width,
             level_width=c.level_width,
         )
-        self.video = VideoDenoiser(network, image_size=c.image_size)
+        self.video = VideoDenoiser(network)
         self.planner = Planner(c, sum(map(self._channels, c.taps)))
         self.policy = PolicyNetwork(c)
         self.regression = ChunkRegression(c.condition, c.chunk, c.action_dim)
@@ -432,10 +432,9 @@ class VPP(WorldActionModel):
         """The first frame, tiled over all instants, and the words for the rows that hear them."""
         now = [observation[name].at(0) for name in self.config.image_streams]
         known = torch.cat([s.present for s in now], dim=1)
-        frames = torch.stack([s.values[:, 0] for s in now], dim=1)
-        first = self.video.first_frame(frames, known)
+        first = torch.stack([fill_absent(s.values, s.present)[:, 0] for s in now], dim=1)
         tiled = repeat(first, "b v c h w -> b v t c h w", t=len(self.config.offsets))
-        return Shown(tiled, tiled, *words_of(observation.text, hears))
+        return Shown(tiled, tiled, known, *words_of(observation.text, hears))
 
     @property
     def _clip(self) -> tuple[int, ...]:

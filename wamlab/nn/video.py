@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from wamlab.config import nearest
@@ -44,11 +44,13 @@ DRAWN = "drawn"
 class Shown(NamedTuple):
     """What a clip is generated from: frames at every instant, and the words of the instruction.
 
-    ``centre`` is the frame that is left if nothing moves; ``heard`` are the words that may be read.
+    ``centre`` is the frame that is left if nothing moves; ``known`` are the views whose first frame
+    there is (both are grey where it is not), ``heard`` the words that may be read.
     """
 
     frames_BVTCHW: Float[Tensor, "b v t c h w"]
     centre_BVTCHW: Float[Tensor, "b v t 3 h w"]
+    known_BV: Bool[Tensor, "b v"]
     words_BLS: Float[Tensor, "b l s"]
     heard_BL: Bool[Tensor, "b l"]
 
@@ -142,7 +144,7 @@ class VideoNetwork(nn.Module):
         width: int = 192,
         depth: int = 4,
         heads: int = 3,
-        paint_width: int = 48,
+        paint_width: int = 64,
         level_width: int = 64,
     ) -> None:
         super().__init__()
@@ -152,13 +154,14 @@ class VideoNetwork(nn.Module):
         pixels, half = 3 * (1 + conditions) * CELL**2, width // 2
         self.names = ("stem", *(f"block{i + 1}" for i in range(depth)), "up", DRAWN)
         self.level_width, self.spread_by = level_width, {"p": cells, "q": cells}
+        self.enter = nn.Conv2d(pixels, paint_width, 1)
         self.stem = nn.Sequential(
-            nn.Conv2d(pixels, paint_width, 1),
             nn.SiLU(),
             nn.Conv2d(paint_width, half, 3, stride=2, padding=1),
             nn.SiLU(),
             nn.Conv2d(half, width, 3, stride=2, padding=1),
         )
+        self.no_frame = nn.Parameter(0.02 * torch.randn(width))
         self.place = nn.Parameter(0.02 * torch.randn(views, 1, self.side**2, width))
         self.instant = nn.Parameter(0.02 * torch.randn(instants, 1, width))
         self.norm_words = nn.LayerNorm(text_dim, elementwise_affine=False)
@@ -169,7 +172,7 @@ class VideoNetwork(nn.Module):
         self.blocks = nn.ModuleList(SpaceTimeBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.spread = nn.Linear(width, paint_width * cells**2)
-        self.mix = nn.Conv2d(paint_width + pixels, paint_width, 3, padding=1)
+        self.mix = nn.Conv2d(paint_width, paint_width, 3, padding=1)
         self.draw = nn.Conv2d(paint_width, 4 * CELL**2, 3, padding=1)
         for zero in (self.modulate, self.draw):
             nn.init.zeros_(zero.weight)
@@ -215,12 +218,13 @@ class VideoNetwork(nn.Module):
     ) -> Iterator[tuple[str, Tensor]]:
         lead = dict(zip("bvt", change_BVTCHW.shape[:3], strict=True))
         frames = torch.cat([change_BVTCHW, shown.frames_BVTCHW], dim=3)
-        cells = F.pixel_unshuffle(frames.flatten(0, 2), CELL)
-        cells = cells.contiguous(memory_format=torch.channels_last)
-        x_BVTPD = rearrange(self.stem(cells), "(b v t) d y x -> b v t (y x) d", **lead)
+        cells = rearrange(frames, "b v t c (y p) (x q) -> (b v t) y x (c p q)", p=CELL, q=CELL)
+        entered = self.enter(cells.permute(0, 3, 1, 2))
+        x_BVTPD = rearrange(self.stem(entered), "(b v t) d y x -> b v t (y x) d", **lead)
         yield "stem", self._map(x_BVTPD)
 
-        x_BVTPD = x_BVTPD + self.place + self.instant
+        unknown_BV111 = ~shown.known_BV[:, :, None, None, None]
+        x_BVTPD = x_BVTPD + self.place + self.instant + unknown_BV111 * self.no_frame
         words_BLD, heard = self._words(shown)
         known = [sinusoids(noise_level, self.level_width), _mean(words_BLD, heard)]
         condition = F.silu(self.condition(torch.cat(known, dim=-1)))
@@ -235,8 +239,8 @@ class VideoNetwork(nn.Module):
             y=self.side,
             **self.spread_by,
         )
-        both = torch.cat([told, cells.to(told.dtype)], dim=1)
-        up = F.silu(self.mix(both.contiguous(memory_format=torch.channels_last)))
+        met = (entered + told).contiguous(memory_format=torch.channels_last)
+        up = F.silu(self.mix(F.silu(met)))
         yield "up", rearrange(up, "(b v t) m y x -> b v t m y x", **lead)
         drawn = F.pixel_shuffle(self.draw(up), CELL)
         yield DRAWN, rearrange(drawn, "(b v t) m y x -> b v t m y x", **lead)
@@ -265,15 +269,12 @@ class VideoDenoiser(nn.Module):
     log-normal about twice of it (as Stable Video Diffusion's for data of deviation one, arXiv
     2311.15127), but a share ``highest`` of the rows is trained at the highest level, where sampling
     begins and features are read.
-
-    A first frame that is absent or dropped is a learned one.
     """
 
     def __init__(
         self,
         network: VideoNetwork,
         *,
-        image_size: int,
         sigma_data: float = 0.5,
         low: float = 0.05,
         high: float = 80.0,
@@ -282,8 +283,6 @@ class VideoDenoiser(nn.Module):
         super().__init__()
         self.network = network
         self.sigma_data, self.low, self.high, self.highest = sigma_data, low, high, highest
-        views = len(network.place)
-        self.no_frame = nn.Parameter(torch.zeros(views, 3, image_size, image_size))
 
     def forward(
         self, x_BVTCHW: Float[Tensor, "b v t 3 h w"], sigma: Float[Tensor, " b"], shown: Shown
@@ -299,15 +298,8 @@ class VideoDenoiser(nn.Module):
         taps: Sequence[str] = (),
     ) -> tuple[Float[Tensor, "b v t 3 h w"], dict[str, Float[Tensor, "b v t m y x"]]]:
         """The expected clean clip and the maps of these names, from one call of the network."""
-        pre = diffusion.precondition(sigma, self.sigma_data)
-        change = x_BVTCHW - shown.centre_BVTCHW
-        maps = self.network(
-            flow.like(pre.input, change) * change, shown, pre.noise, taps=(*taps, DRAWN)
-        )
-        content, moved = maps[DRAWN].float().split([3, 1], dim=3)
-        new = flow.like(pre.skip, change) * change + flow.like(pre.out, change) * content
-        clean = shown.centre_BVTCHW + torch.sigmoid(moved + MOVED_AT_START) * new
-        return clean, {name: maps[name] for name in taps}
+        change, maps = self._change(x_BVTCHW - shown.centre_BVTCHW, sigma, shown, taps)
+        return shown.centre_BVTCHW + change, maps
 
     def foresee(
         self, noise_BVTCHW: Float[Tensor, "b v t 3 h w"], shown: Shown, taps: Sequence[str]
@@ -335,24 +327,30 @@ class VideoDenoiser(nn.Module):
     ) -> Float[Tensor, ""]:
         """Weighted denoising of the frames that are present; one level for all frames of a clip.
 
-        An absent frame is noise at the final level.
+        An absent frame is noise at the final level; what lies there must be finite.
         """
         sigma = self._draw_levels(len(clip_BVTCHW), generator).to(clip_BVTCHW.device)
         noise = noise_like(clip_BVTCHW, generator)
-        pre = diffusion.precondition(sigma, self.sigma_data)
-        unknown = shown.centre_BVTCHW + noise / flow.like(pre.input, noise)
-        noisy = diffusion.add_noise(clip_BVTCHW, noise, sigma)
-        clean = self(fill_absent(noisy, present_BVT, unknown), sigma, shown)
-        error = fill_absent(clip_BVTCHW, present_BVT) - fill_absent(clean, present_BVT)
-        weight = flow.like(diffusion.weight(sigma, self.sigma_data), error)
-        weighed = (weight * error.square()).flatten(1, 2)
-        return flow.masked_mean(weighed, present_BVT.flatten(1, 2))
+        final = diffusion.precondition(sigma, self.sigma_data).input.reciprocal()
+        level = torch.where(
+            present_BVT, flow.like(sigma, present_BVT), flow.like(final, present_BVT)
+        )
+        change = clip_BVTCHW - shown.centre_BVTCHW
+        noisy = _each(present_BVT) * change + _each(level) * noise
+        error_BVT = (self._change(noisy, sigma, shown)[0] - change).square().mean((-3, -2, -1))
+        weight = flow.like(diffusion.weight(sigma, self.sigma_data), error_BVT)
+        return flow.masked_mean((weight * error_BVT).flatten(1), present_BVT.flatten(1))
 
-    def first_frame(
-        self, now_BVCHW: Float[Tensor, "b v 3 h w"], known_BV: Bool[Tensor, "b v"]
-    ) -> Float[Tensor, "b v 3 h w"]:
-        """The current frames, with the learned one where they are not known."""
-        return fill_absent(now_BVCHW, known_BV, self.no_frame)
+    def _change(
+        self, change_BVTCHW: Tensor, sigma: Tensor, shown: Shown, taps: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """From a noised change about the centre to the expected change, and the maps."""
+        pre = diffusion.precondition(sigma, self.sigma_data)
+        into = flow.like(pre.input, change_BVTCHW) * change_BVTCHW
+        maps = self.network(into, shown, pre.noise, taps=(*taps, DRAWN))
+        content, moved = maps[DRAWN].float().split([3, 1], dim=3)
+        new = flow.like(pre.skip, content) * change_BVTCHW + flow.like(pre.out, content) * content
+        return torch.sigmoid(moved + MOVED_AT_START) * new, {name: maps[name] for name in taps}
 
     def level(self, x: Float[Tensor, "b *rest"], sigma: float) -> Float[Tensor, " b"]:
         """One level for all rows of ``x``."""
@@ -375,6 +373,10 @@ def words_of(
     if text.tokens is None or text.mask is None:
         raise ValueError("the instructions of this observation were not encoded word by word")
     return text.tokens, text.mask if heard_B is None else text.mask & heard_B[:, None]
+
+
+def _each(x_BVT: Shaped[Tensor, "b v t"]) -> Shaped[Tensor, "b v t 1 1 1"]:
+    return x_BVT[..., None, None, None]
 
 
 def _mean(words_BLD: Float[Tensor, "b l d"], heard_BL: Bool[Tensor, "b l"]) -> Tensor:

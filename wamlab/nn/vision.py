@@ -38,13 +38,16 @@ class Stem(nn.Module):
     """One frame to one vector: a residual network to a quarter of the size, then one layer.
 
     Few channels are kept, but each with its whole map: where a thing is matters more than what it
-    is, and a linear layer over places finds it sooner than expected positions do.
+    is, and a linear layer over places finds it sooner than expected positions do. Several
+    ``frames`` of one view are seen together, beside each other on channels.
     """
 
-    def __init__(self, image_size: int, width: int, size: int, channels: int = 8) -> None:
+    def __init__(
+        self, image_size: int, width: int, size: int, channels: int = 8, frames: int = 1
+    ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(3, width, 5, 2, 2, bias=False),
+            nn.Conv2d(3 * frames, width, 5, 2, 2, bias=False),
             nn.GroupNorm(8, width),
             nn.ReLU(),
             ResidualBlock(width, 2 * width, stride=2),
@@ -56,7 +59,7 @@ class Stem(nn.Module):
             nn.Linear(channels * ceil(image_size / 4) ** 2, size),
         )
 
-    def forward(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b size"]:
+    def forward(self, frame: Float[Tensor, "b c h w"]) -> Float[Tensor, "b size"]:
         return self.layers(frame.contiguous(memory_format=torch.channels_last)).float()
 
 

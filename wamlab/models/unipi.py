@@ -1,0 +1,450 @@
+"""UniPi (Du et al., NeurIPS 2023, arXiv 2302.00111): cascaded, explicit plan, learned extraction.
+
+A planner draws by diffusion, from the first frame and the instruction, what will be seen: first a
+sparse clip, then, by temporal super-resolution, the frames between. An inverse dynamics model looks
+at two frames that follow each other and says which actions lead from the one to the other. The
+first frame is a condition of the training and tiled beside every frame; only the inverse dynamics
+model ever sees an action.
+
+Translated here: both video networks denoise in pixels and draw what changes (`wamlab.nn.video`,
+which says how): the planner about the first frame, the super-resolution about the linear
+interpolation of the sparse clip. An inverse step spans several actions and returns them all, and
+keeps places where the paper averages over them: what a pixel of motion means depends on where it
+is. It sees frames alone, no state, so that it can be asked about frames that are only imagined. The
+paper's (1 + w) c - w u is the library's u + s (c - u) with s = 1 + w; the null branch knows neither
+text nor first frame. The paper does not publish w; 1 (no guidance) is the default.
+
+Shape legend: B rows, V views, T instants, CHW pixels, S steps (pairs of frames), K actions of a
+step, H = S K actions of size A.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from wamlab.generative import diffusion, flow
+from wamlab.generative.noise import fill_absent, normal
+from wamlab.models.base import (
+    Flow,
+    ModelConfig,
+    Sampling,
+    Stage,
+    WorldActionModel,
+    action_chunk,
+)
+from wamlab.nn.transformer import mlp
+from wamlab.nn.video import Shown, VideoDenoiser, VideoNetwork, words_of
+from wamlab.nn.vision import Stem
+from wamlab.types import (
+    ACTION,
+    FUTURE,
+    INVERSE,
+    JOINT,
+    POLICY,
+    VIDEO,
+    Answer,
+    Batch,
+    Cost,
+    Future,
+    Memory,
+    Observation,
+    Prediction,
+    Query,
+    Stream,
+    Window,
+)
+
+Clip = Float[Tensor, "b v t 3 h w"]
+
+
+class InverseDynamics(nn.Module):
+    """Two frames of every view to the actions between them.
+
+    A view in which either frame is absent is a learned placeholder.
+    """
+
+    def __init__(self, config: UniPi.Config) -> None:
+        super().__init__()
+        c = config
+        self.stems = nn.ModuleList(
+            Stem(c.image_size, c.inverse_stem, c.inverse_width, frames=2) for _ in c.views
+        )
+        self.no_view = nn.Parameter(torch.zeros(len(c.views), c.inverse_width))
+        joined = len(c.views) * c.inverse_width
+        self.read = mlp(joined, 2 * c.inverse_width, c.inverse_width, c.stride * c.action_dim)
+        self.stride = c.stride
+
+    def forward(
+        self, clip_BVTCHW: Clip, present_BVT: Bool[Tensor, "b v t"]
+    ) -> Float[Tensor, "b h a"]:
+        """The actions from the first frame to the last of a clip."""
+        pairs = torch.cat([clip_BVTCHW[:, :, :-1], clip_BVTCHW[:, :, 1:]], dim=3)
+        seen_BVS = both(present_BVT)
+        steps = pairs.shape[2]
+        features = []
+        for v, stem in enumerate(self.stems):
+            feature = stem(pairs[:, v].flatten(0, 1)).unflatten(0, (-1, steps))
+            features.append(fill_absent(feature, seen_BVS[:, v], self.no_view[v]))
+        actions = self.read(torch.cat(features, dim=-1)).float()
+        return rearrange(actions, "b s (k a) -> b (s k) a", k=self.stride)
+
+
+def both(present_BVT: Bool[Tensor, "b v t"]) -> Bool[Tensor, "b v s"]:
+    """Which pairs of frames that follow each other are there."""
+    return present_BVT[:, :, :-1] & present_BVT[:, :, 1:]
+
+
+class UniPi(WorldActionModel):
+    card = {
+        "paper": "arXiv 2302.00111",
+        "family": "cascaded, explicit plan",
+        "carrier": "pixels",
+        "extractor": "inverse dynamics on pairs of frames",
+        "coupling": "one draw",
+        "generation": "diffusion (EDM), coarse to fine in time",
+        "action labels": "needed by the inverse dynamics only",
+    }
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ModelConfig):
+        """``coarse`` are the instants of the sparse clip, among ``offsets`` that lie evenly apart.
+
+        Sizes of the planner, of the temporal super-resolution (``refine_*``) and of the inverse
+        dynamics. ``drop`` is the share of rows that learn the video without text and first frame.
+        ``steps`` sample the sparse clip, ``refine_steps`` the fine one.
+        """
+
+        offsets: tuple[int, ...] = (4, 8, 12, 16)
+        coarse: tuple[int, ...] = (8, 16)
+        width: int = 192
+        depth: int = 4
+        heads: int = 3
+        paint_width: int = 64
+        level_width: int = 64
+        refine_width: int = 128
+        refine_depth: int = 2
+        refine_heads: int = 2
+        inverse_stem: int = 24
+        inverse_width: int = 128
+        drop: float = 0.1
+        guidance: float = 1.0
+        steps: int = 5
+        refine_steps: int = 3
+
+        @property
+        def stride(self) -> int:
+            """Ticks, and actions, between two instants."""
+            return self.chunk // len(self.offsets)
+
+        @classmethod
+        def small(cls) -> UniPi.Config:
+            return cls()
+
+        @classmethod
+        def tiny(cls) -> UniPi.Config:
+            return cls(
+                image_size=32, chunk=8, offsets=(2, 4, 6, 8), coarse=(4, 8), width=32, depth=2,
+                heads=2, paint_width=16, level_width=16, refine_width=16, refine_depth=1,
+                inverse_stem=8, inverse_width=16, drop=0.5, guidance=1.5, steps=2, refine_steps=2,
+            )  # fmt: skip
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        c = config
+        _check_instants(c)
+        sizes = {
+            "image_size": c.image_size,
+            "text_dim": c.text_dim,
+            "paint_width": c.paint_width,
+            "level_width": c.level_width,
+        }
+        planner = VideoNetwork(
+            len(c.views), len(c.coarse), width=c.width, depth=c.depth, heads=c.heads, **sizes
+        )
+        refiner = VideoNetwork(
+            len(c.views),
+            len(c.offsets),
+            conditions=3,
+            width=c.refine_width,
+            depth=c.refine_depth,
+            heads=c.refine_heads,
+            **sizes,
+        )
+        self.plan, self.refine = VideoDenoiser(planner), VideoDenoiser(refiner)
+        self.inverse = InverseDynamics(c)
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """What is counted as a network call: planner, super-resolution and inverse dynamics."""
+        return self.plan.network, self.refine.network, self.inverse
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one row in the largest network."""
+        return max(self.plan.network.tokens, self.refine.network.tokens)
+
+    @property
+    def queries(self) -> dict[Query, Answer]:
+        c = self.config
+        video = (c.steps + c.refine_steps) * (1 if c.guidance == 1 else 2)
+        return {
+            POLICY: Answer(True, marginal="exact", calls=video + 1),
+            VIDEO: Answer(True, "pixels", marginal="exact", calls=video),
+            JOINT: Answer(True, "pixels", coupling="one draw", calls=video + 1),
+            INVERSE: Answer(False, calls=1),
+        }
+
+    def stages(self) -> list[Stage]:
+        c = self.config
+        coarse = dict.fromkeys(c.image_streams, (0, *c.coarse))
+        fine = dict.fromkeys(c.image_streams, (0, *c.offsets))
+        chunk = {ACTION: tuple(range(c.chunk))}
+        return [
+            Stage(
+                "plan",
+                Window(coarse, rate_hz=c.rate_hz),
+                trains=("plan.",),
+                share=0.5,
+                produces="planner",
+            ),
+            Stage(
+                "refine",
+                Window(fine, rate_hz=c.rate_hz),
+                trains=("refine.",),
+                share=0.2,
+                produces="temporal super-resolution",
+            ),
+            Stage(
+                "inverse",
+                Window({**fine, **chunk}, rate_hz=c.rate_hz),
+                roles=("inverse",),
+                trains=("inverse.",),
+                share=0.3,
+            ),
+        ]
+
+    def loss(
+        self, batch: Batch, *, stage: str, step: int, generator: torch.Generator
+    ) -> dict[str, Float[Tensor, ""]]:
+        c = self.config
+        if stage == "inverse":
+            return self._inverse_loss(batch)
+        coin = torch.rand(len(batch), generator=generator, device=generator.device)
+        keeps = (coin >= c.drop).to(self.device)
+        if stage == "plan":
+            clip, present = self._frames(batch, c.coarse)
+            loss = self.plan.loss(clip, present, self._planned(batch, keeps), generator)
+        else:
+            coarse, there = self._frames(batch, c.coarse)
+            clip, present = self._frames(batch, c.offsets)
+            shown = self._refined(batch, coarse, keeps)
+            # A frame is taught only where both of its coarse neighbours are real.
+            before, after = self._neighbours()
+            there = torch.cat([torch.ones_like(there[:, :, :1]), there], dim=2)
+            present = present & there[:, :, before] & there[:, :, after]
+            loss = self.refine.loss(clip, present, shown, generator)
+        return {"loss": loss, "future": loss}
+
+    def _inverse_loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The squared error of the actions between frames of which some view shows both."""
+        c = self.config
+        clip, present = self._frames(batch, (0, *c.offsets))
+        stream = batch[ACTION].at(*range(c.chunk))
+        seen = both(present).any(1).repeat_interleave(c.stride, dim=1)
+        taught = stream.present & seen & batch.may("inverse")[:, None]
+        error = self.inverse(clip, present) - fill_absent(stream.values, taught)
+        loss = flow.masked_mean(error.square(), taught)
+        return {"loss": loss, "action": loss}
+
+    def sample(
+        self,
+        observation: Observation,
+        query: Query,
+        *,
+        action: Stream | None = None,
+        future: Future | None = None,
+        memory: Memory | None = None,
+        prefix: Stream | None = None,
+        sampler: Mapping[str, Sampling] | None = None,
+        generator: Sequence[torch.Generator],
+    ) -> Prediction:
+        """To act is to imagine and to extract; `JOINT` shows the very clip that was extracted from.
+
+        ``sampler`` speaks of the future alone; its steps and its stop are those of the sparse clip.
+        """
+        self.answer(query)
+        c = self.config
+        if FUTURE in query.given:
+            clip, calls = self._given_future(future), 0
+        else:
+            how = (sampler or {}).get(FUTURE, Sampling(c.steps, guidance=c.guidance))
+            clip, calls = self._imagine(observation, how, generator)
+        chunk = None
+        if ACTION in query.sampled:
+            chunk, calls = self._extract(observation, clip), calls + 1
+            chunk = diffusion.commit(chunk, prefix, chunk, 0.0)
+        return Prediction(
+            action=None if chunk is None else action_chunk(chunk),
+            future=self._pixels(clip) if FUTURE in query.sampled else None,
+            cost=Cost(calls=calls),
+        )
+
+    def _imagine(
+        self, observation: Observation, how: Sampling, generator: Sequence[torch.Generator]
+    ) -> tuple[Clip, int]:
+        """A clip at all instants, coarse to fine, and how many calls it took."""
+        c = self.config
+        none = torch.zeros(len(observation), dtype=torch.bool, device=self.device)
+        coarse = _draw(
+            self.plan,
+            self._planned(observation),
+            self._planned(observation, none),
+            how,
+            normal(self._shape(c.coarse), generator, self.device),
+        ).clamp(-1, 1)
+        clip = _draw(
+            self.refine,
+            self._refined(observation, coarse),
+            self._refined(observation, coarse, none),
+            Sampling(c.refine_steps, guidance=how.guidance),
+            normal(self._shape(c.offsets), generator, self.device),
+        )
+        calls = (how.steps + c.refine_steps) * (1 if how.guidance == 1 else 2)
+        return clip, calls
+
+    def _extract(self, observation: Observation, clip: Clip) -> Float[Tensor, "b h a"]:
+        """The actions that lead from the current frame through the clip."""
+        first, known = self._frames(observation, (0,))
+        present = torch.cat([known, known.new_ones(clip.shape[:3])], dim=2)
+        return self.inverse(torch.cat([first, clip], dim=2), present)
+
+    def flows(self, query: Query) -> list[Flow]:
+        self.answer(query)
+        frames = self.config.image_streams
+        if query == INVERSE:
+            return [Flow(source, ACTION, "channel") for source in (*frames, FUTURE)]
+        return [
+            flow_
+            for target in query.sampled
+            for flow_ in (
+                *(Flow(name, target, "channel") for name in frames),
+                Flow("text", target, "cross"),
+                Flow("text", target, "adaln"),
+            )
+        ]
+
+    def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
+        return {name: value.clamp(-1, 1) for name, value in future.values.items()}
+
+    def encode(
+        self, frames: Mapping[str, Float[Tensor, "b t 3 h w"]], offsets: Int[Tensor, "b t"] | None
+    ) -> Future:
+        return Future("pixels", "pixels", dict(frames), offsets)
+
+    def _planned(self, observation: Observation, keeps: Bool[Tensor, " b"] | None = None) -> Shown:
+        """The planner sees the first frame at every instant; who does not keep it sees no text."""
+        first, known = self._first(observation, keeps)
+        tiled = repeat(first, "b v c h w -> b v t c h w", t=len(self.config.coarse))
+        return Shown(tiled, tiled, known, *words_of(observation.text, keeps))
+
+    def _refined(
+        self, observation: Observation, coarse: Clip, keeps: Bool[Tensor, " b"] | None = None
+    ) -> Shown:
+        """The refiner sees, at every instant, the first frame and the coarse frames around it.
+
+        What is left if nothing else moves is the linear interpolation between those two.
+        """
+        first, known = self._first(observation, keeps)
+        clip = torch.cat([first[:, :, None], coarse], dim=2)
+        before, after = self._neighbours()
+        tiled = repeat(first, "b v c h w -> b v t c h w", t=len(self.config.offsets))
+        frames = torch.cat([tiled, clip[:, :, before], clip[:, :, after]], dim=3)
+        return Shown(frames, self._between(clip), known, *words_of(observation.text, keeps))
+
+    def _first(
+        self, observation: Observation, keeps: Bool[Tensor, " b"] | None
+    ) -> tuple[Float[Tensor, "b v 3 h w"], Bool[Tensor, "b v"]]:
+        """The first frame, grey where it is absent or not kept, and where it is known."""
+        frames, present = self._frames(observation, (0,))
+        known = present[:, :, 0] if keeps is None else present[:, :, 0] & keeps[:, None]
+        return fill_absent(frames[:, :, 0], known), known
+
+    def _neighbours(self) -> tuple[list[int], list[int]]:
+        """For each instant the places, in (now, *coarse), of the coarse ones before and after."""
+        c = self.config
+        coarse = (0, *c.coarse)
+        before = [bisect_right(coarse, offset) - 1 for offset in c.offsets]
+        after = [bisect_left(coarse, offset) for offset in c.offsets]
+        return before, after
+
+    def _between(self, clip: Clip) -> Clip:
+        """From (now, *coarse) to all instants, linearly."""
+        c = self.config
+        ticks = torch.tensor((0, *c.coarse), device=clip.device, dtype=clip.dtype)
+        wanted = torch.tensor(c.offsets, device=clip.device, dtype=clip.dtype)
+        before, after = self._neighbours()
+        gap = (ticks[after] - ticks[before]).clamp(min=1)
+        share = ((wanted - ticks[before]) / gap)[:, None, None, None]
+        return torch.lerp(clip[:, :, before], clip[:, :, after], share)
+
+    def _frames(self, batch: Batch, offsets: Sequence[int]) -> tuple[Clip, Bool[Tensor, "b v t"]]:
+        streams = [batch[name].at(*offsets) for name in self.config.image_streams]
+        present = torch.stack([s.present for s in streams], dim=1)
+        return torch.stack([fill_absent(s.values, s.present) for s in streams], dim=1), present
+
+    def _given_future(self, future: Future | None) -> Clip:
+        if future is None or future.space != "pixels":
+            raise ValueError("the query gives the future, but no future in pixels was passed")
+        clip = torch.stack([future.values[name] for name in self.config.image_streams], dim=1)
+        if clip.shape[2] != (instants := len(self.config.offsets)):
+            raise ValueError(f"the given future has {clip.shape[2]} instants, expected {instants}")
+        return clip
+
+    def _shape(self, offsets: Sequence[int]) -> tuple[int, ...]:
+        c = self.config
+        return len(c.views), len(offsets), 3, c.image_size, c.image_size
+
+    def _pixels(self, clip: Clip) -> Future:
+        offsets = torch.tensor(self.config.offsets, device=clip.device)
+        values = {name: clip[:, v] for v, name in enumerate(self.config.image_streams)}
+        return Future("pixels", "pixels", values, offsets.expand(len(clip), -1))
+
+
+def _draw(
+    video: VideoDenoiser, shown: Shown, null: Shown, how: Sampling, noise_BVTCHW: Clip
+) -> Clip:
+    """A clip by deterministic steps, guided away from what text and first frame do not explain."""
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        level = video.level(x, sigma)
+        clean = video(x, level, shown)
+        if how.guidance == 1:
+            return clean
+        return flow.guide(video(x, level, null), clean, how.guidance)
+
+    levels = video.levels(how.steps, how.stop)
+    return diffusion.euler(denoise, video.begin(noise_BVTCHW, shown), levels)
+
+
+def _check_instants(config: UniPi.Config) -> None:
+    """Raise ValueError unless the instants divide the chunk and the coarse ones reach its end."""
+    c = config
+    even = tuple(range(c.stride, c.chunk + 1, c.stride)) if c.stride else ()
+    if c.offsets != even:
+        raise ValueError(
+            f"offsets {c.offsets} do not divide a chunk of {c.chunk} actions evenly: every inverse "
+            "step spans as many actions as there are ticks between two offsets"
+        )
+    if not set(c.coarse) <= set(c.offsets) or c.coarse[-1:] != c.offsets[-1:]:
+        raise ValueError(
+            f"coarse {c.coarse} must be among the offsets {c.offsets} and end where they end"
+        )
