@@ -21,6 +21,8 @@ SIDE, HALF_BLOCK, HORIZON, STRIDE = 32, 3.0, 8, 2
 DIRECTIONS = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 WORDS = len(DIRECTIONS)
 BLOCK = torch.tensor([1.0, -0.8, -0.8])
+PAINTS = torch.tensor([[1.0, -0.8, -0.8], [-0.8, 1.0, -0.8], [-0.8, -0.8, 1.0]])
+COLOURS, SCENE_SPEED = len(PAINTS), 0.75
 
 
 def world(rows: int, generator: torch.Generator, *, stride: int = STRIDE) -> Batch:
@@ -46,20 +48,66 @@ def world(rows: int, generator: torch.Generator, *, stride: int = STRIDE) -> Bat
     return Batch(streams, words(direction), torch.ones(rows, len(ROLES)).bool(), torch.ones(rows))
 
 
+def scene(
+    rows: int, generator: torch.Generator, cells: Sequence[tuple[int, int]] | None = None
+) -> Batch:
+    """Two blocks of different colours; two words name the one that moves and where it goes.
+
+    Frames are now and at the horizon. An action holds the velocity of each colour's block. Only
+    the ``cells`` (colour, direction) are drawn, by default all.
+    """
+    every = torch.cartesian_prod(torch.arange(COLOURS), torch.arange(WORDS))
+    known = every if cells is None else torch.tensor(cells)
+    colour, direction = known[torch.randint(0, len(known), (rows,), generator=generator)].T
+    other = (colour + torch.randint(1, COLOURS, (rows,), generator=generator)) % COLOURS
+    swap = torch.randint(0, 2, (rows,), generator=generator)
+    jitter = 4 * torch.rand(2, rows, 2, generator=generator) - 2
+    left, right = (torch.tensor([x, 16.0]) + j for x, j in zip((10.0, 22.0), jitter, strict=True))
+    own = torch.where(swap[:, None].bool(), left, right)
+    rest = torch.where(swap[:, None].bool(), right, left)
+    velocity = SCENE_SPEED * DIRECTIONS[direction]
+    action = torch.zeros(rows, COLOURS, 2)
+    action[torch.arange(rows), colour] = velocity
+    ground = 0.4 * torch.rand(rows, 3, generator=generator) - 0.2
+    places = torch.stack([own, own + HORIZON * velocity], 1)
+    frames = render(rest[:, None].expand(-1, 2, -1), ground, PAINTS[other])
+    frames = paint(frames, places, PAINTS[colour])
+    chunk = action.flatten(1)[:, None].expand(-1, HORIZON, -1).contiguous()
+    streams = {
+        "image/top": _stream(frames, (0, HORIZON)),
+        STATE: _stream(torch.zeros(rows, 1, 1), (0,)),
+        ACTION: _stream(chunk, range(HORIZON)),
+    }
+    told = torch.eye(COLOURS + WORDS)[torch.stack([colour, COLOURS + direction], 1)]
+    text = Text([""] * rows, told.mean(1), told, torch.ones(rows, 2).bool())
+    return Batch(streams, text, torch.ones(rows, len(ROLES)).bool(), torch.ones(rows))
+
+
+def solved(batch: Batch, action_BHA: Tensor) -> Tensor:
+    """Which rows of `scene` a chunk solves: every block ends within 2 pixels of where it should."""
+    gone, due = (x.sum(1).unflatten(-1, (-1, 2)) for x in (action_BHA, batch[ACTION].values))
+    return ((gone - due).norm(dim=-1) < 2).all(1)
+
+
 def words(direction: Tensor) -> Text:
     """One word for each direction; its embedding is one of the axes."""
     told = torch.eye(WORDS)[direction]
     return Text([""] * len(told), told, told[:, None], torch.ones(len(told), 1).bool())
 
 
-def render(place_BT2: Tensor, ground_B3: Tensor) -> Tensor:
-    """Frames (B, T, 3, 32, 32) of a block at these pixels (x, y), its edges softened."""
+def render(place_BT2: Tensor, ground_B3: Tensor, paint_B3: Tensor | None = None) -> Tensor:
+    """Frames (B, T, 3, 32, 32) of a block at these pixels (x, y) on an even ground."""
+    ground = ground_B3[:, None, :, None, None].expand(-1, place_BT2.shape[1], -1, SIDE, SIDE)
+    return paint(ground, place_BT2, BLOCK.expand_as(ground_B3) if paint_B3 is None else paint_B3)
+
+
+def paint(frames: Tensor, place_BT2: Tensor, paint_B3: Tensor) -> Tensor:
+    """A block with softened edges over what is there."""
     pixel = torch.arange(SIDE) + 0.5
     reach = HALF_BLOCK + 0.5 - (pixel - place_BT2[..., None]).abs()
     x, y = reach.clamp(0, 1).unbind(2)
     cover = (y[..., :, None] * x[..., None, :])[:, :, None]
-    ground = ground_B3[:, None, :, None, None]
-    return ground + cover * (BLOCK[:, None, None] - ground)
+    return frames + cover * (paint_B3[:, None, :, None, None] - frames)
 
 
 def found(frames: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ from wamlab.types import (
     Window,
 )
 
-Clip = Float[Tensor, "b v t 3 h w"]
+Clip = Float[Tensor, "b v t 3 height width"]
 
 
 class InverseDynamics(nn.Module):
@@ -386,7 +386,7 @@ class UniPi(WorldActionModel):
         after = [bisect_left(coarse, offset) for offset in c.offsets]
         return before, after
 
-    def _between(self, clip: Clip) -> Clip:
+    def _between(self, clip: Float[Tensor, "b v k 3 height width"]) -> Clip:
         """From (now, *coarse) to all instants, linearly."""
         c = self.config
         ticks = torch.tensor((0, *c.coarse), device=clip.device, dtype=clip.dtype)

@@ -67,9 +67,28 @@ ACTION_LEVELS = (1e-3, 80.0)
 Maps = Mapping[str, Float[Tensor, "b v t m y x"]]
 
 
+class FormerLayer(nn.Module):
+    """The queries of an instant read its places in all views, then each follows its own in time."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm_look, self.norm_follow, self.norm_think = (nn.LayerNorm(width) for _ in range(3))
+        self.look, self.follow = Attention(width, heads), Attention(width, heads)
+        self.think = mlp(width, 4 * width, width)
+
+    def forward(
+        self, x_BTQD: Float[Tensor, "b t q d"], places_BTPD: Float[Tensor, "b t p d"]
+    ) -> Float[Tensor, "b t q d"]:
+        rows, instants = x_BTQD.shape[:2]
+        h = self.look(self.norm_look(x_BTQD).flatten(0, 1), places_BTPD.flatten(0, 1))
+        x_BTQD = x_BTQD + h.unflatten(0, (rows, instants))
+        h = rearrange(self.norm_follow(x_BTQD), "b t q d -> (b q) t d")
+        x_BTQD = x_BTQD + rearrange(self.follow(h, h), "(b q) t d -> b t q d", b=rows)
+        return x_BTQD + self.think(self.norm_think(x_BTQD))
+
+
 class VideoFormer(nn.Module):
-    """Maps of all layers to a few tokens: in each layer the queries of an instant read its places
-    in all views, then those of one query its other instants (the paper's Video Former)."""
+    """The maps of several layers to a few tokens per instant (the paper's Video Former)."""
 
     def __init__(self, config: VPP.Config, channels: int) -> None:
         super().__init__()
@@ -79,32 +98,18 @@ class VideoFormer(nn.Module):
         self.place = nn.Parameter(0.02 * torch.randn(views, self.side**2, width))
         self.queries = nn.Parameter(0.02 * torch.randn(instants, config.queries, width))
         self.layers = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    "look": Attention(width, config.plan_heads),
-                    "follow": Attention(width, config.plan_heads),
-                    "think": mlp(width, 4 * width, width),
-                    "norms": nn.ModuleList(nn.LayerNorm(width) for _ in range(3)),
-                }
-            )
-            for _ in range(config.plan_depth)
+            FormerLayer(width, config.plan_heads) for _ in range(config.plan_depth)
         )
         self.norm_places, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, maps: Maps) -> Float[Tensor, "b t q d"]:
         together = torch.cat([self._resized(one) for one in maps.values()], dim=3)
         places = self.gather(rearrange(together, "b v t m y x -> b t v (y x) m")) + self.place
-        places = self.norm_places(rearrange(places, "b t v p d -> (b t) (v p) d"))
-        rows, instants = together.shape[0], together.shape[2]
-        x = repeat(self.queries, "t q d -> (b t) q d", b=rows)
+        places_BTPD = self.norm_places(places.flatten(2, 3))
+        x_BTQD = self.queries.expand(len(places), -1, -1, -1)
         for layer in self.layers:
-            look, follow, think = (layer[name] for name in ("look", "follow", "think"))  # type: ignore[index]
-            norm1, norm2, norm3 = layer["norms"]  # type: ignore[index]
-            x = x + look(norm1(x), places)
-            h = rearrange(norm2(x), "(b t) q d -> (b q) t d", t=instants)
-            x = x + rearrange(follow(h, h), "(b q) t d -> (b t) q d", b=rows)
-            x = x + think(norm3(x))
-        return rearrange(self.norm(x), "(b t) q d -> b t q d", t=instants)
+            x_BTQD = layer(x_BTQD, places_BTPD)
+        return self.norm(x_BTQD)
 
     def _resized(self, map_: Float[Tensor, "b v t m y x"]) -> Float[Tensor, "b v t n g g"]:
         """To an eighth of the frame's side: fine maps folded into channels, coarse ones repeated.

@@ -35,7 +35,7 @@ def attention(
     q: Float[Tensor, "b n l d"],
     k: Float[Tensor, "b n m d"],
     v: Float[Tensor, "b n m d"],
-    mask: Bool[Tensor, "... l m"] | None = None,
+    mask: Bool[Tensor, "... #l m"] | None = None,
 ) -> Float[Tensor, "b n l d"]:
     """Scaled dot-product attention; True in ``mask`` may attend."""
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:

@@ -5,14 +5,16 @@ of an instant, then over the instants of a place (Ho et al., arXiv 2204.03458), 
 instruction by cross-attention, and has the frames that a clip is generated from beside the noise at
 every instant. Its layers are named, and any of them can be read instead of the frames (`taps`).
 
-What is drawn. A frame is mostly the frame before. So the denoiser is preconditioned (EDM) about a
-``centre``, the frame that is left if nothing moves, and a map says pixel by pixel what does:
+What is drawn. A frame is mostly the frame before. So clips are denoised about a ``centre``, the
+frame that is left if nothing moves, and per pixel the network says three things: what moved, the
+content there, and how far to trust what is seen through the noise:
 
-    D(x) = centre + moved (skip (x - centre) + out F)
+    D(x) = centre + moved (keep (x - centre) + (1 - keep) content),    keep = trust skip
 
-which is the expectation of a pixel that with probability ``moved`` has changed by something of
-deviation ``sigma_data`` and otherwise not at all. A token can be narrow then: it has to carry the
-change, not the noise of 768 numbers (what is not drawn is exactly the centre).
+With ``moved = trust = 1`` this is the expectation of data N(centre + content, sigma_data^2), and
+``skip``, the input and the level are EDM's. Its remaining factor ``out`` is not used, and the plain
+squared error is minimised instead of EDM's weighted one: both ask the network for the noise itself,
+768 numbers to a token of 192, which shows up in the frames when they cannot be had.
 
 Shape legend: B rows, V views, T instants, C channels, H x W pixels, P places (tokens) of a frame,
 D width, L words of the instruction, S width of their embedding, M channels of a map.
@@ -39,6 +41,7 @@ CELL = 4  # pixels along a cell of the maps that are drawn from
 PATCH = 16  # pixels along a token
 MOVED_AT_START = -4.0
 DRAWN = "drawn"
+DRAWS = 5  # content in three colours, what moved, what is trusted
 
 
 class Shown(NamedTuple):
@@ -126,8 +129,8 @@ class VideoNetwork(nn.Module):
     """The network F: the change of a clip, noised, to named feature maps, of which the last is F.
 
     In order: ``stem``, ``block1`` ... ``blockN`` (a place is a token), ``up`` (a place is a cell of
-    4 x 4 pixels) and ``drawn``: content and, as logits, what moved. Nothing after the last map that
-    is asked for is computed.
+    4 x 4 pixels) and ``drawn``: content and, as logits, what moved and what is trusted. Nothing
+    after the last map that is asked for is computed.
 
     Args:
         conditions: frames that are shown beside the noise at every instant.
@@ -173,7 +176,7 @@ class VideoNetwork(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.spread = nn.Linear(width, paint_width * cells**2)
         self.mix = nn.Conv2d(paint_width, paint_width, 3, padding=1)
-        self.draw = nn.Conv2d(paint_width, 4 * CELL**2, 3, padding=1)
+        self.draw = nn.Conv2d(paint_width, DRAWS * CELL**2, 3, padding=1)
         for zero in (self.modulate, self.draw):
             nn.init.zeros_(zero.weight)
             assert zero.bias is not None
@@ -188,7 +191,7 @@ class VideoNetwork(nn.Module):
     def channels(self, name: str) -> int:
         """How many channels the map of this name has."""
         self._check([name])
-        sizes = {"up": self.mix.out_channels, DRAWN: 4}
+        sizes = {"up": self.mix.out_channels, DRAWN: DRAWS}
         return sizes.get(name, self.place.shape[-1])
 
     def forward(
@@ -306,8 +309,8 @@ class VideoDenoiser(nn.Module):
     ) -> dict[str, Float[Tensor, "b v t m y x"]]:
         """The maps of these names at the highest level: one call, no clip."""
         pre = diffusion.precondition(self.level(noise_BVTCHW, self.high), self.sigma_data)
-        change = self.high * flow.like(pre.input, noise_BVTCHW) * noise_BVTCHW
-        return self.network(change, shown, pre.noise, taps=taps)
+        into = self.high * flow.like(pre.input, noise_BVTCHW) * noise_BVTCHW
+        return self.network(into, shown, pre.noise, taps=taps)
 
     def begin(
         self, noise_BVTCHW: Float[Tensor, "b v t 3 h w"], shown: Shown
@@ -325,21 +328,19 @@ class VideoDenoiser(nn.Module):
         shown: Shown,
         generator: torch.Generator,
     ) -> Float[Tensor, ""]:
-        """Weighted denoising of the frames that are present; one level for all frames of a clip.
+        """Denoising of the frames that are present, in units of ``sigma_data``.
 
-        An absent frame is noise at the final level; what lies there must be finite.
+        One level for all frames of a clip. An absent frame is noise at the final level; what lies
+        there must be finite.
         """
         sigma = self._draw_levels(len(clip_BVTCHW), generator).to(clip_BVTCHW.device)
         noise = noise_like(clip_BVTCHW, generator)
         final = diffusion.precondition(sigma, self.sigma_data).input.reciprocal()
-        level = torch.where(
-            present_BVT, flow.like(sigma, present_BVT), flow.like(final, present_BVT)
-        )
+        level = torch.where(present_BVT, sigma[:, None, None], final[:, None, None])
         change = clip_BVTCHW - shown.centre_BVTCHW
         noisy = _each(present_BVT) * change + _each(level) * noise
         error_BVT = (self._change(noisy, sigma, shown)[0] - change).square().mean((-3, -2, -1))
-        weight = flow.like(diffusion.weight(sigma, self.sigma_data), error_BVT)
-        return flow.masked_mean((weight * error_BVT).flatten(1), present_BVT.flatten(1))
+        return flow.masked_mean(error_BVT.flatten(1), present_BVT.flatten(1)) / self.sigma_data**2
 
     def _change(
         self, change_BVTCHW: Tensor, sigma: Tensor, shown: Shown, taps: Sequence[str] = ()
@@ -348,8 +349,9 @@ class VideoDenoiser(nn.Module):
         pre = diffusion.precondition(sigma, self.sigma_data)
         into = flow.like(pre.input, change_BVTCHW) * change_BVTCHW
         maps = self.network(into, shown, pre.noise, taps=(*taps, DRAWN))
-        content, moved = maps[DRAWN].float().split([3, 1], dim=3)
-        new = flow.like(pre.skip, content) * change_BVTCHW + flow.like(pre.out, content) * content
+        content, moved, trust = maps[DRAWN].float().split([3, 1, 1], dim=3)
+        keep = flow.like(pre.skip, trust) * torch.sigmoid(trust)
+        new = torch.lerp(content, change_BVTCHW, keep)
         return torch.sigmoid(moved + MOVED_AT_START) * new, {name: maps[name] for name in taps}
 
     def level(self, x: Float[Tensor, "b *rest"], sigma: float) -> Float[Tensor, " b"]:

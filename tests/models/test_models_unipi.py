@@ -1,0 +1,313 @@
+"""The acceptance checks of UniPi (numbered as in its dossier) on moving blocks, and its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import moving_blocks
+import pytest
+import torch
+from moving_blocks import found, r2, scene, solved, world
+from torch import Tensor
+
+from wamlab.generative.noise import generators
+from wamlab.models.base import Refusal, Sampling
+from wamlab.models.reactive import Reactive
+from wamlab.models.unipi import UniPi, _draw
+from wamlab.nn.video import Shown
+from wamlab.policy.acting import acting
+from wamlab.policy.cost import count_calls
+from wamlab.policy.policy import Policy
+from wamlab.run.rollout import rollout
+from wamlab.types import (
+    ACTION,
+    FORWARD,
+    FUTURE,
+    INVERSE,
+    JOINT,
+    POLICY,
+    VIDEO,
+    Batch,
+    Future,
+    Prediction,
+    Query,
+)
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
+
+import point_env
+from point_model import PointProcessor
+
+TOY = UniPi.Config(
+    views=("top",), image_size=32, state_dim=1, action_dim=2, text_dim=4, chunk=8,
+    offsets=(2, 4, 6, 8), coarse=(4, 8), rate_hz=1.0, width=48, depth=2, heads=2, paint_width=32,
+    level_width=16, refine_width=32, refine_depth=1, inverse_stem=8, inverse_width=32, steps=4,
+)  # fmt: skip
+SCENE = dataclasses.replace(TOY, action_dim=6, text_dim=7, offsets=(8,), coarse=(8,))
+CLONED = Reactive.Config(
+    views=("top",), image_size=32, state_dim=1, action_dim=6, text_dim=7, chunk=8, rate_hz=1.0,
+    width=64, depth=2, heads=2, registers=4, condition=64, level_width=16, stem_width=16,
+)  # fmt: skip
+HELD_OUT = [(0, 0), (1, 3)]
+ROWS = 400
+
+
+@pytest.fixture(scope="module")
+def model() -> UniPi:
+    torch.manual_seed(0)
+    model = UniPi(TOY)
+    for stage, steps in (("plan", 350), ("refine", 150), ("inverse", 150)):
+        moving_blocks.learn(model, stage, lambda g: world(32, g), steps)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def held_out() -> Batch:
+    return world(ROWS, torch.Generator().manual_seed(99))
+
+
+@torch.no_grad()
+def draw(model: UniPi, batch: Batch, query: Query, **options: object) -> Prediction:
+    return model.sample(
+        batch.observation(), query, generator=generators(range(len(batch))), **options
+    )
+
+
+def pixels(frames: Tensor) -> Future:
+    return Future("pixels", "pixels", {"image/top": frames}, None)
+
+
+def recorded(batch: Batch, *offsets: int) -> Tensor:
+    return batch["image/top"].at(*offsets).values
+
+
+def extracted(model: UniPi, batch: Batch, frames: Tensor) -> Tensor:
+    return draw(model, batch, INVERSE, future=pixels(frames)).action.values
+
+
+def ground(frames: Tensor) -> Tensor:
+    """The colour of the upper left corner, where no block ever is."""
+    return frames[..., :4, :4].mean((-2, -1))
+
+
+def test_check_1_the_inverse_dynamics_reads_the_order_of_real_frames(
+    model: UniPi, held_out: Batch
+) -> None:
+    frames, true = recorded(held_out, *TOY.offsets), held_out[ACTION].values
+    own = extracted(model, held_out, frames)
+    mixed = extracted(model, held_out, frames[:, [2, 0, 3, 1]])
+    still = extracted(model, held_out, recorded(held_out, 0, 0, 0, 0))
+    print(
+        "CHECK1",
+        r2(own.flatten(1), true.flatten(1)),
+        r2(mixed.flatten(1), true.flatten(1)),
+        float(still.abs().mean() / true.abs().mean()),
+    )
+    assert r2(own.flatten(1), true.flatten(1)) > 0.95
+    assert r2(mixed.flatten(1), true.flatten(1)) < 0.2
+    assert still.abs().mean() < 0.2 * true.abs().mean()
+
+
+def test_check_2_the_first_frame_decides_the_ground_of_what_is_imagined(
+    model: UniPi, held_out: Batch
+) -> None:
+    batch = held_out.select(range(64))
+    now = recorded(batch, 0)[:, 0]
+
+    def imagined(frames: Tensor, present: bool = True) -> Tensor:
+        seen = held_out.select(range(64)).observation()
+        seen["image/top"].values[:, 0], seen["image/top"].present[:] = frames, present
+        return draw(model, seen, VIDEO).future.values["image/top"]
+
+    own, zeroed = imagined(now), imagined(torch.zeros_like(now))
+    unknown = imagined(now, present=False)
+    errors = [float((clip[:, 0] - now).square().mean()) for clip in (own, zeroed, unknown)]
+    print("CHECK2", errors)
+    assert errors[1] > 5 * errors[0]
+    assert errors[2] > 5 * errors[0]
+    rolled = imagined(now.roll(1, 0))
+    torch.testing.assert_close(ground(rolled)[:, 0], ground(now.roll(1, 0)), atol=0.1, rtol=0)
+    assert not torch.allclose(ground(rolled)[:, 0], ground(now), atol=0.1, rtol=0)
+
+
+def test_check_3_the_first_frame_is_tiled_beside_every_frame(model: UniPi, held_out: Batch) -> None:
+    """What the network draws, without the centre, changes at the instant whose copy is zeroed."""
+    batch = held_out.select(range(16))
+    noise = torch.randn(16, 1, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    shown = model._planned(batch)
+    assert torch.equal(shown.frames_BVTCHW[:, :, 0], shown.frames_BVTCHW[:, :, 1])
+
+    def drawn(shown: Shown) -> Tensor:
+        with torch.no_grad():
+            return model.plan.foresee(noise, shown, ("drawn",))["drawn"]
+
+    cut = shown.frames_BVTCHW.clone()
+    cut[:, :, -1] = 0
+    change = (drawn(shown) - drawn(shown._replace(frames_BVTCHW=cut))).abs().mean((0, 1, 3, 4, 5))
+    print("CHECK3", change)
+    assert change[-1] > 0.05
+
+
+def test_check_4_the_fine_clip_keeps_the_coarse_frames_and_beats_linear_interpolation(
+    model: UniPi, held_out: Batch
+) -> None:
+    coarse, shape = recorded(held_out, *TOY.coarse)[:, None], model._shape(TOY.offsets)
+    shown = model._refined(held_out, coarse)
+    noise = torch.randn(ROWS, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        fine = _draw(model.refine, shown, shown, Sampling(3), noise)[:, 0]
+    true, linear = recorded(held_out, *TOY.offsets), shown.centre_BVTCHW[:, 0]
+    odd, even = [0, 2], [1, 3]
+    error, rival = ((x - true)[:, odd].square().mean() for x in (fine, linear))
+    kept = (fine - true)[:, even].square().mean()
+    print("CHECK4", float(error), float(rival), float(kept))
+    assert torch.equal(linear[:, even], true[:, even])
+    assert kept < 1e-3
+    assert error < 0.8 * rival
+
+
+def success(model: torch.nn.Module, batch: Batch) -> float:
+    return float(solved(batch, draw(model, batch, POLICY).action.values).float().mean())
+
+
+def test_check_5_a_plan_composes_words_where_cloning_does_not() -> None:
+    every = [(c, d) for c in range(3) for d in range(4)]
+    told = [cell for cell in every if cell not in HELD_OUT]
+    torch.manual_seed(0)
+    model = UniPi(SCENE)
+    moving_blocks.learn(model, "plan", lambda g: scene(32, g, told), 500)
+    moving_blocks.learn(model, "inverse", lambda g: scene(32, g), 250)
+    cloned = Reactive(CLONED)
+    moving_blocks.learn(cloned, "policy", lambda g: scene(32, g, told), 500)
+    seen, new = (scene(200, torch.Generator().manual_seed(5), cells) for cells in (told, HELD_OUT))
+    rates = [success(one.eval(), batch) for one in (model, cloned) for batch in (seen, new)]
+    sizes = [sum(p.numel() for p in one.parameters()) for one in (model, cloned)]
+    print("CHECK5", rates, sizes)
+    assert rates[0] > 0.6
+    assert rates[1] >= 0.6 * rates[0]
+    assert rates[3] < 0.3
+
+
+def test_a_joint_draw_is_one_draw_its_action_is_read_off_its_clip(
+    model: UniPi, held_out: Batch
+) -> None:
+    batch = held_out.select(range(32))
+    assert model.queries[JOINT].coupling == "one draw"
+    joint, policy, video = (draw(model, batch, query) for query in (JOINT, POLICY, VIDEO))
+    clip = joint.future.values["image/top"]
+    torch.testing.assert_close(extracted(model, batch, clip), joint.action.values)
+    torch.testing.assert_close(policy.action.values, joint.action.values)
+    torch.testing.assert_close(video.future.values["image/top"], clip)
+
+
+def test_it_acts_as_told_by_what_it_imagines(model: UniPi, held_out: Batch) -> None:
+    joint = draw(model, held_out, JOINT)
+    seen = found(joint.future.values["image/top"]).flatten(1)
+    there = r2(seen, held_out["place"].at(*TOY.offsets).values.flatten(1))
+    chunk = (joint.action.values * held_out[ACTION].values).sum(-1).mean(1)
+    print(
+        "JOINT",
+        there,
+        float((chunk > 0).float().mean()),
+        r2(joint.action.values.flatten(1), held_out[ACTION].values.flatten(1)),
+    )
+    assert there > 0.8
+    assert float((chunk > 0).float().mean()) > 0.9
+
+
+def test_calls_are_counted_by_hooks_as_they_are_declared(model: UniPi, held_out: Batch) -> None:
+    batch = held_out.select(range(2))
+    for query in (POLICY, VIDEO, JOINT):
+        with count_calls(model) as cost:
+            draw(model, batch, query)
+        assert cost.calls == model.queries[query].calls
+    with count_calls(model) as cost:
+        draw(model, batch, POLICY, sampler={FUTURE: Sampling(2, guidance=2.0)})
+    assert cost.calls == 2 * (2 + TOY.refine_steps) + 1
+
+
+def test_guidance_drops_text_and_first_frame_together(model: UniPi, held_out: Batch) -> None:
+    batch = held_out.select(range(4))
+    null = model._planned(batch, torch.zeros(4, dtype=torch.bool))
+    assert not null.heard_BL.any()
+    assert not null.known_BV.any()
+    assert not null.frames_BVTCHW.any()
+    plain = draw(model, batch, VIDEO).future.values["image/top"]
+    guided = draw(model, batch, VIDEO, sampler={FUTURE: Sampling(4, guidance=1.5)}).future
+    assert not torch.allclose(guided.values["image/top"], plain)
+
+
+def test_the_inverse_dynamics_alone_learns_from_actions_and_hears_no_word(
+    held_out: Batch,
+) -> None:
+    model, batch = UniPi(TOY), held_out.select(range(8))
+    stages = {stage.name: stage for stage in model.stages()}
+    assert [ACTION in stage.window.streams for stage in stages.values()] == [False, False, True]
+    assert stages["inverse"].roles == ("inverse",)
+    assert {flow.source for flow in model.flows(INVERSE)} == {"image/top", FUTURE}
+    batch.role[:, :3] = False
+    losses = [
+        model.loss(batch, stage=name, step=0, generator=torch.Generator())["loss"]
+        for name in stages
+    ]
+    assert losses[0] > 0 < losses[1]
+    assert losses[2] == 0
+
+
+def test_a_frame_without_a_coarse_neighbour_does_not_teach_the_refiner(held_out: Batch) -> None:
+    model = UniPi(TOY)
+
+    def loss(there: float) -> Tensor:
+        batch = world(4, torch.Generator().manual_seed(0))
+        stream = batch["image/top"]
+        stream.values[:, 4], stream.present[:, 4] = there, False  # the end of the clip
+        stream.values[:, 3] += there  # between the coarse frames, of which the second is absent
+        batch = dataclasses.replace(batch, streams={**batch.streams, "image/top": stream})
+        generator = torch.Generator().manual_seed(0)
+        return model.loss(batch, stage="refine", step=0, generator=generator)["loss"]
+
+    torch.testing.assert_close(loss(0.0), loss(0.3), rtol=0.02, atol=1e-4)
+
+
+class Worded(PointProcessor):
+    """Every sentence is one and the same word."""
+
+    def normalize(self, batch: Batch) -> Batch:
+        rows = len(batch)
+        word = torch.ones(rows, 1, 4) / 2
+        text = dataclasses.replace(
+            batch.text, pooled=word[:, 0], tokens=word, mask=torch.ones(rows, 1).bool()
+        )
+        return dataclasses.replace(super().normalize(batch), text=text)
+
+
+@pytest.mark.parametrize(("execute_steps", "replans"), [(None, [0, 8, 16]), (4, [0, 4, 8, 12, 16])])
+def test_it_is_executed_open_loop_or_with_a_receding_horizon(
+    execute_steps: int | None, replans: list[int]
+) -> None:
+    config = dataclasses.replace(
+        UniPi.Config.tiny(), views=("top", "side"), image_size=16, text_dim=4, rate_hz=10.0
+    )
+    policy = Policy(UniPi(config), Worded(), point_env.SPACE)
+    agent = acting(policy, execute_steps=execute_steps)
+    agent.query = JOINT
+    (episode,) = rollout(agent, "point/push", 1, max_steps=18, make=point_env.make, progress=False)
+    assert [replan.step for replan in episode.replans] == replans
+    assert all(replan.imagined["top"].shape == (4, 16, 16, 3) for replan in episode.replans)
+    assert all(replan.calls == policy.model.queries[JOINT].calls for replan in episode.replans)
+
+
+def test_bad_requests_and_instants_are_named(held_out: Batch) -> None:
+    model, batch = UniPi(TOY), held_out.select(range(2))
+    with pytest.raises(Refusal, match="unipi does not answer FORWARD"):
+        draw(model, batch, FORWARD)
+    with pytest.raises(ValueError, match="no future in pixels"):
+        draw(model, batch, INVERSE)
+    with pytest.raises(ValueError, match="has 2 instants, expected 4"):
+        extracted(model, batch, recorded(batch, 4, 8))
+    with pytest.raises(ValueError, match="do not divide a chunk of 8"):
+        UniPi(dataclasses.replace(TOY, offsets=(2, 4, 8)))
+    with pytest.raises(ValueError, match="must be among the offsets"):
+        UniPi(dataclasses.replace(TOY, coarse=(4,)))

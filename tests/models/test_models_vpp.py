@@ -1,0 +1,256 @@
+"""The acceptance checks of VPP (numbered as in its dossier) on moving blocks, and what is its own.
+
+The block's next places follow from the current frame and the word together, not from either alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import moving_blocks
+import pytest
+import torch
+from moving_blocks import found, r2, words
+from torch import Tensor
+
+from wamlab.generative.noise import generators, normal
+from wamlab.models.base import Refusal, Sampling
+from wamlab.models.vpp import VPP
+from wamlab.policy.cost import count_calls
+from wamlab.train.learner import named_by, weights_digest
+from wamlab.types import ACTION, FORWARD, FUTURE, JOINT, POLICY, VIDEO, Batch, Prediction, Query
+
+TOY = VPP.Config(
+    views=("top",), image_size=32, state_dim=1, action_dim=2, text_dim=4, chunk=8, offsets=(4, 8),
+    rate_hz=1.0, width=48, depth=2, heads=2, paint_width=32, level_width=16,
+    taps=("block1", "block2", "up"), queries=4, plan_width=32, plan_depth=1, policy_width=48,
+    policy_depth=2, policy_heads=2, condition=48, video_steps=4, policy_steps=6,
+)  # fmt: skip
+ROWS = 400
+
+
+def world(rows: int, generator: torch.Generator) -> Batch:
+    return moving_blocks.world(rows, generator, stride=4)
+
+
+@dataclasses.dataclass
+class Trained:
+    """A model after both stages, and its video network's digests before and after the second."""
+
+    model: VPP
+    untuned: VPP
+    before: str
+    after: str
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    torch.manual_seed(0)
+    model, untuned = VPP(TOY), VPP(TOY)
+    untuned.load_state_dict(model.state_dict())
+    digest = lambda: weights_digest(model.state_dict(), named_by(model, ("video.",)))  # noqa: E731
+    moving_blocks.learn(model, "video", lambda g: world(32, g), 350)
+    before = digest()
+    moving_blocks.learn(model, "policy", lambda g: world(32, g), 150)
+    return Trained(model.eval(), untuned.eval(), before, digest())
+
+
+@pytest.fixture(scope="module")
+def held_out() -> Batch:
+    return world(ROWS, torch.Generator().manual_seed(99))
+
+
+def swapped(batch: Batch) -> Batch:
+    """The same frames under another instruction: the opposite direction."""
+    opposite = torch.tensor([1, 0, 3, 2])[batch.text.pooled.argmax(1)]
+    return dataclasses.replace(batch, text=words(opposite))
+
+
+@torch.no_grad()
+def draw(model: VPP, batch: Batch, query: Query, seed: int = 0, **options: object) -> Prediction:
+    seeds = generators(range(seed, seed + len(batch)))
+    return model.sample(batch.observation(), query, generator=seeds, **options)
+
+
+@torch.no_grad()
+def features(model: VPP, batch: Batch, *taps: str, seed: int = 0) -> Tensor:
+    """What one forward pass on noise holds, of the last instant, as one vector per row."""
+    noise = normal(model._clip, generators(range(seed, seed + len(batch))))
+    maps = model.video.foresee(noise, model._shown(batch), taps or TOY.taps)
+    return torch.cat([one[:, :, -1].flatten(1) for one in maps.values()], 1)
+
+
+def probe(seen: Tensor, wanted: Tensor, asked: Tensor, true: Tensor) -> float:
+    """R^2 on other rows of a ridge regression (in its dual form: more features than rows)."""
+    mean, scale = seen.mean(0), seen.std() + 1e-6
+    known, new = (seen - mean) / scale, (asked - mean) / scale
+    gram = known @ known.T
+    alpha = torch.linalg.solve(
+        gram + 1e-3 * gram.diagonal().mean() * torch.eye(len(gram)), wanted - wanted.mean(0)
+    )
+    return r2(new @ known.T @ alpha + wanted.mean(0), true)
+
+
+def place(batch: Batch) -> Tensor:
+    return batch["place"].at(8).values[:, 0]
+
+
+@pytest.fixture(scope="module")
+def others() -> Batch:
+    """Rows that probes are fitted on."""
+    return world(800, torch.Generator().manual_seed(7))
+
+
+def test_check_1_one_call_of_the_video_network_per_decision_and_no_frame(
+    trained: Trained, held_out: Batch
+) -> None:
+    model, calls, drawn = trained.model, [], []
+    hooks = [
+        model.video.network.register_forward_hook(lambda *_: calls.append(1)),
+        model.video.network.draw.register_forward_hook(lambda *_: drawn.append(1)),
+    ]
+    with count_calls(model) as cost:
+        draw(model, held_out, POLICY)
+    for hook in hooks:
+        hook.remove()
+    assert (len(calls), len(drawn)) == (1, 0)
+    assert cost.calls == model.queries[POLICY].calls == 1 + TOY.policy_steps
+
+
+def test_check_2_one_pass_on_noise_holds_the_future_and_the_current_frame_does_not(
+    trained: Trained, held_out: Batch, others: Batch
+) -> None:
+    model = trained.model
+    seen, true = features(model, others), place(held_out)
+    own = probe(seen, place(others), features(model, held_out), true)
+    other_text = probe(seen, place(others), features(model, swapped(held_out)), true)
+    frames = [batch["image/top"].at(0).values.flatten(1) for batch in (others, held_out)]
+    frame = probe(frames[0], place(others), frames[1], true)
+    print("CHECK2", own, other_text, frame)
+    assert own > 0.8
+    assert frame < 0.6
+    assert other_text < 0.2
+
+
+def test_check_3_the_video_network_is_frozen(trained: Trained) -> None:
+    assert trained.before == trained.after
+    model, batch = VPP(TOY), world(4, torch.Generator().manual_seed(0))
+    losses = model.loss(batch, stage="policy", step=0, generator=torch.Generator())
+    losses["loss"].backward()
+    assert all(p.grad is None for p in model.video.parameters())
+    assert any(p.grad is not None for p in model.planner.parameters())
+
+
+def test_check_4_the_frame_decides_the_plan_and_the_noise_hardly_the_action(
+    trained: Trained, held_out: Batch
+) -> None:
+    model, batch = trained.model, held_out.select(range(60))
+    noise = normal(model._clip, generators([0])).expand(len(batch), *model._clip)
+    same_word = dataclasses.replace(batch, text=words(torch.zeros(len(batch), dtype=torch.long)))
+    with torch.no_grad():
+        maps = model.video.foresee(noise, model._shown(same_word), TOY.taps)
+        tokens = model.planner(maps, same_word).tokens_BLD
+    assert float(tokens.std(0).mean()) > 0.05
+
+    actions = torch.stack(
+        [draw(model, batch, POLICY, seed=1000 * s).action.values.mean(1) for s in range(8)]
+    )
+    by_noise = float(actions.var(0).mean())
+    by_task = float(actions.mean(0).var(0).mean())
+    print("CHECK4", by_noise, by_task, float(tokens.std(0).mean()))
+    assert by_noise < 0.1 * by_task
+
+
+def test_check_5_tuned_features_beat_untuned_ones_and_the_frame_and_more_layers_beat_the_last(
+    trained: Trained, held_out: Batch, others: Batch
+) -> None:
+    def score(model: VPP, *taps: str) -> float:
+        seen, asked = (features(model, batch, *taps) for batch in (others, held_out))
+        return probe(seen, place(others), asked, place(held_out))
+
+    frames = [batch["image/top"].at(0).values.flatten(1) for batch in (others, held_out)]
+    frame = probe(frames[0], place(others), frames[1], place(held_out))
+    tuned, untuned = score(trained.model), score(trained.untuned)
+    last = score(trained.model, "block2")
+    print("CHECK5", tuned, untuned, frame, last)
+    assert tuned > untuned + 0.05
+    assert tuned > frame + 0.2
+    assert tuned > last
+
+
+def test_the_policy_goes_where_the_words_say(trained: Trained, held_out: Batch) -> None:
+    action = draw(trained.model, held_out, POLICY).action.values
+    told = draw(trained.model, swapped(held_out), POLICY).action.values
+    print("POLICY", r2(action.flatten(1), held_out[ACTION].values.flatten(1)))
+    assert r2(action.flatten(1), held_out[ACTION].values.flatten(1)) > 0.8
+    turned = (told.mean(1) * held_out[ACTION].values.mean(1)).sum(1) < 0
+    assert float(turned.float().mean()) > 0.9
+
+
+def test_the_sampled_clip_shows_the_block_where_it_will_be(
+    trained: Trained, held_out: Batch
+) -> None:
+    future = draw(trained.model, held_out, VIDEO).future
+    seen = trained.model.decode(future)["image/top"]
+    true = held_out["image/top"].at(4, 8).values
+    still = held_out["image/top"].at(0).values
+    explained = r2(found(seen).flatten(1), held_out["place"].at(4, 8).values.flatten(1))
+    error, stays = ((x - true).square().mean() for x in (seen, still))
+    print("VIDEO", explained, float(error), float(stays))
+    assert explained > 0.85
+    assert error < 0.5 * stays
+
+
+def test_a_joint_answer_continues_the_noise_that_the_policy_reads(
+    trained: Trained, held_out: Batch
+) -> None:
+    model, batch = trained.model, held_out.select(range(8))
+    assert model.queries[JOINT].coupling == "shared context"
+    joint, policy, video = (draw(model, batch, query) for query in (JOINT, POLICY, VIDEO))
+    torch.testing.assert_close(joint.action.values, policy.action.values, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(joint.future.values, video.future.values)
+    with count_calls(model) as cost:
+        draw(model, batch, JOINT)
+    assert cost.calls == model.queries[JOINT].calls == TOY.video_steps + TOY.policy_steps
+
+
+def test_guidance_drops_the_words_alone_and_is_counted(trained: Trained, held_out: Batch) -> None:
+    model, batch = trained.model, held_out.select(range(8))
+    how = {FUTURE: Sampling(3, guidance=2.0)}
+    with count_calls(model) as cost:
+        guided = draw(model, batch, VIDEO, sampler=how)
+    assert cost.calls == guided.cost.calls == 6
+    plain = draw(model, batch, VIDEO, sampler={FUTURE: Sampling(3)})
+    assert not torch.equal(guided.future.values["image/top"], plain.future.values["image/top"])
+    deaf = model._shown(batch, torch.zeros(8, dtype=torch.bool))
+    assert not deaf.heard_BL.any()
+    assert deaf.known_BV.all()
+
+
+def test_committed_actions_begin_the_chunk(trained: Trained, held_out: Batch) -> None:
+    batch = held_out.select(range(4))
+    prefix = batch[ACTION].at(0, 1, 2)
+    chunk = draw(trained.model, batch, POLICY, prefix=prefix).action.values
+    torch.testing.assert_close(chunk[:, :3], prefix.values)
+
+
+def test_rows_without_actions_teach_the_video_and_nothing_else(held_out: Batch) -> None:
+    model, batch = VPP(TOY), world(4, torch.Generator().manual_seed(0))
+    batch.role[:, :3] = False
+    video = model.loss(batch, stage="video", step=0, generator=torch.Generator())
+    policy = model.loss(batch, stage="policy", step=0, generator=torch.Generator())
+    assert video["loss"] > 0
+    assert policy["loss"] == 0
+    stages = {stage.name: stage for stage in model.stages()}
+    assert ACTION not in stages["video"].window.streams
+    assert stages["policy"].roles == ("policy",)
+
+
+def test_bad_requests_are_named(held_out: Batch) -> None:
+    model, batch = VPP(TOY), held_out.select(range(2))
+    with pytest.raises(Refusal, match="vpp does not answer FORWARD"):
+        draw(model, batch, FORWARD)
+    with pytest.raises(ValueError, match="guidance must be 1"):
+        draw(model, batch, POLICY, sampler={ACTION: Sampling(guidance=2.0)})
+    with pytest.raises(KeyError, match="no map 'block9'"):
+        VPP(dataclasses.replace(TOY, taps=("block9",)))
