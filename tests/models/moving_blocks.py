@@ -21,7 +21,9 @@ SIDE, HALF_BLOCK, HORIZON, STRIDE = 32, 3.0, 8, 2
 DIRECTIONS = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 WORDS = len(DIRECTIONS)
 BLOCK = torch.tensor([1.0, -0.8, -0.8])
-PAINTS = torch.tensor([[1.0, -0.8, -0.8], [-0.8, 1.0, -0.8], [-0.8, -0.8, 1.0]])
+PAINTS = 0.9 * torch.tensor(
+    [[1, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]]
+)
 COLOURS, SCENE_SPEED = len(PAINTS), 0.75
 
 
@@ -83,10 +85,10 @@ def scene(
     return Batch(streams, text, torch.ones(rows, len(ROLES)).bool(), torch.ones(rows))
 
 
-def solved(batch: Batch, action_BHA: Tensor) -> Tensor:
-    """Which rows of `scene` a chunk solves: every block ends within 2 pixels of where it should."""
-    gone, due = (x.sum(1).unflatten(-1, (-1, 2)) for x in (action_BHA, batch[ACTION].values))
-    return ((gone - due).norm(dim=-1) < 2).all(1)
+def astray(batch: Batch, action_BHA: Tensor) -> Tensor:
+    """How far, in pixels, a chunk brings the blocks of `scene` from where they should be."""
+    gone, due = (x.sum(1) for x in (action_BHA, batch[ACTION].values))
+    return (gone - due).norm(dim=-1)
 
 
 def words(direction: Tensor) -> Text:

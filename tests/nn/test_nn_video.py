@@ -49,7 +49,7 @@ def test_a_new_denoiser_draws_the_centre() -> None:
     for sigma in (0.05, 0.5, 80.0):
         drawn = video(here.centre_BVTCHW + sigma * torch.randn(clip().shape), level(sigma), here)
         # A gate of sigmoid(-4) lets 1.8 % of half of what the best linear denoiser keeps through.
-        assert float((drawn - here.centre_BVTCHW).abs().mean()) < 0.01
+        assert (drawn - here.centre_BVTCHW).abs().mean() < 0.01
 
 
 def test_where_all_moves_and_all_is_trusted_it_is_the_gaussian_denoiser_about_the_content() -> None:

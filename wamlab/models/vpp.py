@@ -356,6 +356,10 @@ class VPP(WorldActionModel):
         sampler: Mapping[str, Sampling] | None = None,
         generator: Sequence[torch.Generator],
     ) -> Prediction:
+        """To act is one look at noise; a clip is drawn only where the future is asked for.
+
+        A ``stop`` of ``sampler`` is a level of EDM: a deviation of pixels or of actions.
+        """
         self.answer(query)
         c, chosen = self.config, sampler or {}
         noise = normal(self._clip, generator, self.device)

@@ -337,8 +337,8 @@ class VideoDenoiser(nn.Module):
         noise = noise_like(clip_BVTCHW, generator)
         final = diffusion.precondition(sigma, self.sigma_data).input.reciprocal()
         level = torch.where(present_BVT, sigma[:, None, None], final[:, None, None])
-        change = clip_BVTCHW - shown.centre_BVTCHW
-        noisy = _each(present_BVT) * change + _each(level) * noise
+        change = _each(present_BVT) * (clip_BVTCHW - shown.centre_BVTCHW)
+        noisy = torch.addcmul(change, _each(level), noise)
         error_BVT = (self._change(noisy, sigma, shown)[0] - change).square().mean((-3, -2, -1))
         return flow.masked_mean(error_BVT.flatten(1), present_BVT.flatten(1)) / self.sigma_data**2
 
@@ -350,9 +350,10 @@ class VideoDenoiser(nn.Module):
         into = flow.like(pre.input, change_BVTCHW) * change_BVTCHW
         maps = self.network(into, shown, pre.noise, taps=(*taps, DRAWN))
         content, moved, trust = maps[DRAWN].float().split([3, 1, 1], dim=3)
-        keep = flow.like(pre.skip, trust) * torch.sigmoid(trust)
-        new = torch.lerp(content, change_BVTCHW, keep)
-        return torch.sigmoid(moved + MOVED_AT_START) * new, {name: maps[name] for name in taps}
+        moved = torch.sigmoid(moved + MOVED_AT_START)
+        kept = moved * flow.like(pre.skip, trust) * torch.sigmoid(trust)
+        drawn = torch.addcmul(kept * change_BVTCHW, moved - kept, content)
+        return drawn, {name: maps[name] for name in taps}
 
     def level(self, x: Float[Tensor, "b *rest"], sigma: float) -> Float[Tensor, " b"]:
         """One level for all rows of ``x``."""
