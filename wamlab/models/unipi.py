@@ -279,8 +279,8 @@ class UniPi(WorldActionModel):
     ) -> Prediction:
         """To act is to imagine and to extract; `JOINT` shows the very clip that was extracted from.
 
-        ``sampler`` speaks of the future alone; its steps are those of the sparse clip, and so is its
-        ``stop``, a level of EDM: a deviation of pixels.
+        ``sampler`` speaks of the future alone; its steps and its ``stop`` (a level of EDM: a
+        deviation of pixels) are those of the sparse clip.
         """
         self.answer(query)
         c = self.config
