@@ -16,6 +16,7 @@ from wamlab.policy.agents import Agent
 from wamlab.run.record import Moment, Recorder
 from wamlab.run.seats import MakeEnv, Seat, make_env, seats
 from wamlab.sim.env import Split, start_seed
+from wamlab.sim.instructions import Sentence
 from wamlab.types import Episode
 
 Job = tuple[str, int]
@@ -49,7 +50,7 @@ def rollout(
     out: str | Path | None = None,
     keep_frames: int | None = None,
     stop_after: int | None = None,
-    sentence: int = 0,
+    sentence: Sentence = 0,
     make: MakeEnv = make_env,
     progress: bool = True,
 ) -> list[Episode]:
@@ -65,7 +66,8 @@ def rollout(
             already is not run again. What is returned then holds no frames: the logs do.
         keep_frames: how many episodes of each environment keep their frames (None: all).
         stop_after: end an episode that many steps after its first success (None: go on).
-        sentence: 0 says what training said; 1, 2, ... are paraphrases that it never saw.
+        sentence: 0 says what training said; 1, 2, ... are paraphrases that it never saw;
+            ``swapped`` is another task's sentence and ``empty`` none. Success is that of the task.
 
     Raises:
         ValueError: ``out`` holds episodes of another agent, or is no folder for logs.

@@ -1,4 +1,4 @@
-"""Environments by name: ``make("metaworld/dial-turn")``.
+"""Environments by name: ``make("metaworld/dial-turn")``, ``make("scene/open-drawer")``.
 
 Listing names imports no simulator.
 """
@@ -10,18 +10,31 @@ from pathlib import Path
 from typing import Any
 
 from wamlab.config import nearest
+from wamlab.sim import instructions, ogbench_tasks
 from wamlab.sim.env import Env
 
+PACKAGES = {"metaworld": "metaworld==3.1.1", "scene": "ogbench==1.2.2"}
 _TASKS = Path(__file__).with_name("metaworld_tasks.json")
 
 
 def names() -> list[str]:
-    """The environments that `make` knows: tasks of which the goal was seen to be visible.
+    """The environments that `make` knows.
 
-    The table is written by ``benchmarks/goal_visibility.py``.
+    Of Meta-World those tasks of which the goal was seen to be visible, in a table written by
+    ``benchmarks/goal_visibility.py``; of OGBench's scene every task and every chain.
     """
     table = json.loads(_TASKS.read_text(encoding="utf-8"))
-    return [f"metaworld/{task}" for task, row in sorted(table.items()) if row["goal_visible"]]
+    visible = [f"metaworld/{task}" for task, row in sorted(table.items()) if row["goal_visible"]]
+    return [*visible, *(f"scene/{name}" for name in ogbench_tasks.names())]
+
+
+def instruction_of(name: str) -> str:
+    """What training says in this environment; of a chain, one sentence after the other."""
+    simulator, _, rest = name.partition("/")
+    if simulator == "metaworld":
+        return instructions.INSTRUCTIONS[rest]
+    said = [ogbench_tasks.INSTRUCTIONS[task] for task in ogbench_tasks.tasks_of(rest)]
+    return instructions.THEN.join(said)
 
 
 def make(name: str, **options: Any) -> Env:
@@ -33,8 +46,14 @@ def make(name: str, **options: Any) -> Env:
     """
     if name not in (known := names()):
         raise KeyError(f"no environment {name!r}{nearest(name, known)}")
+    simulator, _, rest = name.partition("/")
     try:
-        from wamlab.sim.metaworld import MetaWorld
+        if simulator == "metaworld":
+            from wamlab.sim.metaworld import MetaWorld
+
+            return MetaWorld(rest, **options)
+        from wamlab.sim.ogbench import OGBenchScene
+
+        return OGBenchScene(rest, **options)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{name} needs `pip install metaworld==3.1.1`: {error}") from error
-    return MetaWorld(name.removeprefix("metaworld/"), **options)
+        raise ImportError(f"{name} needs `pip install {PACKAGES[simulator]}`: {error}") from error

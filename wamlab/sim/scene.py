@@ -179,6 +179,30 @@ class Cameras:
         return self._renderer
 
 
+def thin_out(model: mujoco.MjModel, *, cell: float) -> None:
+    """Draw meshes with fewer triangles: vertices that share a cube of ``cell`` metres become one.
+
+    Only pictures change. Collisions go by the convex hulls, which stay as they are.
+    """
+    for mesh in range(model.nmesh):
+        first, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
+        place = np.floor(model.mesh_vert[first : first + count] / cell)
+        _, stands_for, cluster = np.unique(place, axis=0, return_index=True, return_inverse=True)
+        at, faces = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
+        corners = stands_for[cluster.reshape(-1)][model.mesh_face[at : at + faces]]
+        a, b, c = np.sort(corners, axis=1).T
+        flat = (a == b) | (b == c)
+        _, kept = np.unique(np.stack([a, b, c, flat], axis=1), axis=0, return_index=True)
+        kept = np.sort(kept[~flat[kept]])
+        for name, values in (
+            ("mesh_face", corners),
+            ("mesh_facenormal", model.mesh_facenormal[at : at + faces].copy()),
+            ("mesh_facetexcoord", model.mesh_facetexcoord[at : at + faces].copy()),
+        ):
+            getattr(model, name)[at : at + len(kept)] = values[kept]
+        model.mesh_facenum[mesh] = len(kept)
+
+
 def masks_of(
     names: list[str], segmentation: Int[np.ndarray, "h w"]
 ) -> dict[str, Bool[np.ndarray, "h w"]]:
