@@ -45,8 +45,8 @@ class RolloutConfig:
     best of ``samples`` by value, or the only one; ``network_steps`` sample each stream (None: the
     model's own). ``sentence`` 1, 2, ... says a paraphrase in place of what training said,
     ``swapped`` what training said for another task of the scene, ``empty`` nothing; the task stays
-    the same. ``batch`` episodes go side by side, and the first ``keep_frames`` of each environment
-    are logged with their frames (None: all).
+    the same. ``shift`` names one of `wamlab.sim.shifts`. ``batch`` episodes go side by side, and
+    the first ``keep_frames`` of each environment are logged with their frames (None: all).
     """
 
     episodes: int = 20
@@ -55,6 +55,7 @@ class RolloutConfig:
     batch: int = 8
     network_steps: int | None = None
     sentence: Sentence = 0
+    shift: str = ""
     keep_frames: int | None = 4
 
     @property

@@ -51,6 +51,7 @@ def rollout(
     keep_frames: int | None = None,
     stop_after: int | None = None,
     sentence: Sentence = 0,
+    shift: str = "",
     make: MakeEnv = make_env,
     progress: bool = True,
 ) -> list[Episode]:
@@ -68,6 +69,7 @@ def rollout(
         stop_after: end an episode that many steps after its first success (None: go on).
         sentence: 0 says what training said; 1, 2, ... are paraphrases that it never saw;
             ``swapped`` is another task's sentence and ``empty`` none. Success is that of the task.
+        shift: one of `wamlab.sim.shifts`, put on every environment.
 
     Raises:
         ValueError: ``out`` holds episodes of another agent, or is no folder for logs.
@@ -78,8 +80,10 @@ def rollout(
     if out is not None:
         check_open(Path(out))
         how = {"split": split, "max_steps": max_steps, "stop_after": stop_after}
-        claim(out, "episodes", {**agent.made_by, **how, "sentence": sentence})
+        said = {"sentence": sentence, **({"shift": shift} if shift else {})}
+        claim(out, "episodes", {**agent.made_by, **how, **said})
     make = partial(make, sentence=sentence) if sentence else make
+    make = partial(make, shift=shift) if shift else make
     found = {} if out is None else _finished(Path(out), set(jobs))
     todo = deque(job for job in jobs if job not in found)
     bar = tqdm(total=len(jobs), initial=len(found), desc=agent.name, disable=not progress)

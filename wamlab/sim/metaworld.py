@@ -75,7 +75,7 @@ class MetaWorld:
         self._task, self._draw = _make_task(task)
         self.model, self.data = self._task.model, self._task.data
         self._things = Entities(self.model, robot="base", hand="hand", ignored=FURNITURE)
-        self._cameras = Cameras(self.model, self.data, VIEWS, image_size)
+        self.cameras = Cameras(self.model, self.data, VIEWS, image_size)
         self._claws = [self.model.body(name).id for name in ("rightclaw", "leftclaw")]
         self._physics = physics.Physics(self.model, np.flatnonzero(self._things.of_body > 0))
         self._action_scale = float(self._task.action_scale)
@@ -132,7 +132,7 @@ class MetaWorld:
         return self.observe(), float(reward), False, truncated, {"success": self._success}
 
     def observe(self) -> RawObservation:
-        images = stack_views(self._cameras, self.views)
+        images = stack_views(self.cameras, self.views)
         return {**images, "state": self._state(), "instruction": self.instruction}
 
     def get_state(self) -> Float[np.ndarray, " q"]:
@@ -161,11 +161,11 @@ class MetaWorld:
         self._steps, self._success = int(state[-2]), bool(state[-1])
 
     def render_view(self, view: str, kind: Kind = "rgb") -> Shaped[np.ndarray, "h w *c"]:
-        image = self._cameras.render(view, kind)
+        image = self.cameras.render(view, kind)
         return self._things.of_pixels(image) if kind == "segmentation" else image
 
     def camera(self, view: str) -> Camera:
-        return self._cameras.camera(view)
+        return self.cameras.camera(view)
 
     def entities(self) -> dict[str, Float[np.ndarray, " 7"]]:
         return self._things.poses(self.data)
@@ -197,7 +197,7 @@ class MetaWorld:
         return np.clip(full, bounds.low, bounds.high)
 
     def close(self) -> None:
-        self._cameras.close()
+        self.cameras.close()
 
     def _state(self) -> Float[np.ndarray, " 4"]:
         right, left = self.data.xpos[self._claws]

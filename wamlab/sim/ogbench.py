@@ -80,7 +80,7 @@ class OGBenchScene:
         self._things = Entities(
             self.model, robot="ur5e/", hand="ur5e/robotiq/base", ignored=FURNITURE
         )
-        self._cameras = Cameras(self.model, self.data, VIEWS, image_size)
+        self.cameras = Cameras(self.model, self.data, VIEWS, image_size)
         self._physics = physics.Physics(self.model, np.flatnonzero(self._things.of_body > 0))
         self._rng = np.random.default_rng(0)
         self._begin(start_seed("train", 0))
@@ -144,7 +144,7 @@ class OGBenchScene:
         return self.observe(), float(done), False, self._steps >= self.max_steps, info
 
     def observe(self) -> RawObservation:
-        images = stack_views(self._cameras, self.views)
+        images = stack_views(self.cameras, self.views)
         return {**images, "state": self._state(), "instruction": self.instruction}
 
     def get_state(self) -> Float[np.ndarray, " q"]:
@@ -172,11 +172,11 @@ class OGBenchScene:
         self._said = self._say()
 
     def render_view(self, view: str, kind: Kind = "rgb") -> Shaped[np.ndarray, "h w *c"]:
-        image = self._cameras.render(view, kind)
+        image = self.cameras.render(view, kind)
         return self._things.of_pixels(image) if kind == "segmentation" else image
 
     def camera(self, view: str) -> Camera:
-        return self._cameras.camera(view)
+        return self.cameras.camera(view)
 
     def entities(self) -> dict[str, Float[np.ndarray, " 7"]]:
         return self._things.poses(self.data)
@@ -201,7 +201,7 @@ class OGBenchScene:
         self.world.scale_motion(gain)
 
     def close(self) -> None:
-        self._cameras.close()
+        self.cameras.close()
 
     def _state(self) -> Float[np.ndarray, " 6"]:
         place, yaw, opening = self.world.hand()

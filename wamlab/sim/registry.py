@@ -37,15 +37,28 @@ def instruction_of(name: str) -> str:
     return instructions.THEN.join(said)
 
 
-def make(name: str, **options: Any) -> Env:
+def make(name: str, *, shift: str = "", **options: Any) -> Env:
     """Build an environment; ``options`` go to its class (``image_size``, ``views``, ...).
 
+    ``shift`` is one of `wamlab.sim.shifts` to put on it.
+
     Raises:
-        KeyError: an unknown name, with the nearest right one.
+        KeyError: an unknown name or shift, with the nearest right one.
+        ValueError: a shift that the environment cannot do.
         ImportError: the simulator is not installed, with the line that installs it.
     """
     if name not in (known := names()):
         raise KeyError(f"no environment {name!r}{nearest(name, known)}")
+    if not shift:
+        return _make(name, **options)
+    from wamlab.sim import shifts
+
+    if shift in shifts.OPTIONS:
+        return _make(name, **{**options, **shifts.OPTIONS[shift]})
+    return shifts.shift(_make(name, **options), shift)
+
+
+def _make(name: str, **options: Any) -> Env:
     simulator, _, rest = name.partition("/")
     try:
         if simulator == "metaworld":

@@ -40,6 +40,29 @@ class View:
     position: tuple[float, float, float] | None = None
 
 
+@dataclass(frozen=True)
+class Distractor:
+    """A thing that is in pictures and depth only: no collision, no entity, and in no mask.
+
+    ``place`` of its middle and ``half`` of its size in metres, ``colour`` 0 to 1.
+    """
+
+    shape: Literal["sphere", "box", "cylinder"]
+    place: tuple[float, float, float]
+    half: float
+    colour: tuple[float, float, float]
+
+    def draw(self, scene: mujoco.MjvScene) -> None:
+        kind = mujoco.mjtGeom[f"mjGEOM_{self.shape.upper()}"]
+        turned = np.eye(3).ravel()
+        colour = np.array([*self.colour, 1.0], np.float32)
+        thing = scene.geoms[scene.ngeom]
+        mujoco.mjv_initGeom(
+            thing, kind, np.full(3, self.half), np.array(self.place), turned, colour
+        )
+        scene.ngeom += 1
+
+
 # mujoco.Renderer.close() frees its OpenGL objects when its context is no longer current, which hits
 # the objects of whichever renderer is. So renderers are freed here, and one whose owner was
 # garbage collected, perhaps in the middle of another's rendering, only before the next rendering.
@@ -119,6 +142,7 @@ class Cameras:
         self, model: mujoco.MjModel, data: mujoco.MjData, views: Mapping[str, View], size: int
     ) -> None:
         self.model, self.data, self.views, self.size = model, data, dict(views), size
+        self.distractors: tuple[Distractor, ...] = ()
         self._renderer: mujoco.Renderer | None = None
         for view in self.views.values():
             if view.position is not None:
@@ -140,6 +164,8 @@ class Cameras:
         renderer.update_scene(self.data, camera=view.camera)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             renderer.scene.flags[flag] = 0
+        for distractor in self.distractors:
+            distractor.draw(renderer.scene)
         image = renderer.render()
         return np.ascontiguousarray(image[::-1, ::-1]) if view.turned else image.copy()
 
