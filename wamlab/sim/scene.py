@@ -54,12 +54,9 @@ class Distractor:
 
     def draw(self, scene: mujoco.MjvScene) -> None:
         kind = mujoco.mjtGeom[f"mjGEOM_{self.shape.upper()}"]
-        turned = np.eye(3).ravel()
+        size, place, turned = np.full(3, self.half), np.array(self.place), np.eye(3).ravel()
         colour = np.array([*self.colour, 1.0], np.float32)
-        thing = scene.geoms[scene.ngeom]
-        mujoco.mjv_initGeom(
-            thing, kind, np.full(3, self.half), np.array(self.place), turned, colour
-        )
+        mujoco.mjv_initGeom(scene.geoms[scene.ngeom], kind, size, place, turned, colour)
         scene.ngeom += 1
 
 
