@@ -26,5 +26,5 @@ def test_what_is_said_and_shifted_can_be_given() -> None:
     assert Run.from_dict(run.to_dict()) == run
     assert run.vary(["rollout.sentence=2"]).rollout.sentence == 2
     assert run.vary(["rollout.sentence=empty"]).rollout.sentence == "empty"
-    with pytest.raises(TypeError, match="rollout.sentence"):
+    with pytest.raises(TypeError, match=r"rollout\.sentence"):
         run.vary(["rollout.sentence=swap"])
