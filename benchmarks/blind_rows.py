@@ -57,7 +57,7 @@ def save(rows: dict[tuple[str, int, int, bool], suites.BlindRow]) -> None:
     judged = [{**row, "wilson_95": intervals(row)} for row in ordered]
     versions = {name: version(name) for name in ("metaworld", "ogbench", "mujoco", "numpy")}
     record = {
-        "command": "python benchmarks/blind_rows.py mw-50 --both; ... scene scene-held-out --starts 20",
+        "command": "python benchmarks/blind_rows.py mw-50 --both; ... scene --starts 20",
         "python": platform.python_version(),
         "versions": versions,
         "seeds": {"demonstrations": "train 0 ..", "starts": "evaluation 0 .."},

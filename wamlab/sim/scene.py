@@ -53,10 +53,12 @@ class Distractor:
     colour: tuple[float, float, float]
 
     def draw(self, scene: mujoco.MjvScene) -> None:
-        kind = mujoco.mjtGeom[f"mjGEOM_{self.shape.upper()}"]
+        kind = getattr(mujoco.mjtGeom, f"mjGEOM_{self.shape.upper()}")
         size, place, turned = np.full(3, self.half), np.array(self.place), np.eye(3).ravel()
         colour = np.array([*self.colour, 1.0], np.float32)
-        mujoco.mjv_initGeom(scene.geoms[scene.ngeom], kind, size, place, turned, colour)
+        thing = scene.geoms[scene.ngeom]
+        mujoco.mjv_initGeom(thing, kind, size, place, turned, colour)
+        thing.segid = -1  # in no segmentation
         scene.ngeom += 1
 
 
