@@ -18,11 +18,14 @@ from wamlab.train.trainer import TrainConfig
 
 def run(model: str) -> Run:
     """The run of any model: its `small` configuration on this robot, thirty minutes of training."""
-    robot = {"views": ("front", "wrist"), "state_dim": 6, "action_dim": 5, "rate_hz": 20.0}
+    views = ("front", "wrist")
+    on_robot = dataclasses.replace(
+        small(model), views=views, state_dim=6, action_dim=5, rate_hz=20.0
+    )
     return Run(
         recipe=f"scene/{model}",
         system=model,
-        model=dataclasses.replace(small(model), **robot),
+        model=on_robot,
         data=DataConfig(envs=("scene",), episodes=40),
         train=TrainConfig(
             minutes=30.0,

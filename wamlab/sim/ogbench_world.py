@@ -161,8 +161,8 @@ def _places(
     """Places of cubes and mats that keep their distance, drawn together until they do."""
     pairs = np.triu_indices(len(CUBES) + len(MATS), 1)
     while True:
-        cubes = rng.uniform(*CUBES_LIE, size=(len(CUBES), 2))
-        mats = rng.uniform(*MATS_LIE, size=(len(MATS), 2))
+        cubes = rng.uniform(CUBES_LIE[0], CUBES_LIE[1], (len(CUBES), 2))
+        mats = rng.uniform(MATS_LIE[0], MATS_LIE[1], (len(MATS), 2))
         places = np.concatenate([cubes, mats])
         away = np.linalg.norm(places[:, None] - places[None], axis=-1)
         if away[pairs].min() >= APART:

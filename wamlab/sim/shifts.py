@@ -109,11 +109,16 @@ def _camera(env: Env) -> Env:
     model, cameras = _model(env), _cameras(env)
     for view in cameras.views.values():
         camera = model.camera(view.camera).id
-        model.cam_pos[camera] += MOVE * np.array([1.0, -1.0, 1.0]) / np.sqrt(3)
-        half = np.array([np.cos(TURN / 2), 0.0, np.sin(TURN / 2), 0.0])
-        turned = np.empty(4)
-        mujoco.mju_mulQuat(turned, model.cam_quat[camera], half)
+        # A camera that tracks a body goes by the places that MuJoCo keeps of the first instant.
+        for place in (model.cam_pos, model.cam_pos0, model.cam_poscom0):
+            place[camera] += MOVE * np.array([1.0, -1.0, 1.0]) / np.sqrt(3)
+        turn, turned = np.array([np.cos(TURN / 2), 0.0, np.sin(TURN / 2), 0.0]), np.empty(4)
+        mujoco.mju_mulQuat(turned, model.cam_quat[camera], turn)
         model.cam_quat[camera] = turned
+        matrix = np.empty(9)
+        mujoco.mju_quat2Mat(matrix, turn)
+        axes = model.cam_mat0[camera].reshape(3, 3) @ matrix.reshape(3, 3)
+        model.cam_mat0[camera] = axes.ravel()
     return env
 
 
