@@ -42,7 +42,7 @@ class View:
 
 @dataclass(frozen=True)
 class Distractor:
-    """A thing that is in pictures and depth only: no collision, no entity, and in no mask.
+    """A thing that is in pictures and depth only: no collision, no entity; it hides what is behind.
 
     ``place`` of its middle and ``half`` of its size in metres, ``colour`` 0 to 1.
     """
@@ -58,7 +58,8 @@ class Distractor:
         colour = np.array([*self.colour, 1.0], np.float32)
         thing = scene.geoms[scene.ngeom]
         mujoco.mjv_initGeom(thing, kind, size, place, turned, colour)
-        thing.segid = -1  # in no segmentation
+        # What has no such number is left out of depth as well; this one is nobody's.
+        thing.segid, thing.objid, thing.objtype = scene.ngeom, -1, int(mujoco.mjtObj.mjOBJ_UNKNOWN)
         scene.ngeom += 1
 
 
