@@ -55,9 +55,9 @@ def known() -> dict[tuple[str, int, int, bool], suites.BlindRow]:
 def save(rows: dict[tuple[str, int, int, bool], suites.BlindRow]) -> None:
     ordered = [dataclasses.asdict(rows[name]) for name in sorted(rows)]
     judged = [{**row, "wilson_95": intervals(row)} for row in ordered]
-    versions = {name: version(name) for name in ("metaworld", "mujoco", "numpy")}
+    versions = {name: version(name) for name in ("metaworld", "ogbench", "mujoco", "numpy")}
     record = {
-        "command": "python benchmarks/blind_rows.py mw-50 --both",
+        "command": "python benchmarks/blind_rows.py mw-50 --both; ... scene --starts 20",
         "python": platform.python_version(),
         "versions": versions,
         "seeds": {"demonstrations": "train 0 ..", "starts": "evaluation 0 .."},

@@ -99,3 +99,13 @@ def test_a_result_is_a_number_or_a_reason():
         Result("eic")
     with pytest.raises(ValueError, match="must say why"):
         Result("eic", value=float(np.nan))
+
+
+def test_tasks_of_a_chain_are_counted_where_there_is_one(episodes):
+    chained = []
+    for episode, most in zip(episodes[:3], (0, 2, 1), strict=True):
+        counts = np.minimum(np.arange(len(episode)), most)
+        chained.append(dataclasses.replace(episode, columns={"tasks_done": counts}))
+    result = compute("tasks_done", chained)
+    assert (result.value, result.n) == (1.0, 3)
+    assert compute("tasks_done", episodes).why_not == f"no chain of tasks ({len(episodes)})"

@@ -130,3 +130,42 @@ def test_only_the_first_episodes_keep_frames():
 def test_unknown_environment_names_the_nearest():
     with pytest.raises(KeyError, match="did you mean 'point/push'"):
         run(ExpertAgent(), 1, "point/push2")
+
+
+class Chain(point_env.PointEnv):
+    """Pushing twice as far, told in two sentences."""
+
+    def __init__(self, name, *, sentence=0, shift="", **options):
+        self.told = f"{sentence}/{shift}"
+        super().__init__(name, **options)
+
+    @property
+    def tasks_done(self):
+        return int(self.block[0] > self.goal - 0.1) + int(self.success)
+
+    @property
+    def instruction(self):
+        return ("push it to the middle", "push it to the end")[min(self.tasks_done, 1)]
+
+
+def test_a_chain_logs_its_tasks_and_all_that_was_said():
+    one = rollout(ExpertAgent(), "point/push", 1, make=Chain, progress=False)[0]
+    assert one.instruction == "push it to the middle, then push it to the end"
+    assert one.columns["tasks_done"].shape == (len(one),)
+    assert sorted(set(one.columns["tasks_done"])) == [0, 1, 2]
+    np.testing.assert_array_equal(one.columns["tasks_done"] == 2, one.success)
+
+
+def test_what_is_said_and_shifted_reaches_the_environment_and_the_claim(tmp_path):
+    built = []
+
+    def make(name, **options):
+        built.append(Chain(name, **options).told)
+        return Chain(name, **options)
+
+    options = {"make": make, "progress": False, "out": tmp_path}
+    rollout(ExpertAgent(), "point/push", 1, sentence="swapped", shift="light", **options)
+    assert built == ["swapped/light"]
+    for other in ({"sentence": "swapped"}, {"sentence": "swapped", "shift": "camera"}):
+        with pytest.raises(ValueError, match="holds other episodes"):
+            rollout(ExpertAgent(), "point/push", 1, **other, **options)

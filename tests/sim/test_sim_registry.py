@@ -12,13 +12,22 @@ import pytest
 from wamlab.metrics.stats import wilson
 from wamlab.sim.env import SPLITS, STARTS_PER_SPLIT, split_of, start_seed
 from wamlab.sim.instructions import INSTRUCTIONS, PARAPHRASES
-from wamlab.sim.registry import make, names
+from wamlab.sim.registry import instruction_of, make, names
 from wamlab.sim.suites import blind_row, suite, suites
 
 
 def test_all_fifty_tasks_are_offered() -> None:
-    assert names() == [f"metaworld/{task}" for task in sorted(INSTRUCTIONS)]
-    assert len(names()) == 50
+    tasks = [name for name in names() if name.startswith("metaworld/")]
+    assert tasks == [f"metaworld/{task}" for task in sorted(INSTRUCTIONS)]
+    assert len(tasks) == 50
+
+
+def test_every_environment_has_an_instruction() -> None:
+    assert all(instruction_of(name) for name in names())
+    assert instruction_of("metaworld/dial-turn") == "turn the dial"
+    assert instruction_of("scene/open-drawer+press-left-button") == (
+        "open the drawer, then press the left button"
+    )
 
 
 def test_instructions_cover_the_package() -> None:
@@ -46,14 +55,16 @@ def test_unknown_names_have_a_nearest(find: Callable[[str], object]) -> None:
 def test_names_import_no_simulator() -> None:
     check = (
         "import sys; from wamlab.sim.registry import names; from wamlab.sim.suites import suites;"
-        "names(), suites(); sys.exit(bool({'mujoco', 'metaworld', 'torch'} & set(sys.modules)))"
+        "names(), suites(); "
+        "sys.exit(bool({'mujoco', 'metaworld', 'ogbench', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
 def test_suites_hold_known_environments() -> None:
     sizes = {name: len(suite(name)) for name in suites()}
-    assert sizes == {"mw-6": 6, "mw-50": 50, "mw-avdc": 11, "mw-demo": 3}
+    scenes = {"scene": 10, "scene-held-out": 2, "scene-chains-2": 4, "scene-chains-3": 4}
+    assert sizes == {"mw-6": 6, "mw-50": 50, "mw-avdc": 11, "mw-demo": 3, **scenes}
     assert all(set(suite(name)) <= set(names()) for name in suites())
     assert set(suite("mw-demo")) < set(suite("mw-6"))
 
@@ -72,7 +83,8 @@ def test_of_several_rows_the_one_with_most_starts_counts() -> None:
     assert blind_row("metaworld/dial-turn").starts == 100
     assert blind_row("metaworld/reach").starts == 30
     assert not blind_row("metaworld/reach", variants=False).variants
-    assert {blind_row(env).env for env in names()} == set(names())
+    single = {name for name in names() if "+" not in name}
+    assert {blind_row(env).env for env in single} == single
 
 
 def test_paraphrases_are_kept_apart() -> None:
@@ -101,5 +113,10 @@ def test_splits_never_overlap() -> None:
 def test_a_task_can_be_said_in_other_words() -> None:
     said = [make("metaworld/reach", views=(), sentence=n).instruction for n in (0, 1)]
     assert said == [INSTRUCTIONS["reach"], PARAPHRASES["reach"][0]]
+    assert make("metaworld/reach", views=(), sentence="empty").instruction == ""
     with pytest.raises(ValueError, match="reach has sentences 0 to"):
         make("metaworld/reach", views=(), sentence=99)
+    with pytest.raises(ValueError, match="reach has its scene to itself"):
+        make("metaworld/reach", views=(), sentence="swapped")
+    with pytest.raises(ValueError, match="did you mean 'empty'"):
+        make("metaworld/reach", views=(), sentence="emty")

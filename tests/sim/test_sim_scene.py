@@ -194,7 +194,7 @@ def test_garbage_collection_during_rendering_spoils_no_picture() -> None:
     before = kept.observe()["image/corner"]
     lost.observe()
     lost.itself = lost  # type: ignore[attr-defined]
-    context = kept._cameras._renderer._gl_context  # type: ignore[union-attr]
+    context = kept.cameras._renderer._gl_context  # type: ignore[union-attr]
     make_current = context.make_current
 
     def collect_after() -> None:

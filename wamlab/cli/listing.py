@@ -30,12 +30,11 @@ def models() -> Table:
 
 def envs() -> Table:
     """Suites with their tasks, and every single environment with its instruction."""
-    from wamlab.sim.instructions import INSTRUCTIONS
-    from wamlab.sim.registry import names
+    from wamlab.sim.registry import instruction_of, names
     from wamlab.sim.suites import suite, suites
 
     table: Table = {name: {"suite of": list(suite(name))} for name in suites()}
-    return table | {n: {"instruction": INSTRUCTIONS[n.rpartition("/")[2]]} for n in names()}
+    return table | {n: {"instruction": instruction_of(n)} for n in names()}
 
 
 def recipes() -> Table:

@@ -79,6 +79,18 @@ def steps_to_success(episodes: Sequence[Episode]) -> Result:
     return summarise("steps_to_success", "steps", rows, failures)
 
 
+@metric("tasks_done", needs="episodes", unit="tasks")
+def tasks_done(episodes: Sequence[Episode]) -> Result:
+    """The most tasks of a chain that were done in their order, averaged over the episodes."""
+    rows = [
+        Row(_name(episode), episode.env, float(episode.columns["tasks_done"].max()))
+        for episode in episodes
+        if "tasks_done" in episode.columns
+    ]
+    others = ["no chain of tasks"] * (len(episodes) - len(rows))
+    return summarise("tasks_done", "tasks", rows, others)
+
+
 def _rates(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], bool]) -> Result:
     groups = _by_env(episodes)
     parts = {env: _rate(name, group, solved) for env, group in groups.items()}

@@ -9,6 +9,7 @@ from typing import Any
 
 from wamlab.config import from_dict, override, to_dict
 from wamlab.models.base import ModelConfig, Sampling, model_class
+from wamlab.sim.instructions import Sentence
 from wamlab.train.trainer import TrainConfig
 from wamlab.types import ACTION, FUTURE
 
@@ -42,9 +43,10 @@ class RolloutConfig:
 
     The first ``execute_steps`` actions of a chunk are executed (None: all); each decision is the
     best of ``samples`` by value, or the only one; ``network_steps`` sample each stream (None: the
-    model's own). ``sentence`` 1, 2, ... says a paraphrase in place of what training said. ``batch``
-    episodes go side by side, and the first ``keep_frames`` of each environment are logged with
-    their frames (None: all).
+    model's own). ``sentence`` 1, 2, ... says a paraphrase in place of what training said,
+    ``swapped`` what training said for another task of the scene, ``empty`` nothing; the task stays
+    the same. ``shift`` names one of `wamlab.sim.shifts`. ``batch`` episodes go side by side, and
+    the first ``keep_frames`` of each environment are logged with their frames (None: all).
     """
 
     episodes: int = 20
@@ -52,7 +54,8 @@ class RolloutConfig:
     samples: int = 1
     batch: int = 8
     network_steps: int | None = None
-    sentence: int = 0
+    sentence: Sentence = 0
+    shift: str = ""
     keep_frames: int | None = 4
 
     @property

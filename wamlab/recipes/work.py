@@ -265,6 +265,7 @@ def roll_out(
         out=out,
         keep_frames=rollouts.keep_frames,
         sentence=rollouts.sentence,
+        shift=rollouts.shift,
     )
 
 

@@ -72,11 +72,12 @@ class Demonstration:
     stop_after: int = 5
 
     def __call__(self, make: MakeEnv, seed: int) -> Episode:
+        env = _seat(make).place(self.env)
         return demonstrate(
-            _seat(make).place(self.env),
+            env,
             seed,
             variants=self.variants,
-            noise=_bursts(seed) if self.bursts else None,
+            noise=_bursts(env.space.rate_hz, seed) if self.bursts else None,
             stop_after=self.stop_after,
         )
 
@@ -224,7 +225,7 @@ def _seat(make: MakeEnv) -> LocalSeat:
     return seat
 
 
-def _bursts(seed: int) -> Noise:
+def _bursts(rate_hz: float, seed: int) -> Noise:
     from wamlab.sim.experts import BurstNoise
 
-    return BurstNoise(seed)
+    return BurstNoise.at(rate_hz, seed)

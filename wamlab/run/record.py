@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from wamlab.sim.env import Env, RawObservation
+from wamlab.sim.instructions import THEN
 from wamlab.types import IMAGE, STATE, Episode, Replan
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One instant of an environment: what is seen, where everything is, what touches."""
+    """One instant of an environment: what is seen, where everything is, what touches.
+
+    ``tasks_done`` counts the tasks of a chain; None in an environment that has no chains.
+    """
 
     observation: RawObservation
     success: bool
     entities: dict[str, Float[np.ndarray, " 7"]]
     contacts: list[tuple[str, str]]
+    tasks_done: int | None = None
 
 
 def moment(env: Env, observation: RawObservation) -> Moment:
     """The present instant of ``env``, whose observation was just taken."""
-    return Moment(observation, bool(env.success), env.entities(), env.contacts())
+    done = getattr(env, "tasks_done", None)
+    return Moment(observation, bool(env.success), env.entities(), env.contacts(), done)
 
 
 @dataclass
@@ -49,6 +55,8 @@ class Recorder:
         """``action`` was executed and led to ``after``."""
         self.actions.append(np.asarray(action, np.float32))
         self.moments.append(self._kept(after))
+        if after.tasks_done is not None:
+            columns["tasks_done"] = after.tasks_done
         for name, value in columns.items():
             self.columns.setdefault(name, []).append(value)
 
@@ -62,7 +70,7 @@ class Recorder:
         views = [name for name in seen[0] if name.startswith(IMAGE)]
         return Episode(
             env=self.env,
-            instruction=seen[0]["instruction"],
+            instruction=THEN.join(dict.fromkeys(one["instruction"] for one in seen)),
             seed=self.seed,
             frames={name.removeprefix(IMAGE): _stack(seen, name) for name in views},
             state=_stack(seen, STATE),
@@ -84,7 +92,7 @@ class Recorder:
         if self.frames:
             return one
         seen = {k: v for k, v in one.observation.items() if not k.startswith(IMAGE)}
-        return Moment(seen, one.success, one.entities, one.contacts)
+        return replace(one, observation=seen)
 
 
 def _stack(observations: Sequence[RawObservation], name: str) -> np.ndarray:

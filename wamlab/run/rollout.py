@@ -16,6 +16,7 @@ from wamlab.policy.agents import Agent
 from wamlab.run.record import Moment, Recorder
 from wamlab.run.seats import MakeEnv, Seat, make_env, seats
 from wamlab.sim.env import Split, start_seed
+from wamlab.sim.instructions import Sentence
 from wamlab.types import Episode
 
 Job = tuple[str, int]
@@ -49,7 +50,8 @@ def rollout(
     out: str | Path | None = None,
     keep_frames: int | None = None,
     stop_after: int | None = None,
-    sentence: int = 0,
+    sentence: Sentence = 0,
+    shift: str = "",
     make: MakeEnv = make_env,
     progress: bool = True,
 ) -> list[Episode]:
@@ -65,7 +67,9 @@ def rollout(
             already is not run again. What is returned then holds no frames: the logs do.
         keep_frames: how many episodes of each environment keep their frames (None: all).
         stop_after: end an episode that many steps after its first success (None: go on).
-        sentence: 0 says what training said; 1, 2, ... are paraphrases that it never saw.
+        sentence: 0 says what training said; 1, 2, ... are paraphrases that it never saw;
+            ``swapped`` is another task's sentence and ``empty`` none. Success is that of the task.
+        shift: one of `wamlab.sim.shifts`, put on every environment.
 
     Raises:
         ValueError: ``out`` holds episodes of another agent, or is no folder for logs.
@@ -76,8 +80,10 @@ def rollout(
     if out is not None:
         check_open(Path(out))
         how = {"split": split, "max_steps": max_steps, "stop_after": stop_after}
-        claim(out, "episodes", {**agent.made_by, **how, "sentence": sentence})
+        said = {"sentence": sentence, **({"shift": shift} if shift else {})}
+        claim(out, "episodes", {**agent.made_by, **how, **said})
     make = partial(make, sentence=sentence) if sentence else make
+    make = partial(make, shift=shift) if shift else make
     found = {} if out is None else _finished(Path(out), set(jobs))
     todo = deque(job for job in jobs if job not in found)
     bar = tqdm(total=len(jobs), initial=len(found), desc=agent.name, disable=not progress)

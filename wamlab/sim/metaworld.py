@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Shaped
 from wamlab.config import nearest
 from wamlab.sim import physics
 from wamlab.sim.env import RawObservation, split_of, start_seed
-from wamlab.sim.instructions import INSTRUCTIONS, sentence_of
+from wamlab.sim.instructions import INSTRUCTIONS, Sentence, sentence_of
 from wamlab.sim.scene import Cameras, Entities, Kind, View, masks_of, stack_views
 from wamlab.types import ActionSpace, Camera
 
@@ -44,8 +44,8 @@ class MetaWorld:
     where objects are is told by `entities` only. An action moves the hand's target by up to a
     centimetre per axis and sets the gripper's closing effort. An episode does not end at success:
     it is truncated after ``max_steps``. ``views=()`` renders nothing and is many times faster.
-    What the robot is told is the task's own ``sentence`` 0, a paraphrase (1, 2, ...), or whatever
-    ``instruction`` says.
+    What the robot is told is the task's own ``sentence`` 0, a paraphrase (1, 2, ...), nothing
+    (``"empty"``), or whatever ``instruction`` says.
 
     Raises:
         KeyError: an unknown task or view, with the nearest right name.
@@ -63,7 +63,7 @@ class MetaWorld:
         views: tuple[str, ...] = ("corner", "gripper"),
         max_steps: int = 200,
         instruction: str | None = None,
-        sentence: int = 0,
+        sentence: Sentence = 0,
     ) -> None:
         if task not in INSTRUCTIONS:
             raise KeyError(f"no Meta-World task {task!r}{nearest(task, INSTRUCTIONS)}")
@@ -71,11 +71,11 @@ class MetaWorld:
             raise KeyError(f"no view {unknown[0]!r}{nearest(unknown[0], VIEWS)}")
         self.task, self.name = task, f"metaworld/{task}"
         self.views, self.image_size, self.max_steps = tuple(views), image_size, max_steps
-        self.instruction = instruction or sentence_of(task, sentence)
+        self.instruction = sentence_of(task, sentence) if instruction is None else instruction
         self._task, self._draw = _make_task(task)
         self.model, self.data = self._task.model, self._task.data
         self._things = Entities(self.model, robot="base", hand="hand", ignored=FURNITURE)
-        self._cameras = Cameras(self.model, self.data, VIEWS, image_size)
+        self.cameras = Cameras(self.model, self.data, VIEWS, image_size)
         self._claws = [self.model.body(name).id for name in ("rightclaw", "leftclaw")]
         self._physics = physics.Physics(self.model, np.flatnonzero(self._things.of_body > 0))
         self._action_scale = float(self._task.action_scale)
@@ -132,7 +132,7 @@ class MetaWorld:
         return self.observe(), float(reward), False, truncated, {"success": self._success}
 
     def observe(self) -> RawObservation:
-        images = stack_views(self._cameras, self.views)
+        images = stack_views(self.cameras, self.views)
         return {**images, "state": self._state(), "instruction": self.instruction}
 
     def get_state(self) -> Float[np.ndarray, " q"]:
@@ -161,11 +161,11 @@ class MetaWorld:
         self._steps, self._success = int(state[-2]), bool(state[-1])
 
     def render_view(self, view: str, kind: Kind = "rgb") -> Shaped[np.ndarray, "h w *c"]:
-        image = self._cameras.render(view, kind)
+        image = self.cameras.render(view, kind)
         return self._things.of_pixels(image) if kind == "segmentation" else image
 
     def camera(self, view: str) -> Camera:
-        return self._cameras.camera(view)
+        return self.cameras.camera(view)
 
     def entities(self) -> dict[str, Float[np.ndarray, " 7"]]:
         return self._things.poses(self.data)
@@ -197,7 +197,7 @@ class MetaWorld:
         return np.clip(full, bounds.low, bounds.high)
 
     def close(self) -> None:
-        self._cameras.close()
+        self.cameras.close()
 
     def _state(self) -> Float[np.ndarray, " 4"]:
         right, left = self.data.xpos[self._claws]

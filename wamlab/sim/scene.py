@@ -40,6 +40,29 @@ class View:
     position: tuple[float, float, float] | None = None
 
 
+@dataclass(frozen=True)
+class Distractor:
+    """A thing that is in pictures and depth only: no collision, no entity; it hides what is behind.
+
+    ``place`` of its middle and ``half`` of its size in metres, ``colour`` 0 to 1.
+    """
+
+    shape: Literal["sphere", "box", "cylinder"]
+    place: tuple[float, float, float]
+    half: float
+    colour: tuple[float, float, float]
+
+    def draw(self, scene: mujoco.MjvScene) -> None:
+        kind = getattr(mujoco.mjtGeom, f"mjGEOM_{self.shape.upper()}")
+        size, place, turned = np.full(3, self.half), np.array(self.place), np.eye(3).ravel()
+        colour = np.array([*self.colour, 1.0], np.float32)
+        thing = scene.geoms[scene.ngeom]
+        mujoco.mjv_initGeom(thing, kind, size, place, turned, colour)
+        # What has no such number is left out of depth as well; this one is nobody's.
+        thing.segid, thing.objid, thing.objtype = scene.ngeom, -1, int(mujoco.mjtObj.mjOBJ_UNKNOWN)
+        scene.ngeom += 1
+
+
 # mujoco.Renderer.close() frees its OpenGL objects when its context is no longer current, which hits
 # the objects of whichever renderer is. So renderers are freed here, and one whose owner was
 # garbage collected, perhaps in the middle of another's rendering, only before the next rendering.
@@ -119,6 +142,7 @@ class Cameras:
         self, model: mujoco.MjModel, data: mujoco.MjData, views: Mapping[str, View], size: int
     ) -> None:
         self.model, self.data, self.views, self.size = model, data, dict(views), size
+        self.distractors: tuple[Distractor, ...] = ()
         self._renderer: mujoco.Renderer | None = None
         for view in self.views.values():
             if view.position is not None:
@@ -140,6 +164,8 @@ class Cameras:
         renderer.update_scene(self.data, camera=view.camera)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             renderer.scene.flags[flag] = 0
+        for distractor in self.distractors:
+            distractor.draw(renderer.scene)
         image = renderer.render()
         return np.ascontiguousarray(image[::-1, ::-1]) if view.turned else image.copy()
 
@@ -177,6 +203,30 @@ class Cameras:
             atexit.register(_free_all)  # the last registered runs first: before mujoco's own hook
             weakref.finalize(self, _ABANDONED.append, self._renderer).atexit = False
         return self._renderer
+
+
+def thin_out(model: mujoco.MjModel, *, cell: float) -> None:
+    """Draw meshes with fewer triangles: vertices that share a cube of ``cell`` metres become one.
+
+    Only pictures change. Collisions go by the convex hulls, which stay as they are.
+    """
+    for mesh in range(model.nmesh):
+        first, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
+        place = np.floor(model.mesh_vert[first : first + count] / cell)
+        _, stands_for, cluster = np.unique(place, axis=0, return_index=True, return_inverse=True)
+        at, faces = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
+        corners = stands_for[cluster.reshape(-1)][model.mesh_face[at : at + faces]]
+        a, b, c = np.sort(corners, axis=1).T
+        flat = (a == b) | (b == c)
+        _, kept = np.unique(np.stack([a, b, c, flat], axis=1), axis=0, return_index=True)
+        kept = np.sort(kept[~flat[kept]])
+        for name, values in (
+            ("mesh_face", corners),
+            ("mesh_facenormal", model.mesh_facenormal[at : at + faces].copy()),
+            ("mesh_facetexcoord", model.mesh_facetexcoord[at : at + faces].copy()),
+        ):
+            getattr(model, name)[at : at + len(kept)] = values[kept]
+        model.mesh_facenum[mesh] = len(kept)
 
 
 def masks_of(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wamlab.config import nearest
+from wamlab.sim import ogbench_tasks
 from wamlab.sim.instructions import INSTRUCTIONS
 
 DEMO = ("door-unlock", "window-open", "button-press-topdown")
@@ -19,14 +20,22 @@ AVDC = (
     *("door-open", "door-close", "basketball", "shelf-place", "button-press"),
     *("button-press-topdown", "faucet-close", "faucet-open", "handle-press", "hammer", "assembly"),
 )
+METAWORLD = {
+    "mw-demo": DEMO,
+    "mw-6": (*DEMO, "door-lock", "lever-pull", "dial-turn"),
+    "mw-avdc": AVDC,
+    "mw-50": tuple(INSTRUCTIONS),
+}
+SCENE = {
+    "scene": ogbench_tasks.TRAINING,
+    "scene-held-out": ogbench_tasks.HELD_OUT,
+    "scene-chains-2": tuple(map(ogbench_tasks.JOIN.join, ogbench_tasks.CHAINS_OF_TWO)),
+    "scene-chains-3": tuple(map(ogbench_tasks.JOIN.join, ogbench_tasks.CHAINS_OF_THREE)),
+}
 SUITES: dict[str, tuple[str, ...]] = {
-    name: tuple(f"metaworld/{task}" for task in tasks)
-    for name, tasks in {
-        "mw-demo": DEMO,
-        "mw-6": (*DEMO, "door-lock", "lever-pull", "dial-turn"),
-        "mw-avdc": AVDC,
-        "mw-50": tuple(INSTRUCTIONS),
-    }.items()
+    name: tuple(f"{simulator}/{task}" for task in tasks)
+    for simulator, group in (("metaworld", METAWORLD), ("scene", SCENE))
+    for name, tasks in group.items()
 }
 _ROWS = Path(__file__).with_name("blind_rows.json")
 

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "numpy", "safetensors", "mujoco", "metaworld")
+PACKAGES = ("torch", "numpy", "safetensors", "mujoco", "metaworld", "ogbench")
 
 
 def provenance(**known: Any) -> dict[str, Any]:
