@@ -20,12 +20,14 @@ from wamlab.data.logs import (
     load_episodes,
     load_losses,
     load_probes,
+    load_recordings,
     load_rivals,
     read_json,
     write_json,
 )
 from wamlab.metrics.base import Result, compute, imagining, state_name
 from wamlab.report import words
+from wamlab.report.open_loop import judged
 from wamlab.types import Episode, Probe
 
 SCHEMA = 1
@@ -46,14 +48,15 @@ def results(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     episodes, probes = load_episodes(folder, frames=False), load_probes(folder)
-    losses = load_losses(folder)
-    if not (episodes or probes or losses):
-        raise LogError(f"{folder} holds no logs: no episodes/, no probes/ and no loss.jsonl")
+    recordings, losses = load_recordings(folder), load_losses(folder)
+    if not (episodes or probes or recordings or losses):
+        kinds = "no episodes/, no probes/, no recordings/ and no loss.jsonl"
+        raise LogError(f"{folder} holds no logs: {kinds}")
     blind = load_blind(folder)
     success = {name: compute(name, episodes) for name in SUCCESS}
     success["success_over_blind"] = compute("success_over_blind", episodes, blind=blind)
     fidelity = {name: compute(name, probes) for name in FIDELITY}
-    policies = {one.policy for one in episodes} | {one.policy for one in probes}
+    policies = {one.policy for one in (*episodes, *probes, *recordings)}
     found = {
         "schema": SCHEMA,
         "policy": words.listed(sorted(policies - {""})),
@@ -66,6 +69,7 @@ def results(folder: str | Path) -> dict[str, Any]:
         "starts": {"episodes": _range(episodes), "probes": _range(probes)},
         "probes": _census(probes),
         "pictures": picked(probes, fidelity["moving_psnr"]),
+        "recorded": judged(recordings),
         "loss": curves(losses),
     }
     return _finite(found)
