@@ -18,6 +18,7 @@ from fixture import make_episode
 from wamlab.cli import main
 from wamlab.data.manifest import DataError
 from wamlab.recipes import recipe
+from wamlab.recipes.work import open_caches
 from wamlab.types import Episode
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "own-data.md"
@@ -100,6 +101,20 @@ def test_the_recipe_takes_views_sizes_and_rate_from_the_dataset(tmp_path: Path) 
     assert run.model.views == ("corner", "gripper")
     assert (run.model.state_dim, run.model.action_dim, run.model.rate_hz) == (3, 3, 20.0)
     assert (run.data.held_out, run.data.resize, run.train.validate_every) == (1, True, 250)
+
+
+def test_an_alignment_that_a_run_names_overrides_the_datasets_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAMLAB_CACHE", str(tmp_path / "cache"))
+    episodes = [make_episode(i, 20) for i in range(2)]
+    foreign.write_v30(tmp_path / "after", episodes, shift=1)
+    write_stats(tmp_path / "after", episodes)
+    run = recipe("own-data/uwm", [str(tmp_path / "after")]).vary(["data.alignment=o_after"])
+    (cache,) = open_caches(run, [tmp_path / "after"])
+    np.testing.assert_array_equal(cache.columns["action"][:19], episodes[0].action[1:])
+    np.testing.assert_array_equal(cache.columns["state"][:20], episodes[0].state[1:])
+    assert cache.frames["corner"].shape == (40, 64, 64, 3)
 
 
 def test_datasets_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:

@@ -6,17 +6,22 @@ grey level is the observation.
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from wamlab.generative.noise import generators
+from wamlab.metrics.likelihood import nats, noise_levels
 from wamlab.models.uwm import UWM
 from wamlab.types import (
     ACTION,
     FORWARD,
     INVERSE,
+    JOINT,
     POLICY,
+    QUERIES,
     ROLES,
     VIDEO,
     Batch,
@@ -124,3 +129,25 @@ def test_check_4_video_varies_more_than_forward(model: UWM, held_out: Batch) -> 
     )
     assert float(video.std()) > 2 * float(forward.std())
     assert float(video.std()) == pytest.approx(B * MODES, rel=0.35)
+
+
+@torch.no_grad()
+def test_likelihoods_are_bounds_and_know_what_is_given(model: UWM, held_out: Batch) -> None:
+    """Seeing the future says which of the two modes it was: one bit, ``log 2`` nats.
+
+    The action is a mixture of two modes of deviation 0.05; the true entropies are known.
+    """
+    levels = torch.from_numpy(noise_levels(12, cleanest=0.02)).float()
+    found = {
+        query: float(
+            nats(
+                model.likelihood(held_out, query, levels=levels, generator=generators(range(400)))
+            ).mean()
+        )
+        for query in QUERIES.values()
+    }
+    mode = 0.5 * math.log(2 * math.pi * math.e * 0.05**2)
+    assert mode + math.log(2) - 0.1 < found[POLICY] < mode + math.log(2) + 0.5
+    assert mode - 0.2 < found[INVERSE] < found[POLICY] - 0.4
+    assert found[FORWARD] < found[VIDEO]
+    assert found[JOINT] == pytest.approx(found[POLICY] + found[FORWARD], abs=0.1 * 49)

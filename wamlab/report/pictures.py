@@ -13,7 +13,7 @@ from jaxtyping import Int, Shaped, UInt8
 from PIL import Image
 
 from wamlab.metrics.base import imagining, state_name
-from wamlab.types import Episode, Probe, Recording
+from wamlab.types import Episode, Guess, Probe, Recording
 
 COLUMNS = 8
 HOLD_MS = (900, 700, 1100)
@@ -55,7 +55,7 @@ def card(probe: Probe, sample: int = 0) -> Card:
 
 def recorded_card(recording: Recording, query: str) -> Card:
     """The pictures of what a query imagined at a recorded instant."""
-    guess = recording.guesses[query]
+    guess = recording.guesses.get(query, Guess())
     offsets = guess.offsets if guess.offsets is not None else recording.offsets
     columns = [recording.offsets.tolist().index(offset) for offset in offsets]
     strips = [
