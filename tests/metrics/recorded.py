@@ -38,7 +38,7 @@ def recording(
     true = frames(start, action)
     still = {"corner": np.repeat(picture(*start)[None], 2, axis=0)}
     level = np.array([1.0, 0.5, 0.1])
-    found = Denoised(level, np.array([[24.0, 8.0, 0.5]]), np.array([24.0]), np.array([24]))
+    found = Denoised(level, np.array([[24.0, 8.0, 0.05]]), np.array([24.0]), np.array([24]))
     return Recording(
         env=env,
         instruction="slide the square",

@@ -9,7 +9,7 @@ import torch
 from wamlab.generative import flow
 from wamlab.generative.discrete import bin_nats, row_nats, to_bins
 from wamlab.metrics.base import compute
-from wamlab.metrics.likelihood import denoising_bound, nats, noise_levels
+from wamlab.metrics.likelihood import denoising_bound, nats, noise_levels, tightest
 from wamlab.types import Denoised, Nats
 
 ACTIONS, FRAMES = 3, 5
@@ -126,11 +126,22 @@ def test_the_errors_are_those_of_the_librarys_path() -> None:
     assert bool(torch.isfinite(absent.errors).all())
 
 
+def test_levels_at_which_a_network_only_adds_its_own_error_are_left_out() -> None:
+    """A denoiser that is never better than 0.01 in square: below that noise it says nothing."""
+    best = expected(JOINT)
+    blunt = Denoised(best.levels, best.errors + 0.01, best.energy, best.dims)
+    kept = tightest(blunt)
+    assert 0.02 < kept.levels[-1] < 0.3
+    assert len(tightest(best).levels) == len(best.levels)
+    assert entropy(JOINT) < nats(blunt)[0] < denoising_bound(blunt)[0] - 10
+
+
 def test_bad_levels_are_named() -> None:
     found = expected(JOINT)
     for levels in (LEVELS[::-1], LEVELS * 2, LEVELS[:1], LEVELS - 0.001):
+        errors = found.errors[:, : len(levels)]
         with pytest.raises(ValueError, match="levels that fall"):
-            nats(Denoised(levels, found.errors[:, : len(levels)], found.energy, found.dims))
+            denoising_bound(Denoised(levels, errors, found.energy, found.dims))
     with pytest.raises(ValueError, match="2 levels or more"):
         noise_levels(1)
 

@@ -26,7 +26,7 @@ from wamlab.policy.seeds import draw_seed
 from wamlab.recipes.own_data import run as own_data
 from wamlab.recipes.recorded import clips_with_actions, take_turns, usable
 from wamlab.run.open_loop import open_loop
-from wamlab.types import FORWARD, QUERIES, Recording
+from wamlab.types import FORWARD, INVERSE, JOINT, POLICY, QUERIES, Query, Recording
 
 LENGTHS = (30, 24, 27, 6)
 LEVELS = (1.0, 0.5, 0.1)
@@ -95,19 +95,29 @@ def test_what_was_recorded_is_what_followed(cache: Cache, found) -> None:
     assert hold[0].tolist() == [0, 0, cache.columns["action"][rows - 1][2]]
 
 
-def test_forward_is_given_the_recorded_action_and_the_instants_own_draw(policy, found) -> None:
-    one = found[1]
-    observation = {f"image/{view}": frames[0] for view, frames in one.now.items()}
+def test_what_is_given_is_what_was_recorded(cache, policy, monkeypatch) -> None:
+    """FORWARD gets the recorded chunk, INVERSE the recorded frames, each instant its own draw."""
+    asked: dict[Query, dict] = {}
+    answer = Policy.query
+
+    def spy(self, observations, query, **options):
+        asked[query] = options
+        return answer(self, observations, query, **options)
+
+    monkeypatch.setattr(Policy, "query", spy)
+    logs = ask(cache, policy, [0])
+    np.testing.assert_array_equal(asked[FORWARD]["action"], [one.action for one in logs])
+    assert "action" not in asked[JOINT]
+    frames = asked[INVERSE]["future"].values["image/corner"]
+    np.testing.assert_array_equal(frames, [one.ahead["corner"] for one in logs])
+    seeds = [draw_seed(0, one.episode, one.step) for one in logs]
+    assert all(options["seed"] == seeds for options in asked.values())
+
+    one = logs[1]
+    observation = {f"image/{view}": shown[0] for view, shown in one.now.items()}
     observation |= {"state": one.state, "instruction": one.instruction}
-    seed = draw_seed(0, one.episode, one.step)
-    again = policy.query([observation], FORWARD, action=one.action[None], seed=[seed])
-    shown = one.guesses["FORWARD"].imagined
-    # A matrix product's last bits depend on the number of rows: a byte may round the other way.
-    away = again.frames(0)["corner"].astype(int) - shown["corner"].astype(int)
-    assert np.abs(away).max() <= 1
-    other = policy.query([observation], FORWARD, action=-one.action[None], seed=[seed])
-    assert np.abs(other.frames(0)["corner"].astype(int) - shown["corner"]).max() > 1
-    assert one.guesses["FORWARD"].offsets.tolist() == [4, 8]
+    again = answer(policy, [observation], POLICY, seed=[seeds[1]])
+    np.testing.assert_allclose(again.action.values[0], one.guesses["POLICY"].action, atol=1e-4)
 
 
 def test_every_query_is_asked_and_measured_once(found) -> None:

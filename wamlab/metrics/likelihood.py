@@ -23,7 +23,8 @@ instead: the bound of the sampler that visits just these levels, free of quadrat
 
 What is compared. Units are the model's normalised ones. No dimension can count for less than
 ``1/2 log(2 pi / g_L)``: values that are truly discrete (a gripper, a byte) gain without end as the
-cleanest level falls. So numbers compare at equal levels and in equal units alone.
+cleanest level falls. So numbers compare where the same levels were on offer; `tightest` says at
+which of them the bound stops.
 
 The chain rule ``L_JOINT = L_POLICY + L_FORWARD = L_VIDEO + L_INVERSE`` holds between the entropies.
 What is left over between bounds says how far the five answers of one network are from being those
@@ -87,34 +88,45 @@ def denoising_bound(
     return prior + pieces.sum(axis=1) / 2 + reconstruction + ratio[-1] * errors[:, -1] / 2
 
 
+def tightest(found: Denoised) -> Denoised:
+    """``found`` without the cleanest levels, as far as that lowers the mean bound of its rows.
+
+    The bound holds at whatever level one stops, so the lowest is a bound too (picked among few, on
+    the rows at hand). A network's clean prediction has an error of its own, and at levels whose
+    noise is fainter than that error it only adds nats.
+    """
+    stops = range(2, len(found.levels) + 1)
+    cuts = [
+        Denoised(found.levels[:k], found.errors[:, :k], found.energy, found.dims) for k in stops
+    ]
+    return min(cuts, key=lambda cut: float(denoising_bound(cut).mean()))
+
+
 def nats(found: Likelihood) -> Float[np.ndarray, " b"]:
-    """``-log p`` of each row in nats: exact, or the bound."""
+    """``-log p`` of each row in nats: exact, or the tightest bound."""
     if isinstance(found, Nats):
         return np.asarray(found.nats, np.float64)
-    return denoising_bound(found)
+    return denoising_bound(tightest(found))
 
 
 @metric("nats_per_dim", needs="recordings", unit="nats")
 def nats_per_dim(recordings: Sequence[Recording], *, query: str = "POLICY") -> Result:
     """``-log p`` of what was recorded per dimension, in the model's units; lower is better.
 
-    ``details`` hold the number of dimensions, the total and the levels (none: it is exact).
+    ``details`` hold the number of dimensions, the mean total and the levels that were used (none:
+    it is exact).
     """
-    found = [(one, one.likelihood[query]) for one in recordings if query in one.likelihood]
-    if not found:
-        raise NotApplicable(f"no likelihood of {query} was logged: the model has none")
-    rows, totals, dims = [], [], []
-    for one, likelihood in found:
-        size = int(likelihood.dims[0])
-        if size:
-            totals.append(float(nats(likelihood)[0]))
-            dims.append(size)
-            rows.append(Row(f"episode {one.episode}", one.env, totals[-1] / size))
-    exact = isinstance(found[0][1], Nats)
-    levels = [] if exact else np.asarray(found[0][1].levels).tolist()  # type: ignore[union-attr]
-    details = {"dims": max(dims, default=0), "levels": levels}
-    if totals:
-        details["total"] = float(np.mean(totals))
+    logged, found = _gathered(recordings, query)
+    if not (found.dims > 0).any():
+        raise NotApplicable(f"nothing that {query} samples was recorded")
+    total = nats(found)
+    rows = [
+        Row(f"episode {one.episode}", one.env, float(each / size))
+        for one, each, size in zip(logged, total, found.dims, strict=True)
+        if size
+    ]
+    levels = [] if isinstance(found, Nats) else tightest(found).levels.tolist()
+    details = {"dims": int(found.dims.max()), "levels": levels, "total": float(total.mean())}
     return summarise("nats_per_dim", "nats", rows, details=details)
 
 
@@ -125,12 +137,27 @@ def chain_gap(recordings: Sequence[Recording], *, chain: str = "by policy") -> R
     ``by policy``: ``(L_POLICY + L_FORWARD - L_JOINT) / D``; ``by video`` with VIDEO and INVERSE.
     """
     wanted = ("JOINT", *CHAINS[chain])
-    rows = []
-    for one in recordings:
-        if all(name in one.likelihood for name in wanted):
-            joint, *parts = (float(nats(one.likelihood[name])[0]) for name in wanted)
-            size = int(one.likelihood["JOINT"].dims[0])
-            rows.append(Row(f"episode {one.episode}", one.env, (sum(parts) - joint) / size))
-    if not rows:
+    whole = [one for one in recordings if set(wanted) <= set(one.likelihood)]
+    if not whole:
         raise NotApplicable(f"it takes the likelihoods of {', '.join(wanted)}")
+    joint, first, second = (_gathered(whole, name)[1] for name in wanted)
+    gaps = (nats(first) + nats(second) - nats(joint)) / joint.dims
+    pairs = zip(whole, gaps, strict=True)
+    rows = [Row(f"episode {one.episode}", one.env, float(gap)) for one, gap in pairs]
     return summarise("chain_gap", "nats", rows)
+
+
+def _gathered(recordings: Sequence[Recording], query: str) -> tuple[list[Recording], Likelihood]:
+    """The recordings whose likelihood was logged, and their rows as one."""
+    logged = [one for one in recordings if query in one.likelihood]
+    if not logged:
+        raise NotApplicable(f"no likelihood of {query} was logged: the model has none")
+    parts = [one.likelihood[query] for one in logged]
+    first = parts[0]
+    together = {name: [np.asarray(getattr(part, name)) for part in parts] for name in vars(first)}
+    if isinstance(first, Nats):
+        return logged, Nats(*(np.concatenate(rows) for rows in together.values()))
+    levels = together.pop("levels")
+    if any(not np.array_equal(levels[0], other) for other in levels):
+        raise NotApplicable("the recordings were measured at different levels")
+    return logged, Denoised(levels[0], *(np.concatenate(rows) for rows in together.values()))

@@ -71,7 +71,7 @@ class Clips:
 
     def without(self, episode: int) -> Clips:
         """The clips of all other episodes."""
-        kept = np.flatnonzero(np.asarray(self.episode) != episode)
+        kept = np.flatnonzero(np.asarray(self.episode) != episode).tolist()
         return Clips(
             [self.env[row] for row in kept],
             self.offsets,

@@ -28,7 +28,7 @@ from wamlab.data.logs import (
 from wamlab.metrics.base import Result, compute, imagining, state_name
 from wamlab.report import words
 from wamlab.report.open_loop import judged
-from wamlab.types import Episode, Probe
+from wamlab.types import Episode, Probe, Recording
 
 SCHEMA = 1
 SUCCESS = ("success_any", "success_last", "steps_to_success")
@@ -56,7 +56,8 @@ def results(folder: str | Path) -> dict[str, Any]:
     success = {name: compute(name, episodes) for name in SUCCESS}
     success["success_over_blind"] = compute("success_over_blind", episodes, blind=blind)
     fidelity = {name: compute(name, probes) for name in FIDELITY}
-    policies = {one.policy for one in (*episodes, *probes, *recordings)}
+    logs: list[Episode | Probe | Recording] = [*episodes, *probes, *recordings]
+    policies = {one.policy for one in logs}
     found = {
         "schema": SCHEMA,
         "policy": words.listed(sorted(policies - {""})),

@@ -83,12 +83,15 @@ def open_loop(
     found: list[Recording] = []
     for place in tqdm(episodes, desc="recorded episodes", disable=not progress):
         steps = reader.steps(place, states)
-        stored = [_stored(out, cache.episodes[place].index, step) for step in steps]
-        if steps and any(one is None for one in stored):
-            stored = [*reader.recordings(place, steps, origin, clips.without(place))]
-            for one in stored if out is not None else ():
+        index = cache.episodes[place].index
+        stored = [None if out is None else load_recording(out, index, step) for step in steps]
+        made = [one for one in stored if one is not None]
+        if len(made) < len(steps):
+            made = list(reader.recordings(place, steps, origin, clips.without(index)))
+        if out is not None and None in stored:
+            for one in made:
                 save_recording(out, one)
-        found += [one for one in stored if one is not None]
+        found += made
     if not found:
         raise DataError(
             f"no episode of {cache.path} is long enough: an instant needs {1 + reader.reach} ticks"
@@ -273,7 +276,3 @@ def _frames(batch: Batch, row: int, offsets: Sequence[int]) -> dict[str, np.ndar
         for name, stream in batch.streams.items()
         if name.startswith(IMAGE)
     }
-
-
-def _stored(out: str | Path | None, episode: int, step: int) -> Recording | None:
-    return None if out is None else load_recording(out, episode, step)
