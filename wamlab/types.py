@@ -499,6 +499,99 @@ class Probe:
         return [branch for branch in self.branches if branch.kind == kind]
 
 
+@dataclass
+class Denoised:
+    """How well what a query samples was recovered from noise, row by row.
+
+    ``levels`` fall from the most noise to the least (flow convention: 1 is noise). ``errors`` are
+    squared errors of the predicted clean values, summed over the ``dims`` entries that are present,
+    and ``energy`` the sum of those entries' own squares. A bound on their likelihood is a function
+    of these numbers alone: `wamlab.metrics.likelihood`.
+    """
+
+    levels: Float[Any, " l"]
+    errors: Float[Any, "b l"]
+    energy: Float[Any, " b"]
+    dims: Int[Any, " b"]
+
+    def __add__(self, other: Denoised) -> Denoised:
+        """Two streams at the same levels as one."""
+        return Denoised(
+            self.levels,
+            self.errors + other.errors,
+            self.energy + other.energy,
+            self.dims + other.dims,
+        )
+
+    def select(self, rows: Any) -> Denoised:
+        return Denoised(self.levels, self.errors[rows], self.energy[rows], self.dims[rows])
+
+
+@dataclass
+class Nats:
+    """The exact ``-log p`` of what a query samples, row by row, over ``dims`` entries (tokens)."""
+
+    nats: Float[Any, " b"]
+    dims: Int[Any, " b"]
+
+    def select(self, rows: Any) -> Nats:
+        return Nats(self.nats[rows], self.dims[rows])
+
+
+Likelihood = Denoised | Nats
+
+
+@dataclass
+class Guess:
+    """An answer at a recorded instant, of a model or of a rival; nothing of it was executed.
+
+    ``action`` and ``imagined`` frames at ``offsets`` are None where the query does not sample them,
+    or where ``why_not`` says why there is none.
+    """
+
+    action: Float[np.ndarray, "h a"] | None = None
+    imagined: Frames | None = None
+    offsets: Int[np.ndarray, " t"] | None = None
+    why_not: str = ""
+    calls: int = 0
+    ms: float = 0.0
+
+
+Origin = Literal["held out", "training", "elsewhere"]
+"""A recorded episode was held out of the run's training, or may have been trained on, or belongs to
+a dataset that the run did not read."""
+
+
+@dataclass
+class Recording:
+    """An instant of a recorded episode: what came after it, and what is guessed from it.
+
+    ``action`` was executed from here and led to the frames ``ahead`` at ``offsets``; divided by
+    ``action_scale``, half the range of the training actions, it is in normalised units.
+    ``guesses`` are the model's by query, ``rivals`` those of what needs no model by name, and
+    ``likelihood`` is that of what was recorded, by query. ``env`` is the environment, or the
+    instruction where the source names none.
+    """
+
+    env: str
+    instruction: str
+    episode: int
+    step: int
+    origin: Origin
+    now: Frames
+    state: Float[np.ndarray, " s"]
+    action: Float[np.ndarray, "h a"]
+    action_names: tuple[str, ...]
+    action_unit: tuple[str, ...]
+    action_scale: Float[np.ndarray, " a"]
+    offsets: Int[np.ndarray, " t"]
+    ahead: Frames
+    guesses: dict[str, Guess] = field(default_factory=dict)
+    rivals: dict[str, Guess] = field(default_factory=dict)
+    likelihood: dict[str, Likelihood] = field(default_factory=dict)
+    policy: str = ""
+
+
 Anchor = Literal["fixed", "to_end", "goal_pair", "keyframes"]
 
 

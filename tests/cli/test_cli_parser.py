@@ -26,7 +26,17 @@ PUBLIC = {
         "--set",
         "--device",
     ],
-    "eval": ["CHECKPOINT", "--env", "--episodes", "--seed", "--out", "--set", "--device"],
+    "eval": [
+        "CHECKPOINT",
+        "--env",
+        "--dataset",
+        "--episodes",
+        "--states",
+        "--seed",
+        "--out",
+        "--set",
+        "--device",
+    ],
     "probe": [
         "CHECKPOINT",
         "--env",

@@ -56,3 +56,18 @@ def test_it_has_no_future_and_says_so() -> None:
     assert chunk.cost.calls == CONFIG.steps
     with pytest.raises(Refusal, match="reactive does not answer JOINT; it answers POLICY"):
         model.sample(batch.observation(), JOINT, generator=generators(range(4)))
+
+
+@torch.no_grad()
+def test_its_likelihood_is_of_the_action_alone() -> None:
+    model, batch, levels = Reactive(CONFIG), make_batch(), torch.tensor([1.0, 0.5])
+    batch[ACTION].present[0, 2:] = False
+    batch[ACTION].values[0, 2:] = torch.nan
+    found = model.likelihood(batch, POLICY, levels=levels, generator=generators(range(4)))
+    assert found.dims.tolist() == [8, *[CONFIG.chunk * 4] * 3]
+    # Untrained, the velocity is 0: at level 1 the noise itself stands for the clean action.
+    noise = torch.randn(CONFIG.chunk, 4, generator=generators([1])[0])
+    missed = (noise - batch[ACTION].values[1]).square().sum()
+    assert found.errors[1, 0].item() == pytest.approx(missed.item(), rel=1e-5)
+    with pytest.raises(Refusal, match="does not answer JOINT"):
+        model.likelihood(batch, JOINT, levels=levels, generator=generators(range(4)))

@@ -383,3 +383,26 @@ def test_bad_requests_are_named() -> None:
         draw(model, batch, POLICY, sampler={ACTION: Sampling(guidance=2.0)})
     with pytest.raises(ValueError, match="must be a multiple of the patch"):
         UWM(dataclasses.replace(CONFIG, image_size=30))
+
+
+@torch.no_grad()
+def test_a_likelihood_reads_what_its_query_gives_and_nothing_absent() -> None:
+    """Marginalised streams, absent entries and neighbours change nothing; given streams do."""
+    model, batch, levels = make_model(), make_batch(), torch.tensor([1.0, 0.5, 0.1])
+
+    def errors(query: Query, batch: Batch) -> Tensor:
+        draws = generators(range(len(batch)))
+        return model.likelihood(batch, query, levels=levels, generator=draws).errors
+
+    other = make_batch()
+    other[ACTION].values.neg_()
+    assert torch.equal(errors(VIDEO, batch), errors(VIDEO, other))
+    assert not torch.equal(errors(FORWARD, batch), errors(FORWARD, other))
+    torch.testing.assert_close(errors(JOINT, batch)[:1], errors(JOINT, batch.select([0])))
+
+    batch[ACTION].present[0, 3:] = False
+    batch[ACTION].values[0, 3:] = torch.nan
+    found = model.likelihood(batch, POLICY, levels=levels, generator=generators(range(4)))
+    assert bool(torch.isfinite(found.errors).all())
+    assert found.dims.tolist() == [3 * CONFIG.action_dim, *[CONFIG.chunk * CONFIG.action_dim] * 3]
+    assert found.errors.shape == (4, 3)

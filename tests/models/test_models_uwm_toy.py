@@ -6,17 +6,22 @@ grey level is the observation.
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from wamlab.generative.noise import generators
+from wamlab.metrics.likelihood import nats, noise_levels
 from wamlab.models.uwm import UWM
 from wamlab.types import (
     ACTION,
     FORWARD,
     INVERSE,
+    JOINT,
     POLICY,
+    QUERIES,
     ROLES,
     VIDEO,
     Batch,
@@ -124,3 +129,27 @@ def test_check_4_video_varies_more_than_forward(model: UWM, held_out: Batch) -> 
     )
     assert float(video.std()) > 2 * float(forward.std())
     assert float(video.std()) == pytest.approx(B * MODES, rel=0.35)
+
+
+@torch.no_grad()
+def test_likelihoods_are_bounds_and_know_what_is_given(model: UWM, held_out: Batch) -> None:
+    """Seeing the future says which of the two modes it was: ``log 2`` nats.
+
+    The action is a mixture of two modes of deviation 0.05, of which a seen future leaves one, of
+    deviation ``(0.05^-2 + (B / NOISE)^2)^-0.5``.
+    """
+    levels = torch.from_numpy(noise_levels(12, cleanest=0.02)).float()
+    found = {
+        query: model.likelihood(held_out, query, levels=levels, generator=generators(range(400)))
+        for query in QUERIES.values()
+    }
+    bound = {query: float(nats(one).mean()) for query, one in found.items()}
+    spread = lambda variance: 0.5 * math.log(2 * math.pi * math.e * variance)  # noqa: E731
+    policy = spread(0.05**2) + math.log(2)
+    inverse = spread(1 / (0.05**-2 + (B / NOISE) ** 2))
+    assert policy - 0.05 < bound[POLICY] < policy + 0.4
+    assert inverse - 0.05 < bound[INVERSE] < inverse + 0.4
+    assert bound[JOINT] == pytest.approx(bound[POLICY] + bound[FORWARD], abs=2)
+
+    blind, told = (float(found[query].errors[:, 0].mean()) for query in (VIDEO, FORWARD))
+    assert told < 0.3 * blind

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pusher
 import pytest
+import recorded
 import run_folder
 from PIL import Image
 
-from wamlab.data.logs import LogError, save_episode, save_probe, write_json
+from wamlab.data.logs import LogError, save_episode, save_probe, save_recording, write_json
 from wamlab.report import build as report
 from wamlab.report.results import curves, write_results
 
@@ -146,6 +147,17 @@ def test_the_report_is_rebuilt_byte_for_byte_from_the_logs(folder, page):
 
 
 @pytest.mark.parametrize("size", ["1280,900", "390,800"])
+def test_chromium_shows_recorded_episodes_without_overflow(chromium, replayed, tmp_path, size):
+    page = (replayed / "report.html").read_text(encoding="utf-8")
+    probe = tmp_path / "measured.html"
+    probe.write_text(page.replace("</body>", MEASURE), encoding="utf-8")
+    options = (f"--window-size={size}", "--virtual-time-budget=3000", "--dump-dom")
+    (body,) = re.findall(r"<body[^>]*>", browse(chromium, tmp_path / "profile", probe, *options))
+    assert 'data-overflow="0"' in body
+    assert 'data-broken="0"' in body
+
+
+@pytest.mark.parametrize("size", ["1280,900", "390,800"])
 def test_chromium_shows_it_without_overflow_or_broken_pictures(chromium, folder, tmp_path, size):
     page = (folder / "report.html").read_text(encoding="utf-8")
     probe = tmp_path / "measured.html"
@@ -188,6 +200,52 @@ def test_a_model_that_imagines_nothing_is_not_given_a_number(tmp_path):
     found = json.loads((tmp_path / "results.json").read_text())
     assert found["fidelity"]["moving_psnr"]["value"] is None
     assert found["success"]["success_over_blind"]["why_not"]
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory) -> Path:
+    """A folder that holds recordings alone."""
+    folder = tmp_path_factory.mktemp("recorded")
+    for one in recorded.recordings():
+        save_recording(folder, one)
+    report.build(folder)
+    return folder
+
+
+def test_recorded_episodes_have_a_section_and_nothing_is_said_of_success(replayed):
+    page = (replayed / "report.html").read_text(encoding="utf-8")
+    said = " ".join(text_of(page, "p"))
+    assert "Against 10 instants of 5 episodes: The run held these episodes out" in said
+    assert "0.25 normalised units away from the recorded ones, 0.50 nearer" in said
+    assert "Nothing was executed, so nothing is said about success" in said
+    rows = " ".join(text_of(page, "tr"))
+    for row in ("POLICY its own action", "dx pixel 0.500", "slide 0.250", "episode 3 0.375"):
+        assert row in rows
+    assert "Not applicable: no action of INVERSE was logged; it takes no frames" in rows
+    assert "Nats per dimension" in rows
+    assert page.count("imagined above recorded") == 4
+    for kind in ("own", "static", "oracle"):
+        assert f'<polyline class="{kind}"' in page
+
+
+def test_a_folder_with_everything_shows_recorded_episodes_too(folder, tmp_path):
+    whole = shutil.copytree(folder, tmp_path / "whole")
+    for one in recorded.recordings(3, origin="training"):
+        save_recording(whole, one)
+    page = report.build(whole).read_text(encoding="utf-8")
+    assert "pusher and slider solves" in page
+    assert "may have been trained on these episodes" in page
+    assert "Nothing was executed" not in page
+
+
+def test_recordings_without_frames_or_likelihoods_are_not_given_numbers(tmp_path):
+    for one in recorded.recordings(2):
+        one.guesses = {"POLICY": one.guesses["POLICY"]}
+        one.likelihood = {}
+        save_recording(tmp_path, one)
+    page = report.build(tmp_path).read_text(encoding="utf-8")
+    assert "The model imagines nothing." in page
+    assert "Nats per dimension" not in page
 
 
 def test_one_state_has_values_without_intervals(tmp_path):

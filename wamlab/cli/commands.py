@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wamlab.data.manifest import Problem
+    from wamlab.policy.policy import Policy
+    from wamlab.recipes.run import Run
 
 Options = argparse.Namespace
 
@@ -52,7 +54,9 @@ def data_check(options: Options) -> int:
 def train(options: Options) -> None:
     from wamlab.recipes import recipe
 
-    run = recipe(options.recipe).with_budget(minutes=options.minutes, steps=options.steps)
+    run = recipe(options.recipe, options.data).with_budget(
+        minutes=options.minutes, steps=options.steps
+    )
     run = dataclasses.replace(run, train=dataclasses.replace(run.train, seed=options.seed))
     run = run.vary(options.assignments)
     print(json.dumps(run.to_dict(), indent=1))
@@ -66,16 +70,39 @@ def train(options: Options) -> None:
 
 
 def eval(options: Options) -> None:
-    from wamlab.metrics.success import success_any
-    from wamlab.recipes.work import acting_run, roll_out
+    from wamlab.recipes.work import acting_run
 
+    if options.env and options.states:
+        raise ValueError("--states counts instants of recorded episodes: it goes with --dataset")
+    options.out = options.out or _run_folder(options.checkpoint)
     run, policy = acting_run(options.checkpoint, options.device)
+    (_eval_env if options.env else _eval_dataset)(options, run, policy)
+
+
+def _eval_env(options: Options, run: Run, policy: Policy) -> None:
+    from wamlab.metrics.success import success_any
+    from wamlab.recipes.work import roll_out
+
     rollouts = dataclasses.replace(run.rollout, episodes=options.episodes)
     run = dataclasses.replace(run, rollout=rollouts).vary(options.assignments)
     episodes = roll_out(run, policy, options.env, options.out, seed=options.seed)
     result = success_any(episodes)
     found = result.why_not if result.value is None else f"{result.value:.3f}"
     print(f"success {found} over {len(episodes)} episodes: {options.out}")
+
+
+def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
+    from wamlab.recipes.recorded import read_datasets, replay_recorded
+    from wamlab.report.open_loop import judged
+    from wamlab.report.words import on_recorded
+
+    wanted = dataclasses.replace(run.open_loop, episodes=options.episodes)
+    if options.states:
+        wanted = dataclasses.replace(wanted, states=options.states)
+    run = dataclasses.replace(run, open_loop=wanted).vary(options.assignments)
+    read = read_datasets(options.checkpoint)
+    found = replay_recorded(run, policy, options.dataset, options.out, read, seed=options.seed)
+    print(f"{on_recorded(judged(found) or {})} {options.out}")
 
 
 def probe(options: Options) -> None:
@@ -118,6 +145,13 @@ def verify(options: Options) -> int:
         raise FileNotFoundError(f"there is nothing at {path}")
     folders = sorted((path / "checkpoints").glob("[!.]*")) or [path]
     return max(_problems(str(folder), verify_manifest(folder)) for folder in folders)
+
+
+def _run_folder(checkpoint: str) -> str:
+    """Where logs go by default: the run's folder; a checkpoint is never written into."""
+    if not (Path(checkpoint) / "run.json").is_file():
+        raise ValueError(f"{checkpoint} is no run folder to put the logs into: give --out")
+    return checkpoint
 
 
 def _problems(path: str, found: Sequence[Problem]) -> int:

@@ -65,11 +65,16 @@ bit for bit. --dry-run trains nothing and prints parameters, tokens, GFLOPs, mem
         "wam train mw-demo/uwm --data data/demo --out runs/uwm --minutes 10",
     ),
     "eval": Teach(
-        "closed-loop rollouts of a checkpoint, everything logged",
+        "a checkpoint in closed loop, or open loop on recorded episodes",
         """\
 Closed-loop rollouts of a checkpoint on evaluation starts, everything logged. Several environments
 share one model call; a row's result does not depend on the others. --env takes environments and
-suites (see: wam list envs). --set rollout.sentence=1 says a paraphrase that training never saw.""",
+suites (see: wam list envs). --set rollout.sentence=1 says a paraphrase that training never saw.
+
+Without a simulator, --dataset asks the model at instants of recorded episodes instead: how far its
+actions are from the recorded ones, how near its imagined frames come to the recorded ones, beside
+rivals that need no model, and how likely the recording was. Episodes that the run held out
+(data.held_out) are taken where there are some; `wam report` shows the result either way.""",
         "wam eval runs/uwm --env mw-demo --episodes 40 --out runs/uwm/eval",
     ),
     "probe": Teach(

@@ -221,10 +221,20 @@ def _train(commands: Any) -> None:
 def _eval(commands: Any) -> None:
     parser = _command(commands, "eval")
     _checkpoint(parser)
-    _env(parser)
-    _count(parser, "--episodes", 20, "evaluation starts of each environment")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--env", nargs="+", metavar="ENV", help="environments or suites to act in")
+    where.add_argument(
+        "--dataset", metavar="DIR", help="a dataset whose recorded episodes are judged open loop"
+    )
+    _count(parser, "--episodes", 20, "starts of each environment, or recorded episodes in all")
+    parser.add_argument(
+        "--states",
+        type=positive,
+        metavar="N",
+        help="instants of each recorded episode, with --dataset (default: 4)",
+    )
     _seed(parser, "of the policy's draws")
-    _out(parser, "where the logs go")
+    parser.add_argument("--out", metavar="DIR", help="where the logs go (default: CHECKPOINT)")
     _set(parser)
     _device(parser)
 

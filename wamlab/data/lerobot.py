@@ -51,6 +51,11 @@ class EpisodeInfo:
     variant: Mapping[str, float | str] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def env(self) -> str:
+        """What episodes are grouped by: the environment, or the task where none is named."""
+        return str(self.extras.get("env", self.task))
+
 
 class Dataset:
     """A LeRobot dataset on disk, opened for reading.

@@ -1,8 +1,9 @@
-"""What a run leaves behind, and how it is read again: episodes, probes, rivals and loss curves.
+"""What a run leaves behind, and how it is read again: episodes, probes, recordings, loss curves.
 
-A run folder holds ``run.json``, ``loss.jsonl``, ``blind.json``, ``episodes/<env>/<seed>.npz`` and
-``probes/<env>/<seed>-<step>.npz`` (``/`` in an environment's name becomes ``__``). Beside a probe
-lies what its rivals showed, ``<seed>-<step>.rivals.npz``, so that a report needs nothing else.
+A run folder holds ``run.json``, ``loss.jsonl``, ``blind.json``, ``episodes/<env>/<seed>.npz``,
+``probes/<env>/<seed>-<step>.npz`` (``/`` in an environment's name becomes ``__``) and
+``recordings/<episode>/<step>.npz``. Beside a probe lies what its rivals showed,
+``<seed>-<step>.rivals.npz``, so that a report needs nothing else; a recording holds its own.
 
 A log is a compressed npz: its arrays by their path in the dataclass tree and, in ``meta``, the
 tree itself as JSON with a schema number. Frames are stored as differences from the frame before,
@@ -25,10 +26,26 @@ from jaxtyping import Shaped
 
 from wamlab.config import nearest
 from wamlab.data.manifest import replacing
-from wamlab.types import Branch, Episode, Frames, Probe, Replan, Waypoints
+from wamlab.types import (
+    Branch,
+    Denoised,
+    Episode,
+    Frames,
+    Guess,
+    Nats,
+    Probe,
+    Recording,
+    Replan,
+    Waypoints,
+)
 
 SCHEMA = 1
-KINDS = {kind.__name__: kind for kind in (Episode, Replan, Probe, Branch, Waypoints)}
+KINDS = {
+    kind.__name__: kind
+    for kind in (
+        Episode, Replan, Probe, Branch, Waypoints, Recording, Guess, Denoised, Nats,
+    )
+}  # fmt: skip
 RIVALS = ".rivals.npz"
 
 
@@ -45,6 +62,11 @@ def save_episode(folder: str | Path, episode: Episode) -> Path:
 def save_probe(folder: str | Path, probe: Probe) -> Path:
     """Write one probe under its environment, start seed and step; an older one is replaced."""
     return _save(_probe_path(folder, probe, ".npz"), probe)
+
+
+def save_recording(folder: str | Path, recording: Recording) -> Path:
+    """Write one recording under its episode and step; an older one is replaced."""
+    return _save(_recording_path(folder, recording.episode, recording.step), recording)
 
 
 def save_rivals(folder: str | Path, probe: Probe, rivals: Mapping[str, Frames]) -> Path:
@@ -119,6 +141,24 @@ def load_probes(folder: str | Path) -> list[Probe]:
     return list(read_probes(folder))
 
 
+def load_recording(folder: str | Path, episode: int, step: int) -> Recording | None:
+    """The recording of one instant; None where there is none."""
+    path = _recording_path(folder, episode, step)
+    return _load(path, Recording) if path.exists() else None
+
+
+def load_recordings(folder: str | Path) -> list[Recording]:
+    """All recordings of a run, by episode and step.
+
+    Raises:
+        LogError: a file of another schema, a truncated or damaged one.
+    """
+    paths = sorted(
+        (Path(folder) / "recordings").glob("*/*.npz"), key=lambda p: (p.parent.name, p.name)
+    )
+    return [_load(path, Recording) for path in paths]
+
+
 def load_rivals(folder: str | Path, probe: Probe) -> dict[str, Frames]:
     """What each rival showed for this probe; empty when no rivals were saved."""
     path = _probe_path(folder, probe, RIVALS)
@@ -189,6 +229,10 @@ def _env_folder(env: str) -> str:
 def _probe_path(folder: str | Path, probe: Probe, suffix: str) -> Path:
     name = f"{probe.seed}-{probe.step}{suffix}"
     return Path(folder) / "probes" / _env_folder(probe.env) / name
+
+
+def _recording_path(folder: str | Path, episode: int, step: int) -> Path:
+    return Path(folder) / "recordings" / f"{episode:06d}" / f"{step:06d}.npz"
 
 
 def _sorted_logs(folder: Path) -> list[Path]:

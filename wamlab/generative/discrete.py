@@ -57,6 +57,31 @@ def masked_cross_entropy(
     return (each * w).sum() / torch.where(total > 0, total, 1.0)
 
 
+def row_nats(
+    logits: Float[Tensor, "b *lead k"],
+    tokens: Int[Tensor, "b *lead"],
+    mask: Bool[Tensor, "b *lead"],
+) -> Float[Tensor, " b"]:
+    """The exact ``-log p`` of each row's tokens in ``mask``, in nats: a sum, not a mean.
+
+    Where every distribution was given the row's true tokens before it (teacher forcing), this is
+    the likelihood of the whole row, by the chain rule.
+    """
+    safe = torch.where(mask, tokens, 0)
+    each = -logits.log_softmax(-1).gather(-1, safe[..., None])[..., 0]
+    return torch.where(mask, each, 0.0).flatten(1).sum(1)
+
+
+def bin_nats(low: Float[Tensor, " d"], high: Float[Tensor, " d"], bins: int) -> Float[Tensor, " d"]:
+    """What a token's nats lack of those of the value that it stands for: the log of a bin's width.
+
+    A probability P of a bin is a density ``P / width`` within it. With this added, tokens and
+    continuous values are measured alike.
+    """
+    _check(low, high, bins)
+    return ((high - low) / bins).log()
+
+
 def draw(
     logits: Float[Tensor, "b *lead k"],
     generator: Sequence[torch.Generator],

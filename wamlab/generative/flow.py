@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from wamlab.types import Stream
+from wamlab.types import Denoised, Stream
 
 
 def like(sigma: Float[Tensor, " b"], x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *ones"]:
@@ -134,3 +134,19 @@ def masked_mean(values: Float[Tensor, "b t *rest"], mask: Bool[Tensor, "b t"]) -
     per_entry = values[0, 0].numel()
     kept = torch.where(weight > 0, values, torch.zeros_like(values))
     return kept.sum() / (weight.sum() * per_entry).clamp(min=1)
+
+
+def recovered(
+    levels: Float[Tensor, " l"],
+    shown: Sequence[Float[Tensor, "b *rest"]],
+    true: Float[Tensor, "b *rest"],
+    present: Bool[Tensor, "b *some"],
+) -> Denoised:
+    """How far the clean values ``shown`` at each level are from the ``true`` ones that are present.
+
+    What is absent is not read.
+    """
+    there = present.reshape(*present.shape, *[1] * (true.ndim - present.ndim)).expand(true.shape)
+    total = lambda values: torch.where(there, values, 0.0).flatten(1).sum(1)  # noqa: E731
+    errors = torch.stack([total((clean - true).square()) for clean in shown], dim=1)
+    return Denoised(levels, errors, total(true.square()), there.flatten(1).sum(1))

@@ -1,4 +1,4 @@
-"""The metric contract: one metric is one pure function of episodes or of probes.
+"""The metric contract: one metric is one pure function of episodes, probes or recordings.
 
 A metric is a function marked with `metric`; it is found by its name in the files of this room. Its
 answer is a `Result`: a value with its interval and what it was computed from, or the reason why
@@ -19,9 +19,10 @@ import numpy as np
 
 from wamlab.config import nearest
 from wamlab.metrics.stats import Interval, bootstrap
-from wamlab.types import Branch, Episode, Probe
+from wamlab.types import Branch, Episode, Probe, Recording
 
-Needs = Literal["episodes", "probes"]
+Needs = Literal["episodes", "probes", "recordings"]
+Logs = Sequence[Episode] | Sequence[Probe] | Sequence[Recording]
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ Metric = Callable[..., Result]
 
 
 def metric(name: str, *, needs: Needs, unit: str = "") -> Callable[[Metric], Metric]:
-    """Mark a function of episodes or probes as the metric of this name."""
+    """Mark a function of episodes, probes or recordings as the metric of this name."""
 
     def mark(function: Metric) -> Metric:
         @functools.wraps(function)
-        def measured(logs: Sequence[Episode] | Sequence[Probe], **options: Any) -> Result:
+        def measured(logs: Logs, **options: Any) -> Result:
             try:
                 if not logs:
                     raise NotApplicable(f"there are no {needs}")
@@ -94,7 +95,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Metric:
-    """The metric of this name; its ``needs`` is ``episodes`` or ``probes``.
+    """The metric of this name; its ``needs`` says of which logs.
 
     Raises:
         KeyError: an unknown name, with the nearest one.
@@ -105,7 +106,7 @@ def find(name: str) -> Metric:
     return known[name]
 
 
-def compute(name: str, logs: Sequence[Episode] | Sequence[Probe], **options: Any) -> Result:
+def compute(name: str, logs: Logs, **options: Any) -> Result:
     """Compute the metric of this name."""
     return find(name)(logs, **options)
 

@@ -1,7 +1,8 @@
 """What an imagined future has to beat: the frame now, the mean future, and the nearest clip.
 
 A rival is built from training data once and asked for the frames of a probe; what it showed is
-saved beside the probe, so that a report can be rebuilt from logs alone.
+saved beside the probe, so that a report can be rebuilt from logs alone. Before a recorded instant
+the same rivals also guess the action: holding still, the mean chunk, the chunk of the nearest clip.
 """
 
 from __future__ import annotations
@@ -12,11 +13,18 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from einops import rearrange, reduce, repeat
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from wamlab.config import nearest
 from wamlab.metrics.base import imagining, state_name
-from wamlab.types import Frames, Probe
+from wamlab.types import ActionSpace, Frames, Guess, Probe, Recording
+
+
+class Seen(Protocol):
+    """What a rival looks at: a probe or a recording."""
+
+    env: str
+    now: Frames
 
 
 @runtime_checkable
@@ -26,7 +34,7 @@ class Rival(Protocol):
     name: str
 
     def frames(
-        self, probe: Probe, view: str, offsets: Sequence[int]
+        self, probe: Seen, view: str, offsets: Sequence[int]
     ) -> Shaped[np.ndarray, "t h w 3"]:
         """Frames of one view at these offsets, uint8."""
         ...
@@ -37,13 +45,16 @@ class Clips:
     """Training windows as rivals need them, uint8.
 
     ``env`` names the task of each of the N windows, ``first`` holds the frame now by view
-    (N, H, W, 3) and ``future`` the frames at ``offsets`` by view (N, T, H, W, 3).
+    (N, H, W, 3) and ``future`` the frames at ``offsets`` by view (N, T, H, W, 3). Where recordings
+    are judged, ``action`` (N, H, A) are the chunks in raw units and ``episode`` (N,) their sources.
     """
 
     env: Sequence[str]
     offsets: tuple[int, ...]
     first: dict[str, Shaped[np.ndarray, "n h w 3"]]
     future: dict[str, Shaped[np.ndarray, "n t h w 3"]]
+    action: Float[np.ndarray, "n h a"] | None = None
+    episode: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         for view, future in self.future.items():
@@ -57,6 +68,18 @@ class Clips:
         if not len(rows):
             raise KeyError(f"no training clip of {env!r}{nearest(env, set(self.env))}")
         return rows
+
+    def without(self, episode: int) -> Clips:
+        """The clips of all other episodes."""
+        kept = np.flatnonzero(np.asarray(self.episode) != episode).tolist()
+        return Clips(
+            [self.env[row] for row in kept],
+            self.offsets,
+            {view: frames[kept] for view, frames in self.first.items()},
+            {view: frames[kept] for view, frames in self.future.items()},
+            None if self.action is None else self.action[kept],
+            [self.episode[row] for row in kept],
+        )
 
     def columns(self, offsets: Sequence[int]) -> list[int]:
         """Where these offsets lie; KeyError for one that the clips lack."""
@@ -72,7 +95,7 @@ class LastFrame:
     name: str = "last frame"
 
     def frames(
-        self, probe: Probe, view: str, offsets: Sequence[int]
+        self, probe: Seen, view: str, offsets: Sequence[int]
     ) -> Shaped[np.ndarray, "t h w 3"]:
         return repeat(probe.now[view][0], "h w c -> t h w c", t=len(offsets))
 
@@ -86,7 +109,7 @@ class DatasetMean:
     _means: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, repr=False)
 
     def frames(
-        self, probe: Probe, view: str, offsets: Sequence[int]
+        self, probe: Seen, view: str, offsets: Sequence[int]
     ) -> Shaped[np.ndarray, "t h w 3"]:
         key = (probe.env, view)
         if key not in self._means:
@@ -107,12 +130,12 @@ class NearestClip:
     name: str = "nearest clip"
 
     def frames(
-        self, probe: Probe, view: str, offsets: Sequence[int]
+        self, probe: Seen, view: str, offsets: Sequence[int]
     ) -> Shaped[np.ndarray, "t h w 3"]:
         row = self.nearest_row(probe)
         return self.clips.future[view][row][self.clips.columns(offsets)]
 
-    def nearest_row(self, probe: Probe) -> int:
+    def nearest_row(self, probe: Seen) -> int:
         """Which training window it is."""
         rows = self.clips.rows(probe.env)
         distance = np.zeros(len(rows))
@@ -144,3 +167,38 @@ def show(probe: Probe, rivals: Iterable[Rival]) -> dict[str, Frames]:
     return {
         rival.name: {view: rival.frames(probe, view, offsets) for view in views} for rival in rivals
     }
+
+
+def hold(
+    last: Float[np.ndarray, " a"], space: ActionSpace, steps: int
+) -> Float[np.ndarray, "steps a"]:
+    """Nothing new is done: delta dimensions are 0, all others keep the last command."""
+    still = np.where(np.asarray(space.mode) == "delta", 0.0, last)
+    return np.tile(still, (steps, 1)).astype(np.float32)
+
+
+def guesses(
+    recording: Recording, last: Float[np.ndarray, " a"], space: ActionSpace, clips: Clips
+) -> dict[str, Guess]:
+    """What each rival guesses at a recorded instant: actions, and frames at its offsets.
+
+    Args:
+        last: the action that was executed before the instant.
+        clips: other episodes than the recording's own; where they hold none of its task, the two
+            rivals of the data have no guess.
+    """
+    steps, offsets = len(recording.action), recording.offsets
+    found: dict[str, Guess] = {"hold": Guess(hold(last, space, steps))}
+    rivals: list[Rival] = [LastFrame()]
+    if recording.env in clips.env:
+        mean, near = DatasetMean(clips), NearestClip(clips)
+        rivals += [mean, near]
+        assert clips.action is not None
+        chunks = clips.action[clips.rows(recording.env)]
+        found[mean.name] = Guess(chunks.mean(axis=0).astype(np.float32))
+        found[near.name] = Guess(clips.action[near.nearest_row(recording)])
+    for rival in rivals if len(offsets) else ():
+        shown = {view: rival.frames(recording, view, offsets.tolist()) for view in recording.ahead}
+        guess = found.setdefault(rival.name, Guess())
+        guess.imagined, guess.offsets = shown, offsets
+    return found

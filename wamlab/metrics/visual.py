@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from numpy.lib.stride_tricks import sliding_window_view
 
 from wamlab.config import nearest
@@ -149,13 +149,13 @@ def frame_ssim(probes: Sequence[Probe]) -> Result:
 @metric("moving_psnr", needs="probes", unit="dB")
 def moving_psnr(probes: Sequence[Probe]) -> Result:
     """PSNR over the pixels that moved in reality or in the imagination."""
-    return _score("moving_psnr", "dB", probes, _moving)
+    return _score("moving_psnr", "dB", probes, where_moving)
 
 
 @metric("static_psnr", needs="probes", unit="dB")
 def static_psnr(probes: Sequence[Probe]) -> Result:
     """PSNR over the pixels that did not move in reality, invented motion included."""
-    return _score("static_psnr", "dB", probes, _static)
+    return _score("static_psnr", "dB", probes, where_static)
 
 
 @metric("moving_psnr_over_rival", needs="probes", unit="dB")
@@ -168,8 +168,8 @@ def moving_psnr_over_rival(
     """
     if not rivals:
         raise NotApplicable("no rival frames were saved beside the probes")
-    model, undefined = _rows(probes, _moving)
-    theirs, _ = _rows(probes, _moving, rivals, rival)
+    model, undefined = _rows(probes, where_moving)
+    theirs, _ = _rows(probes, where_moving, rivals, rival)
     differences = [
         Row(own.item, own.part, own.value - other.value)
         for own, other in zip(model, theirs, strict=True)
@@ -182,11 +182,13 @@ def moving_psnr_over_rival(
     return summarise("moving_psnr_over_rival", "dB", differences, undefined, details=details)
 
 
-def _moving(pair: Compared) -> float | None:
+def where_moving(pair: Compared) -> float | None:
+    """PSNR over the pixels that moved in reality or in the imagination; None where too few did."""
     return _masked(pair, pair.moving)
 
 
-def _static(pair: Compared) -> float | None:
+def where_static(pair: Compared) -> float | None:
+    """PSNR over the pixels that did not move in reality; None where too few stood still."""
     return _masked(pair, pair.static)
 
 
@@ -226,12 +228,27 @@ def _pairs(probe: Probe, rival: Frames | None) -> Iterator[tuple[str, Compared]]
     for branch in imagining(probe):
         for view, imagined in (branch.imagined or {}).items():
             shown = imagined if rival is None else rival[view]
-            check_same_shape(probe, view, imagined, branch.happened[view], shown)
-            now, real = unit(probe.now[view][0]), unit(branch.happened[view])
-            seen, guess = unit(shown, "shown frames"), unit(imagined, "imagined frames")
-            for t, offset in enumerate(branch.offsets):
-                if offset > 0:
-                    yield f"{view}@{offset}", Compared(seen[t], real[t], guess[t], now, threshold)
+            pictures = imagined, branch.happened[view], shown
+            check_same_shape(probe, view, *pictures)
+            now = probe.now[view][0]
+            yield from compared(view, branch.offsets, now, *pictures, threshold)
+
+
+def compared(
+    view: str,
+    offsets: Int[np.ndarray, " t"],
+    now: Shaped[np.ndarray, "h w c"],
+    imagined: Shaped[np.ndarray, "t h w c"],
+    real: Shaped[np.ndarray, "t h w c"],
+    shown: Shaped[np.ndarray, "t h w c"],
+    threshold: float,
+) -> Iterator[tuple[str, Compared]]:
+    """Every frame after now of one view beside the real one, by part (``<view>@<offset>``)."""
+    first, true = unit(now), unit(real)
+    seen, guess = unit(shown, "shown frames"), unit(imagined, "imagined frames")
+    for t, offset in enumerate(offsets):
+        if offset > 0:
+            yield f"{view}@{offset}", Compared(seen[t], true[t], guess[t], first, threshold)
 
 
 def check_same_shape(probe: Probe, view: str, *videos: Shaped[np.ndarray, "..."]) -> None:

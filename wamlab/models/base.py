@@ -22,6 +22,7 @@ from wamlab.types import (
     Answer,
     Batch,
     Future,
+    Likelihood,
     Memory,
     Observation,
     Prediction,
@@ -212,6 +213,27 @@ class WorldActionModel(nn.Module):
     ) -> Future:
         """Real frames in [-1, 1] as a future of this model, to be given; inverse of `decode`."""
         raise Refusal(f"{self.name} takes no frames as a given future")
+
+    def likelihood(
+        self,
+        batch: Batch,
+        query: Query,
+        *,
+        levels: Float[Tensor, " l"],
+        generator: Sequence[torch.Generator],
+    ) -> Likelihood:
+        """What ``-log p`` of the streams that ``query`` samples, as recorded, follows from.
+
+        The streams that the query gives are given as they are in ``batch``, the others are
+        marginalised as in `sample`. A model of tokens answers with `Nats`, exactly; one that
+        denoises with `Denoised` at ``levels`` of its own noise (1 first, falling). Units are the
+        model's, normalised ones.
+
+        Raises:
+            Refusal: the query is not among `queries`, or this model has no likelihood (default).
+        """
+        self.answer(query)
+        raise Refusal(f"{self.name} has no likelihood")
 
     @property
     def tokens(self) -> int | None:

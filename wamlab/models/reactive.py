@@ -36,6 +36,7 @@ from wamlab.types import (
     Answer,
     Batch,
     Cost,
+    Denoised,
     Future,
     Memory,
     Observation,
@@ -188,6 +189,27 @@ class Reactive(WorldActionModel):
         x = flow.euler(field, noise, flow.levels(how.steps, how.stop))
         x = flow.commit(x, prefix, noise, how.stop)
         return Prediction(action=action_chunk(x), cost=Cost(calls=how.steps))
+
+    def likelihood(
+        self,
+        batch: Batch,
+        query: Query,
+        *,
+        levels: Float[Tensor, " l"],
+        generator: Sequence[torch.Generator],
+    ) -> Denoised:
+        self.answer(query)
+        c, context = self.config, self.encoder(batch)
+        stream = batch[ACTION].at(*range(c.chunk))
+        action = fill_absent(stream.values, stream.present)
+        shown = []
+        for level in levels.tolist():
+            noise = normal((c.chunk, c.action_dim), generator, self.device)
+            sigma = noise.new_full((len(noise),), level)
+            noisy = fill_absent(flow.interpolate(action, noise, sigma), stream.present, noise)
+            velocity = self.network(noisy, context, sigma_action=sigma)
+            shown.append(flow.clean_from_velocity(noisy, velocity, sigma))
+        return flow.recovered(levels, shown, action, stream.present)
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)

@@ -58,6 +58,7 @@ from wamlab.types import (
     Answer,
     Batch,
     Cost,
+    Denoised,
     Future,
     Memory,
     Observation,
@@ -332,6 +333,38 @@ class UWM(WorldActionModel):
             future=self._imagined(x_o) if FUTURE in query.sampled else None,
             cost=Cost(calls=len(levels_a) - 1),
         )
+
+    def likelihood(
+        self,
+        batch: Batch,
+        query: Query,
+        *,
+        levels: Float[Tensor, " l"],
+        generator: Sequence[torch.Generator],
+    ) -> Denoised:
+        self.answer(query)
+        context = self.context(batch)
+        action, labelled_BH = self._action(batch)
+        future, recorded_BVT = self._coded(batch, *self.config.offsets)
+        shown_a, shown_o = [], []
+        for level in levels.tolist():
+            sigma = {ACTION: 1.0, FUTURE: 1.0} | dict.fromkeys(query.given, 0.0)
+            sigma |= dict.fromkeys(query.sampled, level)
+            sigma_a, sigma_o = (action.new_full((len(batch),), s) for s in sigma.values())
+            noise_a, noise_o = self._noise(generator)
+            noisy_a = fill_absent(flow.interpolate(action, noise_a, sigma_a), labelled_BH, noise_a)
+            noisy_o = fill_absent(flow.interpolate(future, noise_o, sigma_o), recorded_BVT, noise_o)
+            x_BLD = self.network(
+                noisy_a, noisy_o, context, sigma_action=sigma_a, sigma_future=sigma_o
+            )
+            velocity = self.network.velocity(x_BLD)
+            shown_a.append(flow.clean_from_velocity(noisy_a, velocity, sigma_a))
+            shown_o.append(self.network.clean(x_BLD, context))
+        found_a = flow.recovered(levels, shown_a, action, labelled_BH)
+        found_o = flow.recovered(levels, shown_o, future, recorded_BVT)
+        if query == JOINT:
+            return found_a + found_o
+        return found_a if ACTION in query.sampled else found_o
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)

@@ -1,13 +1,15 @@
 """Recipes by name: ``recipe("mw-demo/uwm")`` is a protocol's run configuration for one model.
 
 A protocol is one file of this folder with a function ``run(model) -> Run`` that serves every model,
-a stranger's too; ``TUNED`` there holds what single models have different.
+a stranger's too; ``TUNED`` there holds what single models have different. One whose views and sizes
+are those of the data has besides ``fit(run, datasets) -> Run``.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wamlab.config import nearest
@@ -15,7 +17,7 @@ from wamlab.config import nearest
 if TYPE_CHECKING:
     from wamlab.recipes.run import Run
 
-NOT_PROTOCOLS = ("run", "work")
+NOT_PROTOCOLS = ("run", "work", "recorded")
 
 
 def protocols() -> list[str]:
@@ -32,8 +34,8 @@ def names() -> list[str]:
     return [f"{protocol}/{model}" for protocol in protocols() for model in models]
 
 
-def recipe(name: str) -> Run:
-    """The run configuration of ``<protocol>/<model>``.
+def recipe(name: str, data: Sequence[str] = ()) -> Run:
+    """The run configuration of ``<protocol>/<model>``, fitted to the datasets where it asks for it.
 
     Raises:
         KeyError: no such recipe, with the nearest name.
@@ -42,4 +44,5 @@ def recipe(name: str) -> Run:
     if name not in (known := names()):
         raise KeyError(f"no recipe {name!r}{nearest(name, known)}")
     module = importlib.import_module(f"{__name__}.{protocol.replace('-', '_')}")
-    return module.run(model)
+    run: Run = module.run(model)
+    return module.fit(run, data) if data and hasattr(module, "fit") else run

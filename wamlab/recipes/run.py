@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wamlab.config import from_dict, override, to_dict
+from wamlab.data.lerobot import Alignment
 from wamlab.models.base import ModelConfig, Sampling, model_class
 from wamlab.sim.instructions import Sentence
 from wamlab.train.trainer import TrainConfig
@@ -21,7 +22,8 @@ class DataConfig:
     ``variants`` lets the experts vary their route and speed, ``bursts`` pushes them off their way;
     ``start`` is the first training start. In training, the last ``held_out`` episodes of each
     environment give the validation losses, and the first ``action_free`` (a share) of the others
-    hide their actions: they teach the video alone.
+    hide their actions: they teach the video alone. ``resize`` takes frames of any size, and
+    ``alignment`` overrides how the dataset says that its rows pair observations and actions.
     """
 
     envs: tuple[str, ...]
@@ -31,6 +33,8 @@ class DataConfig:
     bursts: bool = True
     held_out: int = 0
     action_free: float = 0.0
+    resize: bool = False
+    alignment: Alignment | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.action_free <= 1 or self.held_out < 0:
@@ -74,6 +78,18 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OpenLoopConfig:
+    """Recorded episodes: ``states`` instants of each of ``episodes``, tasks taking turns.
+
+    ``levels`` of noise measure the likelihood of what was recorded (0: it is not measured).
+    """
+
+    episodes: int = 20
+    states: int = 4
+    levels: int = 16
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """Everything that decides the numbers of a run; ``system`` is the model's name."""
 
@@ -84,6 +100,7 @@ class Run:
     train: TrainConfig
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    open_loop: OpenLoopConfig = field(default_factory=OpenLoopConfig)
 
     def vary(self, assignments: Iterable[str]) -> Run:
         """The run with ``["model.depth=4", "train.optim.lr=1e-3"]``; see `wamlab.config.override`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from wamlab.config import nearest
 from wamlab.data.cache import Cache
+from wamlab.data.lerobot import Dataset
 from wamlab.data.logs import read_json, save_blind, save_rivals
 from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
@@ -71,8 +72,16 @@ def collect_data(data: DataConfig, out: str | Path, *, workers: int = 2) -> list
 
 def open_caches(run: Run, data: Sequence[str | Path]) -> list[Cache]:
     """The decoded datasets, with the views and sizes that the run's model reads."""
-    model = run.model
-    return [Cache.open(path, views=model.views, image_size=model.image_size) for path in data]
+    model, how = run.model, run.data
+    return [
+        Cache.open(
+            Dataset(path, alignment=how.alignment),
+            views=model.views,
+            image_size=model.image_size,
+            resize=how.resize,
+        )
+        for path in data
+    ]
 
 
 def build_model(run: Run) -> WorldActionModel:
@@ -120,7 +129,7 @@ def split_episodes(cache: Cache, data: DataConfig) -> Parts:
     """
     episodes: dict[str, list[int]] = {}
     for index, info in enumerate(cache.episodes):
-        episodes.setdefault(info.extras.get("env", info.task), []).append(index)
+        episodes.setdefault(info.env, []).append(index)
     parts = Parts(set(), set(), set())
     for env, indices in episodes.items():
         kept = len(indices) - data.held_out
@@ -218,12 +227,20 @@ def run_of(checkpoint: str | Path) -> Run | None:
     Raises:
         FileNotFoundError: no run folder and no checkpoint.
     """
+    run = provenance_of(checkpoint).get("run")
+    return Run.from_dict(run) if run else None
+
+
+def provenance_of(checkpoint: str | Path) -> dict[str, Any]:
+    """What a run folder or a checkpoint says of where it came from.
+
+    Raises:
+        FileNotFoundError: no run folder and no checkpoint.
+    """
     folder = Path(checkpoint)
     for name in ("run.json", "config.json"):
         if (folder / name).is_file():
-            values = read_json(folder / name)
-            run = values.get("provenance", {}).get("run")
-            return Run.from_dict(run) if run else None
+            return read_json(folder / name).get("provenance", {})
     raise FileNotFoundError(f"{folder} is neither a run folder nor a checkpoint")
 
 
@@ -293,7 +310,7 @@ def clips_of(caches: Sequence[Cache], offsets: Sequence[int], *, most: int = 400
     for cache in caches:
         for info, start in zip(cache.episodes, cache.starts, strict=True):
             rows = range(int(start), int(start) + info.length - max(offsets))
-            starts.setdefault(info.extras["env"], []).extend((cache, row) for row in rows)
+            starts.setdefault(info.env, []).extend((cache, row) for row in rows)
     spread = {
         env: np.linspace(0, len(s) - 1, min(most, len(s))).astype(int) for env, s in starts.items()
     }

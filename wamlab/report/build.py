@@ -10,11 +10,17 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from wamlab.data.logs import load_episode, read_episodes, read_probes, write_atomic
+from wamlab.data.logs import (
+    load_episode,
+    load_recording,
+    read_episodes,
+    read_probes,
+    write_atomic,
+)
 from wamlab.metrics.base import state_name
-from wamlab.report import charts, words
+from wamlab.report import charts, open_loop, words
 from wamlab.report.charts import Axis, Mark
-from wamlab.report.pictures import card, rollout
+from wamlab.report.pictures import Card, card, recorded_card, rollout
 from wamlab.report.results import ENTITIES, NOT_LOSSES, write_results
 from wamlab.types import Episode
 
@@ -38,11 +44,21 @@ def build(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     found = write_results(folder)
-    page = render(found, _cards(folder, found["pictures"]), _rollouts(folder))
+    page = render(
+        found,
+        _cards(folder, found["pictures"]),
+        _rollouts(folder),
+        _recorded_cards(folder, found["recorded"]),
+    )
     return write_atomic(folder / "report.html", lambda file: file.write(page.encode()))
 
 
-def render(found: Mapping[str, Any], cards: Mapping[str, Any], rollouts: Sequence[Row]) -> str:
+def render(
+    found: Mapping[str, Any],
+    cards: Mapping[str, Any],
+    rollouts: Sequence[Row],
+    recorded_cards: Sequence[Card],
+) -> str:
     """The page of these results and pictures."""
     templates = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset),
@@ -67,6 +83,9 @@ def render(found: Mapping[str, Any], cards: Mapping[str, Any], rollouts: Sequenc
         facts=facts(found["run"], found["starts"]),
         cards=cards,
         rollouts=rollouts,
+        recorded=open_loop.shown(found["recorded"]),
+        origin=words.origin(found["recorded"]),
+        recorded_cards=recorded_cards,
     )
 
 
@@ -230,6 +249,14 @@ def _cards(folder: Path, pictures: Mapping[str, Any]) -> dict[str, Any]:
     wanted = {*pictures["worst"], *pictures["random"]}
     made = {state_name(p): card(p) for p in read_probes(folder) if state_name(p) in wanted}
     return {kind: [made[state] for state in pictures[kind]] for kind in ("worst", "random")}
+
+
+def _recorded_cards(folder: Path, recorded: Mapping[str, Any] | None) -> list[Card]:
+    if recorded is None:
+        return []
+    drawn = [load_recording(folder, *place) for place in recorded["pictures"]]
+    made = [recorded_card(one, recorded["imagining"]) for one in drawn if one is not None]
+    return [one for one in made if one.strips]
 
 
 def _rollouts(folder: Path) -> list[Row]:

@@ -82,6 +82,30 @@ def lines(
     return _svg(width, height, label, parts, "lines")
 
 
+def curves(
+    series: Sequence[tuple[str, Sequence[Sequence[float]]]],
+    label: str,
+    width: int = 300,
+    height: int = 120,
+) -> str:
+    """Several curves on one scale that begins at 0; each is the CSS class that draws it."""
+    every = [point for _, points in series for point in points]
+    right = max((step for step, _ in every), default=0.0) or 1.0
+    top = max((value for _, value in every), default=0.0) or 1.0
+    place = lambda step, value: (  # noqa: E731
+        PAD + step / right * (width - 2 * PAD),
+        height - PAD - value / top * (height - 2 * PAD),
+    )
+    parts = [
+        f'<line class="rule" x1="{PAD}" x2="{width - PAD}" y1="{y}" y2="{y}"/>'
+        for y in (PAD, height / 2, height - PAD)
+    ]
+    for kind, points in reversed(series):
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
+        parts.append(f'<polyline class="{kind}" points="{path}"/>')
+    return _svg(width, height, label, parts, "lines")
+
+
 def nice_range(values: Sequence[float], step: float) -> tuple[float, float]:
     """The nearest multiples of ``step`` around these values and zero."""
     low, high = min([0.0, *values]), max([0.0, *values])

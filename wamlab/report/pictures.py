@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from einops import rearrange
-from jaxtyping import UInt8
+from jaxtyping import Int, Shaped, UInt8
 from PIL import Image
 
 from wamlab.metrics.base import imagining, state_name
-from wamlab.types import Episode, Probe
+from wamlab.types import Episode, Guess, Probe, Recording
 
 COLUMNS = 8
 HOLD_MS = (900, 700, 1100)
@@ -23,12 +23,12 @@ GAP = 2
 
 @dataclass(frozen=True)
 class Strip:
-    """One view of one imagination: a filmstrip above, what happened below, and both moving."""
+    """One view of one imagination: a filmstrip above, the real one below, and both moving."""
 
     view: str
     instants: list[str]
     imagined: str
-    executed: str
+    real: str
     moving: str
     still: str
 
@@ -46,25 +46,41 @@ class Card:
 def card(probe: Probe, sample: int = 0) -> Card:
     """The pictures of one probe's own branch that imagines."""
     branch = imagining(probe)[sample]
-    kept = _evenly(len(branch.offsets), COLUMNS)
-    strips = []
-    for view, imagined in (branch.imagined or {}).items():
-        now = probe.now[view][:1]
-        seen = np.concatenate([now, as_bytes(imagined)[kept]])
-        real = np.concatenate([now, branch.happened[view][kept]])
-        both = above(seen, real)
-        instants = ["now", *(f"+{branch.offsets[t]}" for t in kept)]
-        strips.append(
-            Strip(
-                view,
-                instants,
-                png(filmstrip(seen)),
-                png(filmstrip(real)),
-                webp(both),
-                png(both[-1]),
-            )
-        )
+    strips = [
+        _strip(view, probe.now[view][:1], imagined, branch.happened[view], branch.offsets)
+        for view, imagined in (branch.imagined or {}).items()
+    ]
     return Card(state_name(probe), probe.env, probe.instruction, strips)
+
+
+def recorded_card(recording: Recording, query: str) -> Card:
+    """The pictures of what a query imagined at a recorded instant."""
+    guess = recording.guesses.get(query, Guess())
+    offsets = guess.offsets if guess.offsets is not None else recording.offsets
+    columns = [recording.offsets.tolist().index(offset) for offset in offsets]
+    strips = [
+        _strip(view, recording.now[view][:1], imagined, recording.ahead[view][columns], offsets)
+        for view, imagined in (guess.imagined or {}).items()
+    ]
+    name = f"{recording.env}, episode {recording.episode}, step {recording.step}"
+    return Card(name, recording.env, recording.instruction, strips)
+
+
+def _strip(
+    view: str,
+    now: UInt8[np.ndarray, "1 h w 3"],
+    imagined: Shaped[np.ndarray, "t h w 3"],
+    happened: UInt8[np.ndarray, "t h w 3"],
+    offsets: Int[np.ndarray, " t"],
+) -> Strip:
+    kept = _evenly(len(offsets), COLUMNS)
+    seen = np.concatenate([now, as_bytes(imagined)[kept]])
+    real = np.concatenate([now, happened[kept]])
+    both = above(seen, real)
+    instants = ["now", *(f"+{offsets[t]}" for t in kept)]
+    return Strip(
+        view, instants, png(filmstrip(seen)), png(filmstrip(real)), webp(both), png(both[-1])
+    )
 
 
 def rollout(episode: Episode) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from wamlab.data.logs import (
     load_episodes,
     load_losses,
     load_probes,
+    load_recordings,
     load_rivals,
     read_json,
     write_json,
@@ -27,7 +28,8 @@ from wamlab.data.logs import (
 from wamlab.metrics.base import Result, compute, imagining, state_name
 from wamlab.metrics.visual import RivalFrames
 from wamlab.report import words
-from wamlab.types import Episode, Probe
+from wamlab.report.open_loop import judged
+from wamlab.types import Episode, Probe, Recording
 
 SCHEMA = 1
 SUCCESS = ("success_any", "success_last", "steps_to_success")
@@ -47,15 +49,17 @@ def results(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     episodes, probes = load_episodes(folder, frames=False), load_probes(folder)
-    losses = load_losses(folder)
-    if not (episodes or probes or losses):
-        raise LogError(f"{folder} holds no logs: no episodes/, no probes/ and no loss.jsonl")
+    recordings, losses = load_recordings(folder), load_losses(folder)
+    if not (episodes or probes or recordings or losses):
+        kinds = "no episodes/, no probes/, no recordings/ and no loss.jsonl"
+        raise LogError(f"{folder} holds no logs: {kinds}")
     blind = load_blind(folder)
     success = {name: compute(name, episodes) for name in SUCCESS}
     success["success_over_blind"] = compute("success_over_blind", episodes, blind=blind)
     fidelity = {name: compute(name, probes) for name in FIDELITY}
     rivals = {state_name(one): load_rivals(folder, one) for one in probes if imagining(one)}
-    policies = {one.policy for one in episodes} | {one.policy for one in probes}
+    logs: list[Episode | Probe | Recording] = [*episodes, *probes, *recordings]
+    policies = {one.policy for one in logs}
     found = {
         "schema": SCHEMA,
         "policy": words.listed(sorted(policies - {""})),
@@ -68,6 +72,7 @@ def results(folder: str | Path) -> dict[str, Any]:
         "starts": {"episodes": _range(episodes), "probes": _range(probes)},
         "probes": _census(probes),
         "pictures": picked(probes, fidelity["moving_psnr"]),
+        "recorded": judged(recordings),
         "loss": curves(losses),
     }
     return _finite(found)

@@ -42,8 +42,46 @@ def listed(items: Sequence[str]) -> str:
 
 def verdict(found: Mapping[str, Any]) -> list[str]:
     """What a report found, as sentences: acting, imagining, and whether the two agree."""
-    said = [_on_success(found), _on_rivals(found), _on_consistency(found)]
-    return [sentence for sentence in said if sentence]
+    recorded = [on_recorded(found["recorded"])] if found["recorded"] else []
+    if recorded and not any(found["starts"].values()):
+        return [*recorded, "Nothing was executed, so nothing is said about success."]
+    return [_on_success(found), _on_rivals(found), _on_consistency(found), *recorded]
+
+
+ORIGINS = {
+    "held out": "The run held these episodes out of its training.",
+    "training": "The run may have been trained on these episodes: it held none out.",
+    "elsewhere": "The run did not read this dataset.",
+}
+
+
+def origin(recorded: Mapping[str, Any] | None) -> str:
+    """What training did with the recorded episodes."""
+    return " ".join(ORIGINS[name] for name in (recorded or {"origin": []})["origin"])
+
+
+def on_recorded(recorded: Mapping[str, Any]) -> str:
+    """How near the model comes to recorded episodes, in a sentence or two."""
+    acting, imagining = recorded["acting"], recorded["imagining"]
+    place = f"{count(recorded['instants'], 'instant')} of {count(recorded['episodes'], 'episode')}"
+    said = [f"Against {place}: {origin(recorded)}"]
+    action = recorded["actions"].get(acting)
+    if action and action["value"] is not None:
+        over = recorded["actions_over"]["hold"]["value"]
+        side = "nearer" if over >= 0 else "further away"
+        said.append(
+            f"Its actions ({acting}) are {number(action['value'])} normalised units away from the "
+            f"recorded ones, {number(abs(over))} {side} than holding still."
+        )
+    future = recorded["futures"].get(imagining)
+    if future and future["value"] is not None:
+        over = recorded["futures_over"]["last frame"]["value"]
+        side = "above" if over >= 0 else "below"
+        said.append(
+            f"Where something moves, its future ({imagining}) scores {number(future['value'], 1)} "
+            f"dB, {number(abs(over), 1)} dB {side} the last frame."
+        )
+    return " ".join(said)
 
 
 def policy_name(found: Mapping[str, Any]) -> str:

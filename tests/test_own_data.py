@@ -1,0 +1,154 @@
+"""The commands of docs/own-data.md, on datasets as other software writes them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "data"))
+
+import foreign
+from fixture import make_episode
+
+from wamlab.cli import main
+from wamlab.data.manifest import DataError
+from wamlab.recipes import recipe
+from wamlab.recipes.work import open_caches
+from wamlab.types import Episode
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "own-data.md"
+TASKS = ("push the point", "pull the point")
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def smaller(command: str) -> list[str]:
+    """The command with less to do: fewer steps of a shallower model."""
+    words = command.replace("--minutes 20", "--steps 3").split()[1:]
+    if words[0] == "train":
+        words += ["--set", "train.batch_size=4", "--set", "model.depth=1", "--device", "cpu"]
+    return words
+
+
+def write(path: Path, version: str) -> None:
+    episodes = [make_episode(i, 30 + i, task=TASKS[i % 2]) for i in range(6)]
+    if version == "v2.1":
+        foreign.write_v21(path, episodes)
+        return
+    foreign.write_v30(path, episodes)
+    write_stats(path, episodes)
+
+
+def write_stats(path: Path, episodes: list[Episode]) -> None:
+    actions = np.concatenate([episode.action for episode in episodes])
+    ends = {"min": actions.min(axis=0).tolist(), "max": actions.max(axis=0).tolist()}
+    (path / "meta/stats.json").write_text(json.dumps({"action": ends}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_the_page_leads_from_a_foreign_folder_to_a_report(
+    version: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAMLAB_CACHE", str(tmp_path / "cache"))
+    write(tmp_path / "data/own", version)
+    said = {}
+    assert [c.split()[1] for c in commands()] == [
+        "data",
+        "data",
+        "train",
+        "train",
+        "eval",
+        "report",
+    ]
+    for command in commands():
+        assert main(smaller(command)) == 0, (command, capsys.readouterr().err)
+        said[command] = capsys.readouterr().out
+
+    assert "no action space is declared" in said["wam data check data/own"]
+    assert "held these episodes out" in said["wam eval runs/own --dataset data/own"]
+    found = json.loads(Path("runs/own/results.json").read_text())["recorded"]
+    assert found["origin"] == ["held out"]
+    assert (found["episodes"], found["tasks"], found["instants"]) == (2, 2, 8)
+    assert set(found["actions"]["POLICY"]["details"]["dimensions"]) == {"x", "y", "g"}
+    assert set(found["actions"]["POLICY"]["parts"]) == set(TASKS)
+    assert len(found["actions"]["POLICY"]["details"]["steps"]) == 16
+    for query in ("POLICY", "VIDEO", "JOINT", "FORWARD", "INVERSE"):
+        assert found["likelihood"][query]["value"] is not None
+    for rival in ("last frame", "dataset mean", "nearest clip"):
+        assert found["futures_over"][rival]["value"] is not None
+    page = Path("runs/own/report.html").read_text()
+    assert "Against recorded episodes" in page
+    assert "Nothing was executed" in page
+
+
+def test_the_recipe_takes_views_sizes_and_rate_from_the_dataset(tmp_path: Path) -> None:
+    write(tmp_path / "own", "v3.0")
+    run = recipe("own-data/uwm", [str(tmp_path / "own")])
+    assert run.model.views == ("corner", "gripper")
+    assert (run.model.state_dim, run.model.action_dim, run.model.rate_hz) == (3, 3, 20.0)
+    assert (run.data.held_out, run.data.resize, run.train.validate_every) == (1, True, 250)
+
+
+def test_an_alignment_that_a_run_names_overrides_the_datasets_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAMLAB_CACHE", str(tmp_path / "cache"))
+    episodes = [make_episode(i, 20) for i in range(2)]
+    foreign.write_v30(tmp_path / "after", episodes, shift=1)
+    write_stats(tmp_path / "after", episodes)
+    run = recipe("own-data/uwm", [str(tmp_path / "after")]).vary(["data.alignment=o_after"])
+    (cache,) = open_caches(run, [tmp_path / "after"])
+    np.testing.assert_array_equal(cache.columns["action"][:19], episodes[0].action[1:])
+    np.testing.assert_array_equal(cache.columns["state"][:20], episodes[0].state[1:])
+    assert cache.frames["corner"].shape == (40, 64, 64, 3)
+
+
+def test_datasets_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
+    foreign.write_v30(tmp_path / "bare", [make_episode(0, 30), make_episode(1, 30)])
+    with pytest.raises(DataError, match="bare has no action"):
+        recipe("own-data/uwm", [str(tmp_path / "bare")])
+    write(tmp_path / "own", "v2.1")
+    write(tmp_path / "slow", "v3.0")
+    info = json.loads((tmp_path / "slow/meta/info.json").read_text())
+    (tmp_path / "slow/meta/info.json").write_text(json.dumps({**info, "fps": 10}))
+    with pytest.raises(DataError, match="differ in rate"):
+        recipe("own-data/uwm", [str(tmp_path / "own"), str(tmp_path / "slow")])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("eval run --env a --dataset b", "not allowed with"),
+        ("eval run", "one of the arguments --env --dataset is required"),
+        ("eval run --env a --states 3", "it goes with --dataset"),
+        ("eval run --dataset b", "give --out"),
+    ],
+)
+def test_a_question_that_cannot_be_meant_is_answered_in_a_line(
+    line: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(line.split())
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert said in capsys.readouterr().err

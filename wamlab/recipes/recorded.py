@@ -1,0 +1,111 @@
+"""A checkpoint judged on recorded episodes: which ones, and what the rivals are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from wamlab.data.cache import Cache
+from wamlab.data.window import Windows
+from wamlab.metrics.likelihood import noise_levels
+from wamlab.metrics.rivals import Clips
+from wamlab.policy.policy import Policy
+from wamlab.recipes.run import Run
+from wamlab.recipes.work import open_caches, provenance_of, split_episodes
+from wamlab.run.open_loop import open_loop
+from wamlab.types import ACTION, IMAGE, Origin, Recording, Window
+
+MOST_CLIPS = 1200
+
+
+def read_datasets(checkpoint: str | Path) -> list[str]:
+    """Digests of the datasets that a checkpoint's run was trained on."""
+    return list(provenance_of(checkpoint).get("dataset", []))
+
+
+def replay_recorded(
+    run: Run,
+    policy: Policy,
+    dataset: str | Path,
+    out: str | Path,
+    trained_on: Collection[str],
+    *,
+    seed: int = 0,
+) -> list[Recording]:
+    """What a policy answers at instants of a dataset's episodes, logged in ``out``.
+
+    Args:
+        trained_on: digests of the datasets that the run read; of one of these, the episodes that
+            it held out are taken where there are some.
+    """
+    (cache,) = open_caches(run, [dataset])
+    wanted = run.open_loop
+    origin, candidates = usable(cache, run, trained_on)
+    episodes = take_turns(cache, candidates, wanted.episodes)
+    apart = candidates if origin == "held out" else []
+    levels = noise_levels(wanted.levels).tolist() if wanted.levels else []
+    return open_loop(
+        policy,
+        cache,
+        episodes,
+        wanted.states,
+        origin=origin,
+        clips=clips_with_actions(cache, policy, {cache.episodes[e].env for e in episodes}, apart),
+        levels=levels,
+        seed=seed,
+        out=out,
+    )
+
+
+def usable(cache: Cache, run: Run, trained_on: Collection[str]) -> tuple[Origin, list[int]]:
+    """The episodes to judge on, and what training did with them."""
+    everything = list(range(len(cache.episodes)))
+    if cache.dataset not in trained_on:
+        return "elsewhere", everything
+    held_out = sorted(split_episodes(cache, run.data).held_out)
+    return ("held out", held_out) if held_out else ("training", everything)
+
+
+def take_turns(cache: Cache, candidates: Sequence[int], most: int) -> list[int]:
+    """At most ``most`` episodes: the first of every task, then the second of every task ..."""
+    tasks: dict[str, list[int]] = {}
+    for episode in candidates:
+        tasks.setdefault(cache.episodes[episode].env, []).append(episode)
+    rounds = chain.from_iterable(zip_longest(*tasks.values()))
+    return sorted([episode for episode in rounds if episode is not None][:most])
+
+
+def clips_with_actions(
+    cache: Cache, policy: Policy, envs: Collection[str], without: Collection[int]
+) -> Clips:
+    """Windows of these tasks with their chunks, evenly spread over the other episodes."""
+    config = policy.model.config
+    streams: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(config.image_streams, (0, *config.offsets)),
+        ACTION: tuple(range(config.chunk)),
+    }
+    windows = Windows(cache, Window(streams, rate_hz=config.rate_hz))
+    episode, now = windows.anchors.T
+    reach = windows.stride * max([config.chunk, *config.offsets])
+    names = np.asarray([info.env for info in cache.episodes])[episode]
+    whole = now + reach < cache.lengths[episode]
+    whole &= ~np.isin(episode, list(without))
+    chosen = [
+        rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_CLIPS // len(envs) + 1)).astype(int)]
+        for env in sorted(envs)
+        if len(rows := np.flatnonzero(whole & (names == env)))
+    ]
+    rows = np.concatenate([np.zeros(0, np.int64), *chosen])
+    batch = windows.batch(rows)
+    views = {name.removeprefix(IMAGE): batch[name] for name in config.image_streams}
+    return Clips(
+        env=names[rows].tolist(),
+        offsets=config.offsets,
+        first={view: stream.at(0).values[:, 0] for view, stream in views.items()},
+        future={view: stream.at(*config.offsets).values for view, stream in views.items()},
+        action=batch[ACTION].values,
+        episode=[cache.episodes[e].index for e in episode[rows]],
+    )
