@@ -120,13 +120,13 @@ def test_check_1_one_call_of_the_video_network_per_decision_and_no_frame(
 def test_check_2_one_pass_on_noise_holds_the_future_and_the_current_frame_does_not(
     trained: Trained, held_out: Batch, others: Batch
 ) -> None:
+    """Reached: 0.98 with the word, -1.24 with the opposite one, 0.09 from the frame alone."""
     model = trained.model
     seen, true = features(model, others), place(held_out)
     own = probe(seen, place(others), features(model, held_out), true)
     other_text = probe(seen, place(others), features(model, swapped(held_out)), true)
     frames = [batch["image/top"].at(0).values.flatten(1) for batch in (others, held_out)]
     frame = probe(frames[0], place(others), frames[1], true)
-    print("CHECK2", own, other_text, frame)
     assert own > 0.8
     assert frame < 0.6
     assert other_text < 0.2
@@ -144,6 +144,7 @@ def test_check_3_the_video_network_is_frozen(trained: Trained) -> None:
 def test_check_4_the_frame_decides_the_plan_and_the_noise_hardly_the_action(
     trained: Trained, held_out: Batch
 ) -> None:
+    """Reached: the noise moves the mean action by a variance of 0.0007, the task by 0.26."""
     model, batch = trained.model, held_out.select(range(60))
     noise = normal(model._clip, generators([0])).expand(len(batch), *model._clip)
     same_word = dataclasses.replace(batch, text=words(torch.zeros(len(batch), dtype=torch.long)))
@@ -157,13 +158,17 @@ def test_check_4_the_frame_decides_the_plan_and_the_noise_hardly_the_action(
     )
     by_noise = float(actions.var(0).mean())
     by_task = float(actions.mean(0).var(0).mean())
-    print("CHECK4", by_noise, by_task, float(tokens.std(0).mean()))
     assert by_noise < 0.1 * by_task
 
 
 def test_check_5_tuned_features_beat_untuned_ones_and_the_frame_and_more_layers_beat_the_last(
     trained: Trained, held_out: Batch, others: Batch
 ) -> None:
+    """Reached: 0.976 tuned, -0.42 untuned, 0.09 frame; block2 alone 0.975, up alone 0.970.
+
+    A linear probe is saturated here, so that "more layers" is held to not being worse.
+    """
+
     def score(model: VPP, *taps: str) -> float:
         seen, asked = (features(model, batch, *taps) for batch in (others, held_out))
         return probe(seen, place(others), asked, place(held_out))
@@ -172,16 +177,15 @@ def test_check_5_tuned_features_beat_untuned_ones_and_the_frame_and_more_layers_
     frame = probe(frames[0], place(others), frames[1], place(held_out))
     tuned, untuned = score(trained.model), score(trained.untuned)
     block, last = score(trained.model, "block2"), score(trained.model, "up")
-    print("CHECK5", tuned, untuned, frame, block, last)
     assert tuned > untuned + 0.05
     assert tuned > frame + 0.2
-    assert tuned > last - 0.01
+    assert tuned > max(block, last) - 0.01
 
 
 def test_the_policy_goes_where_the_words_say(trained: Trained, held_out: Batch) -> None:
+    """Reached: 0.91; the speed is drawn anew, so that the best policy explains 0.94."""
     action = draw(trained.model, held_out, POLICY).action.values
     told = draw(trained.model, swapped(held_out), POLICY).action.values
-    print("POLICY", r2(action.flatten(1), held_out[ACTION].values.flatten(1)))
     assert r2(action.flatten(1), held_out[ACTION].values.flatten(1)) > 0.8
     turned = (told.mean(1) * held_out[ACTION].values.mean(1)).sum(1) < 0
     assert float(turned.float().mean()) > 0.9
@@ -190,13 +194,13 @@ def test_the_policy_goes_where_the_words_say(trained: Trained, held_out: Batch) 
 def test_the_sampled_clip_shows_the_block_where_it_will_be(
     trained: Trained, held_out: Batch
 ) -> None:
+    """Reached: 0.96 of the places; an error of 0.010 where the unmoved frame has 0.037."""
     future = draw(trained.model, held_out, VIDEO).future
     seen = trained.model.decode(future)["image/top"]
     true = held_out["image/top"].at(4, 8).values
     still = held_out["image/top"].at(0).values
     explained = r2(found(seen).flatten(1), held_out["place"].at(4, 8).values.flatten(1))
     error, stays = ((x - true).square().mean() for x in (seen, still))
-    print("VIDEO", explained, float(error), float(stays))
     assert explained > 0.85
     assert error < 0.5 * stays
 

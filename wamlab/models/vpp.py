@@ -384,12 +384,12 @@ class VPP(WorldActionModel):
 
     def _clip_from(
         self, noise: Tensor, shown: Shown, observation: Observation, how: Sampling
-    ) -> tuple[Maps, Tensor, int]:
+    ) -> tuple[dict[str, Tensor], Tensor, int]:
         """The maps of the first call, the clip that the same noise becomes, and how many calls."""
         guided = how.guidance != 1
         deaf = torch.zeros(len(observation), dtype=torch.bool, device=self.device)
         null = self._shown(observation, deaf) if guided else shown
-        first: Maps = {}
+        first: dict[str, Tensor] = {}
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             nonlocal first
