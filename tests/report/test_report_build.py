@@ -215,7 +215,7 @@ def replayed(tmp_path_factory) -> Path:
 def test_recorded_episodes_have_a_section_and_nothing_is_said_of_success(replayed):
     page = (replayed / "report.html").read_text(encoding="utf-8")
     said = " ".join(text_of(page, "p"))
-    assert "Against 10 instants of 5 episodes: The run held these episodes out" in said
+    assert "Asked at 10 instants of 5 episodes. The run held these episodes out" in said
     assert "0.25 normalised units away from the recorded ones, 0.50 nearer" in said
     assert "Nothing was executed, so nothing is said about success" in said
     rows = " ".join(text_of(page, "tr"))

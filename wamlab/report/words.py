@@ -64,7 +64,7 @@ def on_recorded(recorded: Mapping[str, Any]) -> str:
     """How near the model comes to recorded episodes, in a sentence or two."""
     acting, imagining = recorded["acting"], recorded["imagining"]
     place = f"{count(recorded['instants'], 'instant')} of {count(recorded['episodes'], 'episode')}"
-    said = [f"Against {place}: {origin(recorded)}"]
+    said = [f"Asked at {place}. {origin(recorded)}"]
     action = recorded["actions"].get(acting)
     if action and action["value"] is not None:
         over = recorded["actions_over"]["hold"]["value"]
