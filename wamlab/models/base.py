@@ -258,6 +258,19 @@ def action_chunk(values: Float[Tensor, "b h a"]) -> Stream:
     return Stream(values, offsets, torch.ones_like(offsets, dtype=torch.bool))
 
 
+def imagined(
+    values: Float[Tensor, "b v t *rest"],
+    config: ModelConfig,
+    *,
+    space: str = "pixels",
+    codec: str = "pixels",
+) -> Future:
+    """What was imagined of every view at the configuration's offsets."""
+    offsets = torch.tensor(config.offsets, device=values.device).expand(len(values), -1)
+    views = {name: values[:, v] for v, name in enumerate(config.image_streams)}
+    return Future(space, codec, views, offsets)
+
+
 def available() -> list[str]:
     """Names of the models in this folder, without importing them."""
     import wamlab.models

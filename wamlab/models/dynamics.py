@@ -24,11 +24,19 @@ from torch import Tensor, nn
 
 from wamlab.generative import flow
 from wamlab.generative.noise import fill_absent, noise_like, normal
-from wamlab.models.base import Flow, ModelConfig, Route, Sampling, Stage, WorldActionModel
+from wamlab.models.base import (
+    Flow,
+    ModelConfig,
+    Route,
+    Sampling,
+    Stage,
+    WorldActionModel,
+    imagined,
+)
 from wamlab.nn.codec import Pixels
 from wamlab.nn.painter import Painter
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
-from wamlab.nn.vision import ObservationEncoder
+from wamlab.nn.vision import ObservationEncoder, stacked
 from wamlab.types import (
     ACTION,
     FORWARD,
@@ -198,7 +206,7 @@ class Dynamics(WorldActionModel):
     ) -> dict[str, Float[Tensor, ""]]:
         chunk = batch[ACTION].at(*range(self.config.chunk))
         labelled_B = chunk.present.any(1) & batch.may("forward")
-        future, recorded_BVT = self._frames(batch, *self.config.offsets)
+        future, recorded_BVT = stacked(batch, self.config.image_streams, self.config.offsets)
 
         sigma = flow.draw_levels(len(batch), generator=generator, marginal=self.config.marginal).to(
             future.device
@@ -240,11 +248,7 @@ class Dynamics(WorldActionModel):
 
         noise = normal(video, generator, self.device)
         x = flow.euler(field, noise, flow.levels(how.steps, how.stop))
-        offsets = torch.tensor(c.offsets, device=x.device).expand(len(x), -1)
-        values = {name: x[:, v] for v, name in enumerate(c.image_streams)}
-        return Prediction(
-            future=Future("pixels", "pixels", values, offsets), cost=Cost(calls=how.steps)
-        )
+        return Prediction(future=imagined(x, c), cost=Cost(calls=how.steps))
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)
@@ -261,13 +265,6 @@ class Dynamics(WorldActionModel):
 
     def given(self, observation: Observation, chunk: Stream) -> Given:
         """Encode the present and the actions; what is absent is never read."""
-        now, _ = self._frames(observation, 0)
+        now, _ = stacked(observation, self.config.image_streams, (0,))
         action = fill_absent(chunk.values, chunk.present)
         return Given(self.encoder(observation), now[:, :, 0], action, chunk.present)
-
-    def _frames(
-        self, batch: Batch, *offsets: int
-    ) -> tuple[Float[Tensor, "b v t 3 h w"], Bool[Tensor, "b v t"]]:
-        streams = [batch[name].at(*offsets) for name in self.config.image_streams]
-        frames = torch.stack([fill_absent(s.values, s.present) for s in streams], dim=1)
-        return frames, torch.stack([s.present for s in streams], dim=1)

@@ -54,6 +54,7 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    imagined,
 )
 from wamlab.nn.resampler import Resampler
 from wamlab.nn.transformer import attention, mlp
@@ -524,9 +525,7 @@ class GR1(WorldActionModel):
             "b v k (h w) (p q c) -> b v k c (h p) (w q)",
             h=c.image_size // c.patch, p=c.patch, q=c.patch,
         )  # fmt: skip
-        offsets = torch.tensor(c.offsets, device=frames.device).expand(len(frames), -1)
-        values = {name: frames[:, v] for v, name in enumerate(c.image_streams)}
-        return Future("pixels", "pixels", values, offsets)
+        return imagined(frames, c)
 
 
 def patches(frames: Float[Tensor, "*n 3 h w"], size: int) -> Float[Tensor, "*n p x"]:

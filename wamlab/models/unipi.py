@@ -38,10 +38,11 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    imagined,
 )
 from wamlab.nn.transformer import mlp
 from wamlab.nn.video import Shown, VideoDenoiser, VideoNetwork, words_of
-from wamlab.nn.vision import Stem
+from wamlab.nn.vision import Stem, stacked
 from wamlab.types import (
     ACTION,
     FUTURE,
@@ -295,7 +296,7 @@ class UniPi(WorldActionModel):
             chunk = diffusion.commit(chunk, prefix, chunk, 0.0)
         return Prediction(
             action=None if chunk is None else action_chunk(chunk),
-            future=self._pixels(clip) if FUTURE in query.sampled else None,
+            future=imagined(clip, c) if FUTURE in query.sampled else None,
             cost=Cost(calls=calls),
         )
 
@@ -398,9 +399,7 @@ class UniPi(WorldActionModel):
         return torch.lerp(clip[:, :, before], clip[:, :, after], share)
 
     def _frames(self, batch: Batch, offsets: Sequence[int]) -> tuple[Clip, Bool[Tensor, "b v t"]]:
-        streams = [batch[name].at(*offsets) for name in self.config.image_streams]
-        present = torch.stack([s.present for s in streams], dim=1)
-        return torch.stack([fill_absent(s.values, s.present) for s in streams], dim=1), present
+        return stacked(batch, self.config.image_streams, offsets)
 
     def _given_future(self, future: Future | None) -> Clip:
         if future is None or future.space != "pixels":
@@ -413,11 +412,6 @@ class UniPi(WorldActionModel):
     def _shape(self, offsets: Sequence[int]) -> tuple[int, ...]:
         c = self.config
         return len(c.views), len(offsets), 3, c.image_size, c.image_size
-
-    def _pixels(self, clip: Clip) -> Future:
-        offsets = torch.tensor(self.config.offsets, device=clip.device)
-        values = {name: clip[:, v] for v, name in enumerate(self.config.image_streams)}
-        return Future("pixels", "pixels", values, offsets.expand(len(clip), -1))
 
 
 def _draw(

@@ -39,12 +39,13 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    imagined,
 )
 from wamlab.nn.codec import KL, Codec, Pixels
 from wamlab.nn.painter import Painter
 from wamlab.nn.regression import ChunkRegression
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
-from wamlab.nn.vision import ObservationEncoder
+from wamlab.nn.vision import ObservationEncoder, stacked
 from wamlab.types import (
     ACTION,
     FORWARD,
@@ -267,7 +268,7 @@ class UWM(WorldActionModel):
         self, batch: Batch, *, stage: str, step: int, generator: torch.Generator
     ) -> dict[str, Float[Tensor, ""]]:
         if isinstance(self.codec, KL) and stage == "codec":
-            frames, recorded = _stacked(batch, self.config.image_streams, (0,))
+            frames, recorded = stacked(batch, self.config.image_streams, (0,))
             return self.codec.loss(frames[:, :, 0], recorded[:, :, 0], generator)
         context = self.context(batch)
         action, labelled_BH = self._action(batch)
@@ -330,7 +331,9 @@ class UWM(WorldActionModel):
 
         return Prediction(
             action=action_chunk(x_a) if ACTION in query.sampled else None,
-            future=self._imagined(x_o) if FUTURE in query.sampled else None,
+            future=imagined(x_o, self.config, space=self.codec.space, codec=self.codec.name)
+            if FUTURE in query.sampled
+            else None,
             cost=Cost(calls=len(levels_a) - 1),
         )
 
@@ -438,8 +441,8 @@ class UWM(WorldActionModel):
         """The codes of frames at these offsets, served or made here, and which were recorded."""
         served = [f"{LATENT}{view}" for view in self.config.views]
         if served[0] in batch:
-            return _stacked(batch, served, offsets)
-        frames, recorded = _stacked(batch, self.config.image_streams, offsets)
+            return stacked(batch, served, offsets)
+        frames, recorded = stacked(batch, self.config.image_streams, offsets)
         return fill_absent(self.codec.encode(frames), recorded), recorded
 
     def _noise(self, generator: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
@@ -491,24 +494,9 @@ class UWM(WorldActionModel):
             raise ValueError(f"the given future has {codes.shape[2]} instants, expected {instants}")
         return codes
 
-    def _imagined(self, future_BVTCHW: Float[Tensor, "b v t c h w"]) -> Future:
-        offsets = torch.tensor(self.config.offsets, device=future_BVTCHW.device)
-        values = {name: future_BVTCHW[:, v] for v, name in enumerate(self.config.image_streams)}
-        offsets = offsets.expand(len(future_BVTCHW), -1)
-        return Future(self.codec.space, self.codec.name, values, offsets)
-
 
 def make_codec(config: UWM.Config) -> Codec:
     """The codec that a configuration names."""
     if config.codec == "kl":
         return KL(config.image_size, channels=config.latent_channels, width=config.codec_width)
     return Pixels(config.image_size)
-
-
-def _stacked(
-    batch: Batch, names: Sequence[str], offsets: Sequence[int]
-) -> tuple[Float[Tensor, "b v t c h w"], Bool[Tensor, "b v t"]]:
-    """A stream of each view at these offsets, 0 where absent, and which entries are present."""
-    streams = [batch[name].at(*offsets) for name in names]
-    values = torch.stack([fill_absent(s.values, s.present) for s in streams], dim=1)
-    return values, torch.stack([s.present for s in streams], dim=1)

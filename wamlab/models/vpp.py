@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -38,10 +38,12 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    imagined,
 )
 from wamlab.nn.regression import ChunkRegression
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
 from wamlab.nn.video import Attention, Shown, VideoDenoiser, VideoNetwork, words_of
+from wamlab.nn.vision import stacked
 from wamlab.types import (
     ACTION,
     FUTURE,
@@ -307,9 +309,7 @@ class VPP(WorldActionModel):
 
     def _video_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
         """Stage 1: denoise the coming frames of both views, given the first and the words."""
-        streams = [batch[name].at(*self.config.offsets) for name in self.config.image_streams]
-        present = torch.stack([s.present for s in streams], dim=1)
-        clip = torch.stack([fill_absent(s.values, s.present) for s in streams], dim=1)
+        clip, present = stacked(batch, self.config.image_streams, self.config.offsets)
         coin = torch.rand(len(batch), generator=generator, device=generator.device)
         hears = (coin >= self.config.drop).to(clip.device)
         loss = self.video.loss(clip, present, self._shown(batch, hears), generator)
@@ -378,7 +378,7 @@ class VPP(WorldActionModel):
             chunk, calls = self._chunk_from(noise_a, plan, prefix, how), calls + how.steps
         return Prediction(
             action=None if chunk is None else action_chunk(chunk),
-            future=None if clip is None else self._pixels(clip),
+            future=None if clip is None else imagined(clip, c),
             cost=Cost(calls=calls),
         )
 
@@ -439,11 +439,9 @@ class VPP(WorldActionModel):
 
     def _shown(self, observation: Observation, hears: Bool[Tensor, " b"] | None = None) -> Shown:
         """The first frame, tiled over all instants, and the words for the rows that hear them."""
-        now = [observation[name].at(0) for name in self.config.image_streams]
-        known = torch.cat([s.present for s in now], dim=1)
-        first = torch.stack([fill_absent(s.values, s.present)[:, 0] for s in now], dim=1)
-        tiled = repeat(first, "b v c h w -> b v t c h w", t=len(self.config.offsets))
-        return Shown(tiled, tiled, known, *words_of(observation.text, hears))
+        now, known = stacked(observation, self.config.image_streams, (0,))
+        tiled = now.expand(-1, -1, len(self.config.offsets), -1, -1, -1)
+        return Shown(tiled, tiled, known[:, :, 0], *words_of(observation.text, hears))
 
     @property
     def _clip(self) -> tuple[int, ...]:
@@ -454,8 +452,3 @@ class VPP(WorldActionModel):
         """Channels of a map once it is folded to an eighth of the frame's side."""
         network = self.video.network
         return network.channels(name) * (4 if name == "up" else 1)
-
-    def _pixels(self, clip_BVTCHW: Float[Tensor, "b v t 3 h w"]) -> Future:
-        offsets = torch.tensor(self.config.offsets, device=clip_BVTCHW.device)
-        values = {name: clip_BVTCHW[:, v] for v, name in enumerate(self.config.image_streams)}
-        return Future("pixels", "pixels", values, offsets.expand(len(clip_BVTCHW), -1))

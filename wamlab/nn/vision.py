@@ -1,20 +1,30 @@
-"""From frames to features: a small convolutional stem.
+"""Frames of several views together, and from frames to features: a small convolutional stem.
 
-Shape legend: B rows, C channels, H x W pixels.
+Shape legend: B rows, V views, T instants, C channels, H x W pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from wamlab.generative.noise import fill_absent
 from wamlab.nn.transformer import mlp
-from wamlab.types import Observation
+from wamlab.types import Batch, Observation
+
+
+def stacked(
+    batch: Batch, names: Sequence[str], offsets: Sequence[int]
+) -> tuple[Float[Tensor, "b v t c h w"], Bool[Tensor, "b v t"]]:
+    """One stream of each view at these offsets, 0 where absent, and which entries are present."""
+    streams = [batch[name].at(*offsets) for name in names]
+    values = torch.stack([fill_absent(s.values, s.present) for s in streams], dim=1)
+    return values, torch.stack([s.present for s in streams], dim=1)
 
 
 class ResidualBlock(nn.Module):
