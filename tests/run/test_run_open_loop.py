@@ -23,8 +23,9 @@ from wamlab.models.reactive import Reactive
 from wamlab.models.uwm import UWM
 from wamlab.policy.policy import Policy
 from wamlab.policy.seeds import draw_seed
+from wamlab.recipes.clips import clips_of
 from wamlab.recipes.own_data import run as own_data
-from wamlab.recipes.recorded import clips_with_actions, take_turns, usable
+from wamlab.recipes.recorded import take_turns, usable
 from wamlab.run.open_loop import open_loop
 from wamlab.types import FORWARD, INVERSE, JOINT, POLICY, QUERIES, Query, Recording
 
@@ -59,7 +60,7 @@ def policy_of(cache: Cache, kind: type = UWM) -> Policy:
 
 
 def ask(cache: Cache, policy: Policy, episodes: list[int], **options: object) -> list[Recording]:
-    clips = clips_with_actions(cache, policy, {"fixture/point"}, [])
+    clips = clips_of([cache], policy.model.config, envs={"fixture/point"})
     settings = {"origin": "held out", "clips": clips, "levels": LEVELS, "progress": False}
     return open_loop(policy, cache, episodes, 3, **{**settings, **options})  # type: ignore[arg-type]
 
@@ -133,7 +134,7 @@ def test_every_query_is_asked_and_measured_once(found) -> None:
 
 
 def test_an_episode_is_no_rival_of_itself(cache: Cache, policy: Policy, found) -> None:
-    clips = clips_with_actions(cache, policy, {"fixture/point"}, [])
+    clips = clips_of([cache], policy.model.config, envs={"fixture/point"})
     assert set(clips.episode) == {0, 1, 2}
     near = found[1].rivals["nearest clip"].action
     others = clips.without(0).action

@@ -17,7 +17,7 @@ from wamlab.config import nearest
 if TYPE_CHECKING:
     from wamlab.recipes.run import Run
 
-NOT_PROTOCOLS = ("run", "work", "recorded")
+NOT_PROTOCOLS = ("clips", "recorded", "run", "work")
 
 
 def protocols() -> list[str]:

@@ -6,17 +6,14 @@ from collections.abc import Collection, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 
-import numpy as np
-
 from wamlab.data.cache import Cache
-from wamlab.data.window import Windows
 from wamlab.metrics.likelihood import noise_levels
-from wamlab.metrics.rivals import Clips
 from wamlab.policy.policy import Policy
+from wamlab.recipes.clips import clips_of
 from wamlab.recipes.run import Run
 from wamlab.recipes.work import open_caches, provenance_of, split_episodes
 from wamlab.run.open_loop import open_loop
-from wamlab.types import ACTION, IMAGE, Origin, Recording, Window
+from wamlab.types import Origin, Recording
 
 MOST_CLIPS = 1200
 
@@ -45,7 +42,14 @@ def replay_recorded(
     wanted = run.open_loop
     origin, candidates = usable(cache, run, trained_on)
     episodes = take_turns(cache, candidates, wanted.episodes)
-    apart = candidates if origin == "held out" else []
+    envs = {cache.episodes[e].env for e in episodes}
+    clips = clips_of(
+        [cache],
+        run.model,
+        most=MOST_CLIPS // len(envs) + 1,
+        envs=envs,
+        without=[candidates if origin == "held out" else ()],
+    )
     levels = noise_levels(wanted.levels).tolist() if wanted.levels else []
     return open_loop(
         policy,
@@ -53,7 +57,7 @@ def replay_recorded(
         episodes,
         wanted.states,
         origin=origin,
-        clips=clips_with_actions(cache, policy, {cache.episodes[e].env for e in episodes}, apart),
+        clips=clips,
         levels=levels,
         seed=seed,
         out=out,
@@ -76,36 +80,3 @@ def take_turns(cache: Cache, candidates: Sequence[int], most: int) -> list[int]:
         tasks.setdefault(cache.episodes[episode].env, []).append(episode)
     rounds = chain.from_iterable(zip_longest(*tasks.values()))
     return sorted([episode for episode in rounds if episode is not None][:most])
-
-
-def clips_with_actions(
-    cache: Cache, policy: Policy, envs: Collection[str], without: Collection[int]
-) -> Clips:
-    """Windows of these tasks with their chunks, evenly spread over the other episodes."""
-    config = policy.model.config
-    streams: dict[str, tuple[int, ...]] = {
-        **dict.fromkeys(config.image_streams, (0, *config.offsets)),
-        ACTION: tuple(range(config.chunk)),
-    }
-    windows = Windows(cache, Window(streams, rate_hz=config.rate_hz))
-    episode, now = windows.anchors.T
-    reach = windows.stride * max([config.chunk, *config.offsets])
-    names = np.asarray([info.env for info in cache.episodes])[episode]
-    whole = now + reach < cache.lengths[episode]
-    whole &= ~np.isin(episode, list(without))
-    chosen = [
-        rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_CLIPS // len(envs) + 1)).astype(int)]
-        for env in sorted(envs)
-        if len(rows := np.flatnonzero(whole & (names == env)))
-    ]
-    rows = np.concatenate([np.zeros(0, np.int64), *chosen])
-    batch = windows.batch(rows)
-    views = {name.removeprefix(IMAGE): batch[name] for name in config.image_streams}
-    return Clips(
-        env=names[rows].tolist(),
-        offsets=config.offsets,
-        first={view: stream.at(0).values[:, 0] for view, stream in views.items()},
-        future={view: stream.at(*config.offsets).values for view, stream in views.items()},
-        action=batch[ACTION].values,
-        episode=[cache.episodes[e].index for e in episode[rows]],
-    )

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -22,10 +21,11 @@ from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
 from wamlab.data.window import Windows
-from wamlab.metrics.rivals import Clips, dataset_rivals, show
+from wamlab.metrics.rivals import dataset_rivals, show
 from wamlab.models.base import Stage, WorldActionModel, model_class
 from wamlab.policy.acting import acting, executor_for
 from wamlab.policy.policy import Policy, load
+from wamlab.recipes.clips import clips_of
 from wamlab.recipes.run import DataConfig, Run
 from wamlab.run.collect import Collected, collect
 from wamlab.run.probe import probe
@@ -304,36 +304,15 @@ def save_blind_rows(envs: Sequence[str], out: str | Path) -> None:
     )
 
 
-def clips_of(caches: Sequence[Cache], offsets: Sequence[int], *, most: int = 400) -> Clips:
-    """Training windows as the rivals need them: at most ``most`` of each task, evenly spread."""
-    starts: dict[str, list[tuple[Cache, int]]] = {}
-    for cache in caches:
-        for info, start in zip(cache.episodes, cache.starts, strict=True):
-            rows = range(int(start), int(start) + info.length - max(offsets))
-            starts.setdefault(info.env, []).extend((cache, row) for row in rows)
-    spread = {
-        env: np.linspace(0, len(s) - 1, min(most, len(s))).astype(int) for env, s in starts.items()
-    }
-    chosen = [(env, *starts[env][i]) for env, index in spread.items() for i in index]
-    ahead = np.asarray(offsets)
-    views = caches[0].views
-    return Clips(
-        env=[env for env, _, _ in chosen],
-        offsets=tuple(offsets),
-        first={v: np.stack([cache.frames[v][row] for _, cache, row in chosen]) for v in views},
-        future={
-            v: np.stack([cache.frames[v][row + ahead] for _, cache, row in chosen]) for v in views
-        },
-    )
-
-
 def show_rivals(
     run: Run, probes: Sequence[Probe], data: Sequence[str | Path], out: str | Path
 ) -> None:
     """Log what the rivals show for each probe, so that the report needs the logs alone."""
     if not run.model.offsets:
         return
-    rivals = dataset_rivals(clips_of(open_caches(run, data), run.model.offsets))
+    caches = open_caches(run, data)
+    held_out = [split_episodes(cache, run.data).held_out for cache in caches]
+    rivals = dataset_rivals(clips_of(caches, run.model, without=held_out))
     for one in tqdm(probes, desc="rivals"):
         save_rivals(out, one, show(one, rivals))
 
