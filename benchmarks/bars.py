@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import condition_tables
 import corners
 import pooling
 from pooling import Cell, Estimate
@@ -91,6 +92,11 @@ def systems(found: Found) -> Part:
     return Part("\n".join([*text, corners.side_by_side(found)]))
 
 
+def conditions(found: Found) -> Part:
+    text = ["## Where something is other than in training\n", condition_tables.tables(found)]
+    return Part("\n".join(text))
+
+
 def imagination(found: Found) -> Part:
     findings, texts = [], ["## Bar 3: the imagined future\n"]
     for name in ("mw-6", "mw-demo"):
@@ -151,6 +157,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     six,
     imagination,
     systems,
+    conditions,
     speed,
     robustness,
     house,

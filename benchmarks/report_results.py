@@ -41,12 +41,13 @@ def main() -> None:
 
 
 def read(folder: Path) -> Found:
-    """All results of a folder: single files by name, and the cells and steps of protocols."""
+    """All results of a folder: files by name, cells and steps of protocols, other conditions."""
     load = lambda path: json.loads(path.read_text(encoding="utf-8"))  # noqa: E731
     files = {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
     cells = [load(path) for path in sorted(folder.glob("*/*-seed*-attempt*.json"))]
     steps = {path.parent.name: load(path) for path in sorted(folder.glob("*/steps.json"))}
-    return Found(files, cells, steps)
+    conditions = [load(path) for path in sorted(folder.glob("*/conditions/*.json"))]
+    return Found(files, cells, steps, conditions)
 
 
 def page(found: Found) -> str:

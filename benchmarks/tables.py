@@ -31,11 +31,15 @@ RIVALS = ("last frame", "dataset mean", "nearest clip")
 
 @dataclass(frozen=True)
 class Found:
-    """All committed results: single files by name, cells, and the fixed steps by protocol."""
+    """All committed results: single files by name, cells, and the fixed steps by protocol.
+
+    ``conditions`` are cells played where something is other than in training.
+    """
 
     files: Mapping[str, Any]
     cells: Sequence[Cell]
     steps: Mapping[str, Any]
+    conditions: Sequence[Cell] = ()
 
 
 def protocol(found: Found, name: str) -> str:

@@ -81,7 +81,7 @@ def steps_to_success(episodes: Sequence[Episode]) -> Result:
 
 @metric("tasks_done", needs="episodes", unit="tasks")
 def tasks_done(episodes: Sequence[Episode]) -> Result:
-    """The most tasks of a chain that were done in their order, averaged over the episodes."""
+    """How many tasks of an episode's chain were done in their order; one task is a chain of one."""
     rows = [
         Row(_name(episode), episode.env, float(episode.columns["tasks_done"].max()))
         for episode in episodes

@@ -32,7 +32,7 @@ from wamlab.report.open_loop import judged
 from wamlab.types import Episode, Probe, Recording
 
 SCHEMA = 1
-SUCCESS = ("success_any", "success_last", "steps_to_success")
+SUCCESS = ("success_any", "success_last", "steps_to_success", "tasks_done")
 FIDELITY = ("moving_psnr", "static_psnr", "psnr", "ssim")
 JOINT = ("eic", "eic_cf", "skill")
 ENTITIES = ("robot", "object")

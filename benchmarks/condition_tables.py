@@ -1,0 +1,80 @@
+"""Tables of what `conditions.py` has played: a row for each condition, a column for each system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pooling
+from pooling import Cell
+from tables import Found
+from wording import command, machine, points_text, rate_text, table
+
+from wamlab.report.words import number
+
+AS_TRAINED = "as trained"
+
+
+def tables(found: Found) -> str:
+    """One table for each protocol that was played under other conditions."""
+    names = sorted({cell["protocol"] for cell in found.conditions})
+    if not names:
+        return "Not measured (`python benchmarks/conditions.py mw-6`).\n"
+    return "\n".join(protocol_table(found, name) for name in names)
+
+
+def protocol_table(found: Found, name: str) -> str:
+    """Success as trained and under each condition, with the paired difference."""
+    played = [cell for cell in found.conditions if cell["protocol"] == name]
+    systems = sorted({cell["model"] for cell in played})
+    order = list(dict.fromkeys(cell["condition"] for cell in played))
+    rows = [[AS_TRAINED, *(trained_text(found, played, system) for system in systems)]]
+    rows += [
+        [condition, *(text_of(found, named(played, system, condition)) for system in systems)]
+        for condition in order
+    ]
+    one = played[-1]
+    return (
+        f"### `{name}`\n\n"
+        "Success over all tasks of the suite, and in brackets its interval; then the difference "
+        "from the same starts as trained, paired.\n\n"
+        f"{table(['condition', *(f'`{system}`' for system in systems)], rows)}\n"
+        f"`{command(one)}`, {machine(one)}\n"
+    )
+
+
+def named(played: Sequence[Cell], system: str, condition: str) -> list[Cell]:
+    return [cell for cell in played if (cell["model"], cell["condition"]) == (system, condition)]
+
+
+def trained_text(found: Found, played: Sequence[Cell], system: str) -> str:
+    """What the same cells achieve where nothing is other than in training."""
+    cells = own_cells(found, [cell for cell in played if cell["model"] == system])
+    return "not measured" if not cells else f"{rate_text(pooling.pooled(cells))}, {seeds(cells)}"
+
+
+def text_of(found: Found, cells: Sequence[Cell]) -> str:
+    if not cells:
+        return "not measured"
+    said = f"{rate_text(pooling.pooled(cells))}, {seeds(cells)}"
+    if not cells[0]["suite"]:
+        both = pooling.paired(cells, own_cells(found, cells))
+        return said if both is None else f"{said}; {points_text(both.difference)}"
+    done = cells[0]["tasks_done"]
+    if "chains" in cells[0]["suite"] and done["value"] is not None:
+        said += f"; {number(done['value'])} tasks done"
+    return said
+
+
+def own_cells(found: Found, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells themselves, of the same seeds and attempts."""
+    keys = {(c["protocol"], c["model"], c["seed"], c["attempt"]) for c in cells}
+    return [
+        cell
+        for cell in found.cells
+        if (cell["protocol"], cell["model"], cell["seed"], cell["attempt"]) in keys
+    ]
+
+
+def seeds(cells: Sequence[Cell]) -> str:
+    known = sorted({cell["seed"] for cell in cells})
+    return f"seed{'s' * (len(known) > 1)} {', '.join(map(str, known))}"
