@@ -138,10 +138,12 @@ def _on_robot(result: Mapping[str, Any], title: str) -> str:
     value, beside = result["value"], result["details"]
     agrees = "agrees with" if value > beside["static"] else "does not agree with"
     clear = "" if _excludes_zero(beside["over_static_interval"]) else ", though not beyond chance"
+    found = beside.get("retrieval")
+    clip = "" if found is None else f", the nearest training clip {number(found)}"
     return (
         f"What it imagines of its own arm {agrees} what its actions then do: {title} is "
-        f"{number(value)} where a still picture would score {number(beside['static'])} and the "
-        f"truth {number(beside['oracle'])}{clear}"
+        f"{number(value)} where a still picture would score {number(beside['static'])}{clip} and "
+        f"the truth {number(beside['oracle'])}{clear}"
     )
 
 
