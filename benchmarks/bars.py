@@ -9,6 +9,7 @@ from typing import Any
 import condition_tables
 import corners
 import pooling
+import substitution_tables
 from pooling import Cell, Estimate
 from tables import (
     RIVALS,
@@ -97,6 +98,11 @@ def conditions(found: Found) -> Part:
     return Part("\n".join(text))
 
 
+def substitutions(found: Found) -> Part:
+    text = ["## Imagining or extracting: which half fails\n", substitution_tables.tables(found)]
+    return Part("\n".join(text))
+
+
 def imagination(found: Found) -> Part:
     findings, texts = [], ["## Bar 3: the imagined future\n"]
     for name in ("mw-6", "mw-demo"):
@@ -158,6 +164,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     imagination,
     systems,
     conditions,
+    substitutions,
     speed,
     robustness,
     house,

@@ -41,13 +41,14 @@ def main() -> None:
 
 
 def read(folder: Path) -> Found:
-    """All results of a folder: files by name, cells and steps of protocols, other conditions."""
+    """All results of a folder, sorted by what they are of."""
     load = lambda path: json.loads(path.read_text(encoding="utf-8"))  # noqa: E731
     files = {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
     cells = [load(path) for path in sorted(folder.glob("*/*-seed*-attempt*.json"))]
     steps = {path.parent.name: load(path) for path in sorted(folder.glob("*/steps.json"))}
     conditions = [load(path) for path in sorted(folder.glob("*/conditions/*.json"))]
-    return Found(files, cells, steps, conditions)
+    substitutions = [load(path) for path in sorted(folder.glob("*/substitutions/*.json"))]
+    return Found(files, cells, steps, conditions, substitutions)
 
 
 def page(found: Found) -> str:

@@ -33,13 +33,15 @@ RIVALS = ("last frame", "dataset mean", "nearest clip")
 class Found:
     """All committed results: single files by name, cells, and the fixed steps by protocol.
 
-    ``conditions`` are cells played where something is other than in training.
+    ``conditions`` are cells played where something is other than in training, ``substitutions``
+    such whose imagination or extraction was another's.
     """
 
     files: Mapping[str, Any]
     cells: Sequence[Cell]
     steps: Mapping[str, Any]
     conditions: Sequence[Cell] = ()
+    substitutions: Sequence[Cell] = ()
 
 
 def protocol(found: Found, name: str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wamlab.generative.flow import masked_mean
 from wamlab.models.base import Flow, WorldActionModel
-from wamlab.types import ACTION, FORWARD, STATE, Batch, Prediction, Query
+from wamlab.types import ACTION, FORWARD, STATE, Batch, Denoised, Prediction, Query
 
 
 class ReadsAbsent(Features, name="broken-reads-absent"):
@@ -121,6 +121,25 @@ class TooManyTokens(Judge, name="broken-too-many-tokens"):
         return 257
 
 
+class CountsAbsent(Judge, name="broken-counts-absent"):
+    """Counts the actions that are not there among the dimensions of its likelihood."""
+
+    def likelihood(self, batch: Batch, query: Query, *, levels: Tensor, generator: Any) -> Denoised:
+        self.answer(query)
+        target, _ = actions(batch, self.config.chunk)
+        flat = target.flatten(1).square().sum(1)
+        dims = torch.full((len(batch),), target[0].numel())
+        return Denoised(levels, flat[:, None] * (1 - levels), flat, dims)
+
+
+class SharesLikelihood(CountsAbsent, name="broken-shares-likelihood"):
+    """Gives every row the batch's mean."""
+
+    def likelihood(self, batch: Batch, query: Query, **how: Any) -> Denoised:
+        found = super().likelihood(batch, query, **how)
+        return dataclasses.replace(found, energy=found.energy.mean().expand(len(batch)))
+
+
 class Raises(Judge, name="broken-raises"):
     def loss(self, batch: Batch, *, stage: str, step: int, generator: Any) -> dict[str, Tensor]:
         raise KeyError("nothing here")
@@ -138,5 +157,7 @@ BROKEN: dict[type[WorldActionModel], str] = {
     TeachesFromNothing: "action free rows teach no action: stage both: the action loss is",
     MixesRows: "rows are apart: Query(given=[], sampled=['action', 'value']): row 0 changes",
     NeverLearns: "loss falls: stage world: the loss goes from",
+    CountsAbsent: "likelihoods are of rows: POLICY: without the last action a likelihood has [0, 0",
+    SharesLikelihood: "the likelihood of a row changes when it is asked alone",
     TooManyTokens: "small is small: small() has 257 tokens, at most 256 are allowed",
 }

@@ -34,7 +34,7 @@ A, B, MODES, NOISE = 0.5, 0.4, 0.7, 0.05
 CONFIG = UWM.Config(
     views=("grey",), image_size=4, patch=4, state_dim=1, action_dim=1, text_dim=2, chunk=1,
     offsets=(1,), width=32, depth=2, heads=2, registers=1, condition=32, level_width=16,
-    stem_width=8, steps=8, marginal_action=0.1, marginal_future=0.1,
+    stem_width=8, steps=8, forward_steps=8, marginal_action=0.1, marginal_future=0.1,
 )  # fmt: skip
 
 

@@ -177,8 +177,9 @@ class UWM(WorldActionModel):
         ``marginal_*`` and ``clean_*``: shares of rows trained at exactly level 1 and level 0.
         ``*_weight``: of the loss on the future's codes (chosen for pixels; latents have unit size,
         so that theirs weighs more), and of the regression that teaches the encoder, beside the
-        actions' own. ``steps`` sample a stream; in a joint draw the action is ``lead`` steps ahead
-        of the future.
+        actions' own. ``steps`` sample a stream, ``forward_steps`` a future whose action is known:
+        what it leaves open is little, and every further step adds more noise than detail. A joint
+        draw is the action and then the future, or both along the paper's diagonal.
         """
 
         codec: Literal["pixels", "kl"] = "pixels"
@@ -200,7 +201,8 @@ class UWM(WorldActionModel):
         future_weight: float = 20.0
         regression_weight: float = 4.0
         steps: int = 4
-        lead: int = 4
+        forward_steps: int = 1
+        action_first: bool = True
 
         @classmethod
         def small(cls) -> UWM.Config:
@@ -211,7 +213,7 @@ class UWM(WorldActionModel):
             return cls(
                 image_size=32, latent_channels=4, codec_width=8, patch=16, width=32, depth=2,
                 heads=2, registers=2, condition=32, level_width=16, stem_width=8, paint_width=16,
-                chunk=8, offsets=(4, 8), steps=2, lead=2,
+                chunk=8, offsets=(4, 8), steps=2,
             )  # fmt: skip
 
     config: Config
@@ -238,12 +240,14 @@ class UWM(WorldActionModel):
 
     @property
     def queries(self) -> dict[Query, Answer]:
-        calls, space = self.config.steps, self.codec.space
+        c, space = self.config, self.codec.space
+        calls, forward = c.steps, c.forward_steps
+        joint = calls + forward if c.action_first else calls
         return {
             POLICY: Answer(True, marginal="statistical", calls=calls),
             VIDEO: Answer(True, space, marginal="statistical", calls=calls),
-            JOINT: Answer(True, space, coupling="one draw", calls=calls + self.config.lead),
-            FORWARD: Answer(True, space, calls=calls),
+            JOINT: Answer(True, space, coupling="one draw", calls=joint),
+            FORWARD: Answer(True, space, calls=forward),
             INVERSE: Answer(True, calls=calls),
         }
 
@@ -461,8 +465,10 @@ class UWM(WorldActionModel):
         """
         c = self.config
         own = {ACTION: Sampling(c.steps), FUTURE: Sampling(c.steps)}
-        if query == JOINT:
-            own[FUTURE] = Sampling(c.steps, wait=c.lead)
+        if query == FORWARD:
+            own[FUTURE] = Sampling(c.forward_steps)
+        elif query == JOINT and c.action_first:
+            own[FUTURE] = Sampling(c.forward_steps, wait=c.steps)
         chosen = {name: sampler.get(name, own[name]) for name in query.sampled}
         if any(s.guidance != 1 for s in chosen.values()):
             raise ValueError("uwm is trained without dropped conditions: guidance must be 1")

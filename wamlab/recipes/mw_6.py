@@ -9,16 +9,19 @@ from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run, smal
 from wamlab.train.optim import OptimConfig
 from wamlab.train.trainer import TrainConfig
 
+MINUTES = {"vpp": 30.0, "unipi": 30.0}
+"""Of training, where a model has a video stage before the one that acts; all others take twenty."""
+
 
 def run(model: str) -> Run:
-    """The run of any model: its `small` configuration, twenty minutes of training."""
+    """The run of any model: its `small` configuration, twenty minutes of training or `MINUTES`."""
     return Run(
         recipe=f"mw-6/{model}",
         system=model,
         model=small(model),
         data=DataConfig(envs=("mw-6",), episodes=40),
         train=TrainConfig(
-            minutes=20.0,
+            minutes=MINUTES.get(model, 20.0),
             batch_size=32,
             keep_log_spaced=4,
             optim=OptimConfig(lr=1.5e-3, ema=0.995, warmup_steps=200),

@@ -7,6 +7,7 @@ wrong; none means that it holds.
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -247,6 +248,33 @@ def action_free_rows_teach_no_action(subject: Subject) -> Iterator[str]:
             yield f"stage {stage.name}: action-only parameter {name} gets a gradient"
 
 
+def likelihoods_are_of_rows(subject: Subject) -> Iterator[str]:
+    """A likelihood is the row's own and of what was recorded alone; without one it is refused."""
+    model, batch = subject.stirred, subject.batch
+    for query in QUERIES.values():
+        try:
+            found = _likelihood(model, batch, query)
+        except Refusal:
+            continue
+        if query not in subject.queries:
+            yield f"{query} is not declared, but has a likelihood"
+            continue
+        numbers = {name: value for name, value in vars(found).items() if name != "levels"}
+        for name, value in numbers.items():
+            if len(value) != ROWS or not bool(torch.isfinite(value).all()):
+                yield f"{query}: the {name} of a likelihood are not {ROWS} rows of finite numbers"
+        single = vars(_likelihood(model, batch, query, rows=[2]))
+        if not all(close(value[[2]], single[name]) for name, value in numbers.items()):
+            yield f"{query}: the likelihood of a row changes when it is asked alone"
+        if ACTION in query.sampled:
+            shorter = _likelihood(model, _without_last_action(batch), query)
+            less = (found.dims - shorter.dims).tolist()
+            if less != [batch[ACTION].values.shape[-1]] * ROWS:
+                yield f"{query}: without the last action a likelihood has {less} dimensions less"
+            if not all(bool(torch.isfinite(value).all()) for value in vars(shorter).values()):
+                yield f"{query}: a likelihood reads an action that is not there"
+
+
 def tiny_is_fast(subject: Subject) -> Iterator[str]:
     model = subject.build()
     for stage in subject.stages:
@@ -282,6 +310,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     flows_are_declared,
     absent_is_never_read,
     action_free_rows_teach_no_action,
+    likelihoods_are_of_rows,
     tiny_is_fast,
     small_is_small,
 )
@@ -312,6 +341,23 @@ def _learn(
 def _loss(model: Any, batch: Batch, stage: Stage, *, seed: int, step: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return model.loss(batch, stage=stage.name, step=step, generator=generator)
+
+
+@torch.no_grad()
+def _likelihood(model: Any, batch: Batch, query: Query, rows: Sequence[int] = range(ROWS)) -> Any:
+    """The likelihood of some rows at three levels, each row with a seed of its own."""
+    generator = [torch.Generator().manual_seed(row) for row in rows]
+    levels = torch.tensor([1.0, 0.5, 0.1])
+    return model.likelihood(batch.select([*rows]), query, levels=levels, generator=generator)
+
+
+def _without_last_action(batch: Batch) -> Batch:
+    """The batch with a NaN where its last action was, absent."""
+    stream = batch[ACTION]
+    values, present = stream.values.clone(), stream.present.clone()
+    values[:, -1], present[:, -1] = torch.nan, False
+    shorter = dataclasses.replace(stream, values=values, present=present)
+    return dataclasses.replace(batch, streams={**batch.streams, ACTION: shorter})
 
 
 def _only_action(subject: Subject) -> set[str]:

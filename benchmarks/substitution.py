@@ -1,0 +1,159 @@
+"""Oracle substitution: does a cascade fail in imagining, or in extracting the action?
+
+    python benchmarks/substitution.py mw-6 --models unipi --seeds 0 --episodes 5
+
+Plays what `success.py` has trained, on the same starts, with either half in another's hands (see
+`wamlab.run.substitution`), and writes one JSON file for each cell and pair of halves into
+``benchmarks/results/<protocol>/substitutions/``; one that is there is not played again. An exact
+extractor searches the simulator and takes seconds a plan, so its cells stop at the first success,
+as do all others here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import machine
+from cells import Cell, Places, rounded, tasks
+from tqdm import tqdm
+
+from wamlab.data.logs import load_episodes, write_json
+from wamlab.policy.acting import executor_for
+from wamlab.recipes import protocols
+from wamlab.recipes.clips import clips_of
+from wamlab.recipes.run import Run
+from wamlab.recipes.work import acting_run, expand, open_caches
+from wamlab.run.rollout import rollout
+from wamlab.run.substitution import SubstitutedAgent
+from wamlab.sim.registry import instruction_of
+from wamlab.train.provenance import provenance
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Who imagines, and who extracts."""
+
+    future: str
+    extractor: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.future}-{self.extractor}".replace(" ", "-").replace("'", "")
+
+
+HALVES = (
+    Halves("learned", "learned"),
+    Halves("true", "learned"),
+    Halves("another instruction's", "learned"),
+    Halves("learned", "exact"),
+    Halves("true", "exact"),
+    Halves("another instruction's", "exact"),
+    Halves("static", "learned"),
+    Halves("static", "exact"),
+    Halves("shuffled", "learned"),
+)
+
+
+def result_path(cell: Cell, halves: Halves, results: Path) -> Path:
+    return results / cell.protocol / "substitutions" / f"{cell.name}-{halves.name}.json"
+
+
+def play(cell: Cell, halves: Halves, places: Places, episodes: int) -> Path:
+    """Roll a trained cell out with these halves and write what came of it.
+
+    Raises:
+        CheckpointError: the cell has not been trained here.
+    """
+    trained = places.work / cell.protocol / cell.name
+    run, policy = acting_run(trained, "cpu")
+    envs, seed = expand(run.data.envs), run.train.seed
+    before, folder = machine.state(), trained / "substitutions" / halves.name
+    clips = None
+    if halves.future == "shuffled":
+        caches = open_caches(run, [places.work / cell.protocol / "data"])
+        clips = clips_of(caches, run.model)
+    agent = SubstitutedAgent(
+        policy,
+        executor_for(policy.model, policy.space, execute_steps=run.rollout.execute_steps),
+        seed=seed,
+        future=halves.future,
+        extractor=halves.extractor,
+        others=others(envs),
+        clips=clips,
+    )
+    with closing(agent):
+        rollout(
+            agent,
+            envs,
+            episodes,
+            batch=run.rollout.batch,
+            out=folder,
+            keep_frames=0,
+            stop_after=0,
+        )
+    return write_json(
+        result_path(cell, halves, places.results), judged(cell, halves, folder, run, before)
+    )
+
+
+def others(envs: Sequence[str]) -> Mapping[str, str]:
+    """For each task the instruction of the next one."""
+    return {name: instruction_of(envs[(i + 1) % len(envs)]) for i, name in enumerate(envs)}
+
+
+def judged(
+    cell: Cell, halves: Halves, folder: Path, run: Run, before: dict[str, Any]
+) -> dict[str, Any]:
+    """The result of a cell with these halves, from its logs."""
+    return rounded(
+        {
+            "protocol": cell.protocol,
+            "model": cell.system,
+            "seed": cell.seed,
+            "attempt": cell.attempt,
+            "future": halves.future,
+            "extractor": halves.extractor,
+            "execute_steps": run.rollout.execute_steps,
+            "success": tasks(load_episodes(folder, frames=False)),
+            "machine": before,
+            "provenance": provenance(),
+        }
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("protocol", choices=protocols())
+    parser.add_argument("--models", nargs="+", default=["unipi"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--episodes", type=int, default=5, help="of each task")
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    args = parser.parse_args(words)
+    places = Places(args.results, args.work)
+    why = "as success.py trained it" if args.attempt > 1 else ""
+    wanted = [
+        (Cell(args.protocol, model, seed, args.attempt, why), halves)
+        for seed in args.seeds
+        for model in args.models
+        for halves in HALVES
+    ]
+    for cell, halves in tqdm(wanted, desc=f"{args.protocol} substitutions"):
+        if result_path(cell, halves, places.results).exists():
+            tqdm.write(f"{cell.name} with {halves.name} is there")
+            continue
+        tqdm.write(str(play(cell, halves, places, args.episodes)))
+
+
+if __name__ == "__main__":
+    main()

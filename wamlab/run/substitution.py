@@ -1,0 +1,282 @@
+"""Oracle substitution: does a policy that imagines fail in imagining, or in extracting the action?
+
+To act is to imagine a future and to extract the actions that lead there. Either half is put in the
+place of the model's own: a future that truly happens, or one that has nothing to do with the task;
+an extraction that is exact. Success in each cell says which half the failures come from. A future
+that is static or shuffled shows what an extractor does without an imagination.
+
+Works for every model that answers VIDEO and INVERSE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from wamlab.config import nearest
+from wamlab.metrics.rivals import Clips
+from wamlab.policy.agents import PolicyAgent, Scene
+from wamlab.policy.policy import FRAMES, INSTRUCTION, RawPrediction
+from wamlab.policy.seeds import draw_seed
+from wamlab.run.seats import LocalSeat, MakeEnv, make_env
+from wamlab.sim.env import Env, RawObservation
+from wamlab.types import (
+    IMAGE,
+    INVERSE,
+    VIDEO,
+    Cost,
+    Frames,
+    Future,
+    Memory,
+    Query,
+    Stream,
+)
+
+FUTURES = ("learned", "true", "another instruction's", "static", "shuffled")
+EXTRACTORS = ("learned", "exact")
+
+Chunk = Float[np.ndarray, "h a"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """The exact extractor: chunks are tried in the simulator until one shows the wanted frames.
+
+    Cross-entropy search over chunks of ``pieces`` constant pieces, begun around a first guess with
+    a ``spread`` in shares of the space's range; what counts is the mean squared error of pixels.
+    """
+
+    population: int = 16
+    elite: int = 4
+    rounds: int = 3
+    pieces: int = 4
+    spread: float = 0.3
+
+    def __call__(
+        self, bench: Bench, state: Float[np.ndarray, " q"], wanted: Frames, guess: Chunk, seed: int
+    ) -> Chunk:
+        """The chunk that was nearest of all that were tried, ``guess`` among them."""
+        rng = np.random.default_rng(seed)
+        low, high = np.array(bench.env.space.low), np.array(bench.env.space.high)
+        piece = np.minimum(np.arange(len(guess)) * self.pieces // len(guess), self.pieces - 1)
+        mean = np.stack([guess[piece == k].mean(0) for k in range(self.pieces)])
+        spread = np.tile(self.spread * (high - low), (self.pieces, 1))
+        tried, errors = np.zeros((0, *mean.shape), np.float32), np.zeros(0)
+        for _ in range(self.rounds):
+            noise = rng.standard_normal((self.population, *mean.shape))
+            drawn = (mean + spread * noise).clip(low, high).astype(np.float32)
+            tried = np.concatenate([tried, drawn])
+            drawn_errors = [bench.error(state, one[piece], wanted) for one in drawn]
+            errors = np.concatenate([errors, drawn_errors])
+            best = tried[np.argsort(errors)[: self.elite]]
+            mean, spread = best.mean(0), best.std(0)
+        if errors.min() < bench.error(state, guess, wanted):
+            return tried[errors.argmin()][piece]
+        return guess
+
+
+@dataclass
+class Bench:
+    """A second copy of an environment, in which things are tried out."""
+
+    env: Env
+    views: tuple[str, ...]
+    offsets: tuple[int, ...]
+
+    def frames(
+        self, state: Float[np.ndarray, " q"], steps: int, action: Any
+    ) -> tuple[Frames, Chunk]:
+        """Frames at the offsets after ``state``, and the actions; ``action(i)`` is the i-th."""
+        self.env.set_state(state)
+        shots: dict[str, list[np.ndarray]] = {view: [] for view in self.views}
+        taken = []
+        for step in range(1, steps + 1):
+            taken.append(self.env.space.clip(action(step - 1)))
+            self.env.step(taken[-1])
+            if step in self.offsets:
+                for view in self.views:
+                    shots[view].append(self.env.render_view(view).copy())
+        return {view: np.stack(seen) for view, seen in shots.items()}, np.stack(taken)
+
+    def error(self, state: Float[np.ndarray, " q"], chunk: Chunk, wanted: Frames) -> float:
+        """How far what ``chunk`` shows is from the wanted frames: mean squared, in grey levels."""
+        seen, _ = self.frames(state, len(chunk), chunk.__getitem__)
+        differences = [seen[v].astype(np.float64) - wanted[v] for v in self.views]
+        return float(np.mean([(d**2).mean() for d in differences]))
+
+
+@dataclass
+class SubstitutedAgent(PolicyAgent):
+    """A policy whose imagination, or extraction, or both, are another's.
+
+    Futures: ``learned`` is imagined (VIDEO), ``another instruction's`` as well but under the
+    sentence that ``others`` gives for the environment; ``true`` is what the scripted expert goes
+    on to do from here; ``static`` the present, again and again; ``shuffled`` a recorded clip of the
+    same task, from any instant (of ``clips``). Extractors: ``learned`` is the model's (INVERSE),
+    ``exact`` knows the expert's own actions, and else searches the simulator from what the model
+    extracts.
+
+    It looks into its rows' simulators: its rollouts run in this process (``workers=0``).
+
+    Raises:
+        KeyError: an unknown future or extractor, with the nearest one.
+        Refusal: the model does not answer VIDEO or INVERSE.
+        ValueError: ``others`` or ``clips`` are needed and missing.
+    """
+
+    future: str = "learned"
+    extractor: str = "learned"
+    others: Mapping[str, str] = field(default_factory=dict)
+    clips: Clips | None = None
+    search: Search = field(default_factory=Search)
+    make: MakeEnv = make_env
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for chosen, known in ((self.future, FUTURES), (self.extractor, EXTRACTORS)):
+            if chosen not in known:
+                raise KeyError(f"no substitute {chosen!r}{nearest(chosen, known)}")
+        for query in (VIDEO, INVERSE):
+            self.policy.model.answer(query)
+        if self.future == "shuffled" and self.clips is None:
+            raise ValueError("a shuffled future is drawn from clips, but none were given")
+        self._seats: dict[int, LocalSeat] = {}
+        self._benches: dict[str, Bench] = {}
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        halves = {"future": self.future, "extractor": self.extractor}
+        search = vars(self.search) if self.extractor == "exact" else {}
+        return {**super().made_by, "query": "VIDEO, INVERSE", **halves, **search}
+
+    def reset(self, row: int, scene: Scene, seed: int) -> None:
+        super().reset(row, scene, seed)
+        if not isinstance(scene, LocalSeat):
+            raise ValueError("substitution looks into the simulator: roll out with workers=0")
+        if self.future == "another instruction's" and scene.name not in self.others:
+            raise ValueError(f"no other instruction for {scene.name}; there are {[*self.others]}")
+        self._seats[row] = scene
+        if scene.name not in self._benches:
+            env = self.make(scene.name, views=())
+            views = self.policy.model.config.views
+            self._benches[scene.name] = Bench(env, views, self.policy.offsets)
+
+    def close(self) -> None:
+        """Close the environments in which things were tried out."""
+        for bench in self._benches.values():
+            bench.env.close()
+        self._benches.clear()
+
+    def _ask(
+        self,
+        observations: Mapping[int, RawObservation],
+        rows: Sequence[int],
+        memory: Memory | None,
+    ) -> RawPrediction:
+        future, chunks = self._imagine(observations, rows)
+        calls, ms = future.cost.calls, future.cost.ms
+        if self.extractor == "exact" and chunks is not None:
+            action = chunks
+        else:
+            extracted = self._query(observations, rows, INVERSE, future=future.future)
+            calls, ms = calls + extracted.cost.calls, ms + extracted.cost.ms
+            assert extracted.action is not None
+            action = extracted.action.values
+            if self.extractor == "exact":
+                action = self._searched(rows, future, action)
+        steps = np.tile(np.arange(action.shape[1]), (len(rows), 1))
+        there = np.ones(steps.shape, bool)
+        return RawPrediction(
+            action=Stream(action, steps, there), future=future.future, cost=Cost(calls, ms)
+        )
+
+    def _imagine(
+        self, observations: Mapping[int, RawObservation], rows: Sequence[int]
+    ) -> tuple[RawPrediction, Float[np.ndarray, "b h a"] | None]:
+        """The future of every row, and the actions of which it is known to come."""
+        match self.future:
+            case "learned":
+                return self._query(observations, rows, VIDEO), None
+            case "another instruction's":
+                said = {
+                    row: {**observations[row], INSTRUCTION: self.others[self._seats[row].name]}
+                    for row in rows
+                }
+                return self._query(said, rows, VIDEO), None
+            case "true":
+                shown, chunks = zip(*[self._true(row) for row in rows], strict=True)
+                return self._shown(shown), np.stack(chunks)
+            case "static":
+                return self._shown([self._static(observations[row]) for row in rows]), None
+            case _:
+                return self._shown([self._shuffled(row) for row in rows]), None
+
+    def _query(
+        self,
+        observations: Mapping[int, RawObservation],
+        rows: Sequence[int],
+        query: Query,
+        **given: Any,
+    ) -> RawPrediction:
+        states = [self._rows[row] for row in rows]
+        return self.policy.query(
+            [observations[row] for row in rows],
+            query,
+            seed=[draw_seed(self.seed, state.seed, state.replans) for state in states],
+            # A future that is not looked at stays as the model made it, without rounding.
+            decode=self.extractor == "exact",
+            sampler=self.sampler,
+            histories=[state.history for state in states],
+            **given,
+        )
+
+    def _true(self, row: int) -> tuple[Frames, Chunk]:
+        """What the expert goes on to do, which does not depend on what was done before."""
+        seat, bench = self._seats[row], self._benches[self._seats[row].name]
+        expert = bench.env.expert(variants=False, seed=self._rows[row].seed)
+        return bench.frames(_state(seat), self.policy.chunk, lambda _: expert())
+
+    def _static(self, observation: RawObservation) -> Frames:
+        count = len(self.policy.offsets)
+        return {
+            view: np.stack([observation[f"{IMAGE}{view}"]] * count)
+            for view in self.policy.model.config.views
+        }
+
+    def _shuffled(self, row: int) -> Frames:
+        assert self.clips is not None
+        state = self._rows[row]
+        rng = np.random.default_rng([self.seed, state.seed, state.replans])
+        drawn = int(rng.choice(self.clips.rows(self._seats[row].name)))
+        at = self.clips.columns(self.policy.offsets)
+        return {view: future[drawn][at] for view, future in self.clips.future.items()}
+
+    def _searched(
+        self, rows: Sequence[int], imagined: RawPrediction, first: Float[np.ndarray, "b h a"]
+    ) -> Float[np.ndarray, "b h a"]:
+        """Of every row the chunk whose consequences look most like what was imagined."""
+        found = []
+        for place, row in enumerate(rows):
+            seat, wanted = self._seats[row], imagined.frames(place)
+            if wanted is None:
+                raise ValueError(f"{self.name} cannot be searched for: {imagined.undecoded}")
+            state = self._rows[row]
+            seed = draw_seed(self.seed, state.seed, state.replans)
+            bench = self._benches[seat.name]
+            found.append(self.search(bench, _state(seat), wanted, first[place], seed))
+        return np.stack(found)
+
+    def _shown(self, frames: Sequence[Frames]) -> RawPrediction:
+        """Frames of every row as an answer that cost no call."""
+        values = {f"{IMAGE}{v}": np.stack([one[v] for one in frames]) for v in frames[0]}
+        offsets = np.tile(np.array(self.policy.offsets), (len(frames), 1))
+        return RawPrediction(future=Future(FRAMES, "uint8", values, offsets))
+
+
+def _state(seat: LocalSeat) -> Float[np.ndarray, " q"]:
+    assert seat.env is not None
+    return seat.env.get_state()
