@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import condition_tables
+import corner_bars
 import corners
 import pooling
 import substitution_tables
-from pooling import Cell, Estimate
+from findings import MISSING, Finding, low_of, verdict
+from pooling import Cell
 from tables import (
     RIVALS,
     SEEDS,
@@ -30,18 +32,6 @@ from tables import (
 from wording import command, db_text, machine, points_text, rate_text, table, title
 
 from wamlab.report.words import number, percent
-
-MET, NOT_MET, MISSING, PARTIAL = "met", "**not met**", "not measured", "incomplete"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the summary."""
-
-    bar: str
-    asked: str
-    measured: str
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -90,7 +80,8 @@ def six(found: Found) -> Part:
 
 def systems(found: Found) -> Part:
     text = ["## The systems side by side\n", "All on `mw-6`, the same demonstrations and starts.\n"]
-    return Part("\n".join([*text, corners.side_by_side(found)]))
+    text = [*text, corners.side_by_side(found), summary_table(asked := corner_bars.findings(found))]
+    return Part("\n".join(text), asked)
 
 
 def conditions(found: Found) -> Part:
@@ -304,16 +295,6 @@ def whole(cells: Sequence[Cell], episodes: int) -> bool:
     """Whether all seeds are there with as many episodes of each task as the bar asks for."""
     few = any(row["n"] < episodes for cell in cells for row in cell["success"].values())
     return len(cells) >= SEEDS and not few
-
-
-def verdict(good: bool, complete: bool = True) -> str:
-    if not complete:
-        return PARTIAL
-    return MET if good else NOT_MET
-
-
-def low_of(one: Estimate) -> float:
-    return one.interval[0] if one.interval else float("-inf")
 
 
 def summary_table(findings: Sequence[Finding]) -> str:

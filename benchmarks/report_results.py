@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bars
-from bars import Finding
+from findings import Finding
 from tables import Found
 from wording import table
 
@@ -48,7 +48,8 @@ def read(folder: Path) -> Found:
     steps = {path.parent.name: load(path) for path in sorted(folder.glob("*/steps.json"))}
     conditions = [load(path) for path in sorted(folder.glob("*/conditions/*.json"))]
     substitutions = [load(path) for path in sorted(folder.glob("*/substitutions/*.json"))]
-    return Found(files, cells, steps, conditions, substitutions)
+    inverse = [load(path) for path in sorted(folder.glob("*/inverse/*.json"))]
+    return Found(files, cells, steps, conditions, substitutions, inverse)
 
 
 def page(found: Found) -> str:

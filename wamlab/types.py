@@ -568,9 +568,10 @@ class Recording:
 
     ``action`` was executed from here and led to the frames ``ahead`` at ``offsets``; divided by
     ``action_scale``, half the range of the training actions, it is in normalised units.
-    ``guesses`` are the model's by query, ``rivals`` those of what needs no model by name, and
-    ``likelihood`` is that of what was recorded, by query. ``env`` is the environment, or the
-    instruction where the source names none.
+    ``guesses`` are the model's by query (and INVERSE from the frames of another instant, as a
+    control), ``rivals`` those of what needs no model by name, and ``likelihood`` is that of what
+    was recorded, by query. ``env`` is the environment, or the instruction where the source names
+    none.
     """
 
     env: str

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bars import CHAPTERS, MET, MISSING, NOT_MET, PARTIAL, Finding
+from bars import CHAPTERS
+from findings import MET, MISSING, NOT_MET, PARTIAL, Finding
 from made_cells import TASKS, cell
 from report_results import PAGE, page, read
 from tables import Found

@@ -10,9 +10,10 @@ from test_metrics_logs import assert_same
 from wamlab.data.logs import load_recording, load_recordings, save_recording
 from wamlab.metrics.base import compute
 from wamlab.metrics.likelihood import nats
+from wamlab.metrics.open_loop import OTHER_FRAMES
 from wamlab.metrics.rivals import Clips, guesses, hold
 from wamlab.metrics.visual import CAP
-from wamlab.types import ActionSpace
+from wamlab.types import ActionSpace, Guess
 
 SPACE = ActionSpace(
     recorded.NAMES, (-3.0,) * 3, (3.0,) * 3, ("delta", "delta", "absolute"), recorded.UNITS, 20.0
@@ -61,6 +62,32 @@ def test_a_rival_is_judged_on_the_same_instants() -> None:
     assert compute("recorded_action_over_rival", logs, rival="nearest clip").n == 5
     missing = compute("recorded_action_over_rival", logs, rival="dataset mean")
     assert "no action of the rival 'dataset mean'" in missing.why_not
+
+
+def test_an_inverse_explains_what_it_reads_off_the_frames() -> None:
+    """Errors of 0.5 in dx, whose variance is 1, and none in dy; the grip never changes."""
+    logs = []
+    for one, turn in zip(recorded.recordings(4), (1, -1) * 4, strict=True):
+        one.action = one.action * np.array([turn, 2 * turn, 1], np.float32)
+        one.guesses["INVERSE"] = Guess(one.action + np.array([0.5, 0, 0], np.float32))
+        one.guesses[OTHER_FRAMES] = Guess(0 * one.action)
+        logs.append(one)
+    found = compute("recorded_inverse_r2", logs)
+    assert found.details["dimensions"] == pytest.approx({"dx": 0.75, "dy": 1.0})
+    assert found.value == pytest.approx(0.875)
+    assert found.details["other_frames"] == pytest.approx(0.0)
+    assert found.n == 4
+    assert found.interval == pytest.approx((0.875, 0.875))
+
+
+def test_an_inverse_that_was_not_answered_or_of_actions_that_never_vary_has_no_r2() -> None:
+    missing = compute("recorded_inverse_r2", recorded.recordings())
+    assert "no action of INVERSE was logged" in missing.why_not
+    assert "takes no frames" in missing.why_not
+    flat = recorded.recordings()
+    for one in flat:
+        one.guesses["INVERSE"] = Guess(one.action)
+    assert "varies" in compute("recorded_inverse_r2", flat).why_not
 
 
 def test_frames_under_the_recorded_action_are_not_those_under_the_own() -> None:

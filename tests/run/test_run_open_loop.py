@@ -19,6 +19,7 @@ from wamlab.data.logs import LogError, load_recordings
 from wamlab.data.manifest import DataError
 from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
+from wamlab.metrics.open_loop import OTHER_FRAMES
 from wamlab.models.reactive import Reactive
 from wamlab.models.uwm import UWM
 from wamlab.policy.policy import Policy
@@ -99,18 +100,22 @@ def test_what_was_recorded_is_what_followed(cache: Cache, found) -> None:
 def test_what_is_given_is_what_was_recorded(cache, policy, monkeypatch) -> None:
     """FORWARD gets the recorded chunk, INVERSE the recorded frames, each instant its own draw."""
     asked: dict[Query, dict] = {}
+    inverses: list[dict] = []
     answer = Policy.query
 
     def spy(self, observations, query, **options):
         asked[query] = options
+        if query == INVERSE:
+            inverses.append(options)
         return answer(self, observations, query, **options)
 
     monkeypatch.setattr(Policy, "query", spy)
     logs = ask(cache, policy, [0])
     np.testing.assert_array_equal(asked[FORWARD]["action"], [one.action for one in logs])
     assert "action" not in asked[JOINT]
-    frames = asked[INVERSE]["future"].values["image/corner"]
+    frames, other = (each["future"].values["image/corner"] for each in inverses)
     np.testing.assert_array_equal(frames, [one.ahead["corner"] for one in logs])
+    np.testing.assert_array_equal(other, [one.ahead["corner"] for one in (*logs[1:], logs[0])])
     seeds = [draw_seed(0, one.episode, one.step) for one in logs]
     assert all(options["seed"] == seeds for options in asked.values())
 
@@ -123,7 +128,7 @@ def test_what_is_given_is_what_was_recorded(cache, policy, monkeypatch) -> None:
 
 def test_every_query_is_asked_and_measured_once(found) -> None:
     for one in found:
-        assert set(one.guesses) == set(one.likelihood) == set(QUERIES)
+        assert set(one.guesses) - {OTHER_FRAMES} == set(one.likelihood) == set(QUERIES)
         for name, query in QUERIES.items():
             guess = one.guesses[name]
             assert (guess.action is not None) == ("action" in query.sampled)

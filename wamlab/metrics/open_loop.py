@@ -15,6 +15,7 @@ instants of an episode, then over episodes; intervals resample whole episodes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from wamlab.metrics.visual import MOVE_FLOOR, Compared, compared, where_moving
 from wamlab.types import Guess, Recording
 
 FLAT = 1e-8
+OTHER_FRAMES = "INVERSE, other frames"
+"""The guess of INVERSE that was shown the frames of another instant of the episode."""
 Error = Float[np.ndarray, "h a"]
 
 
@@ -71,6 +74,36 @@ def recorded_action_over_rival(
         if _key(one) in theirs
     ]
     return summarise("recorded_action_over_rival", "normalised", rows)
+
+
+@metric("recorded_inverse_r2", needs="recordings")
+def recorded_inverse_r2(recordings: Sequence[Recording]) -> Result:
+    """How much of the recorded actions INVERSE reads off the recorded frames: R^2.
+
+    1 is exact, 0 no better than always saying the mean action; averaged over the dimensions that
+    vary. ``details``: ``dimensions`` by name, and ``other_frames``, the same from the frames of
+    another instant, which share the scene: what is left there is not read off the motion.
+    """
+    sums, first = _sums(recordings, "INVERSE"), recordings[0]
+    known = {
+        name: float(value)
+        for name, value in zip(first.action_names, _explained(sums), strict=True)
+        if np.isfinite(value)
+    }
+    if not known:
+        raise NotApplicable("no dimension of the recorded actions varies")
+    details: dict[str, Any] = {"dimensions": known}
+    with suppress(NotApplicable):
+        details["other_frames"] = float(np.nanmean(_explained(_sums(recordings, OTHER_FRAMES))))
+    mean = lambda rows: float(np.nanmean(_explained(rows)))  # noqa: E731
+    return Result(
+        "recorded_inverse_r2",
+        "",
+        value=mean(sums),
+        interval=bootstrap(sums, statistic=mean) if len(sums) > 1 else None,
+        n=len(sums),
+        details=details,
+    )
 
 
 @metric("recorded_moving_psnr", needs="recordings", unit="dB")
@@ -181,6 +214,28 @@ def _dimension(values: Sequence[tuple[Recording, float]]) -> dict[str, Any]:
     episodes = np.array(list(item_means(rows).values()))
     interval = bootstrap(episodes) if len(episodes) > 1 else None
     return {"value": float(episodes.mean()), "interval": interval}
+
+
+def _sums(recordings: Sequence[Recording], query: str) -> Float[np.ndarray, "e 4 a"]:
+    """By episode and dimension: count, sum and sum of squares of actions, squared errors."""
+    episodes: dict[str, np.ndarray] = {}
+    for one, error in _acting(recordings, query, ""):
+        action = one.action[: len(error)].astype(float)
+        sums = np.stack(
+            [np.full(action.shape[1], len(action)), action.sum(0), (action**2).sum(0),
+             (error**2).sum(0)]
+        )  # fmt: skip
+        name = episode_name(one)
+        episodes[name] = episodes.get(name, 0) + sums
+    return np.stack([*episodes.values()])
+
+
+def _explained(sums: Float[np.ndarray, "e 4 a"]) -> Float[np.ndarray, " a"]:
+    """R^2 of every dimension; NaN where the actions do not vary."""
+    count, total, squares, errors = sums.sum(0)
+    spread = squares - total**2 / count
+    flat = spread <= FLAT * count
+    return np.where(flat, np.nan, 1 - errors / np.where(flat, 1.0, spread))
 
 
 def _key(one: Recording) -> tuple[int, int]:

@@ -53,6 +53,7 @@ def judged(recordings: Sequence[Recording], seed: int = 0) -> Row | None:
         "actions": each(error, [name for name in ACTING if name in queries], "query"),
         "rival_actions": each(error, rivals, "rival"),
         "actions_over": each("recorded_action_over_rival", rivals, "rival", query=acting),
+        "inverse": compute("recorded_inverse_r2", recordings),
         "futures": each(psnr, futures, "query"),
         "futures_by_task": each(psnr, futures, "query", by="task"),
         "futures_over": each(f"{psnr}_over_rival", rivals, "rival", query=imagining),

@@ -2,7 +2,8 @@
 
 For users without a simulator. Nothing is executed: what followed an instant followed the *recorded*
 action. Every query of the five that the model answers is asked once at each instant; FORWARD is
-given the recorded chunk and INVERSE the recorded frames. What may be read from which comparison
+given the recorded chunk and INVERSE the recorded frames, and as a control those of another instant
+of the episode. What may be read from which comparison
 stands in `wamlab.metrics.open_loop`; only `wamlab.run.probe` executes a model's own action.
 """
 
@@ -22,6 +23,7 @@ from wamlab.data.cache import Cache
 from wamlab.data.logs import claim, load_recording, save_recording
 from wamlab.data.manifest import DataError, check_open
 from wamlab.data.window import Windows
+from wamlab.metrics.open_loop import OTHER_FRAMES
 from wamlab.metrics.rivals import Clips, guesses
 from wamlab.models.base import Refusal
 from wamlab.policy.history import History
@@ -32,6 +34,7 @@ from wamlab.types import (
     ACTION,
     FUTURE,
     IMAGE,
+    INVERSE,
     QUERIES,
     STATE,
     Batch,
@@ -139,6 +142,9 @@ class Reader:
         self.policy.space.check(chunk, f"action of episode {info.index}")
         answers = {q: self._ask(q, batch, chunk, seeds) for q in self._queries()}
         likelihoods = {q: self._likelihood(q, batch, seeds) for q in answers}
+        named = {str(q): answer for q, answer in answers.items()}
+        if INVERSE in answers and len(steps) > 1:
+            named[OTHER_FRAMES] = self._ask(INVERSE, batch, chunk, seeds, later=1)
         scale = self._scale()
         for row, step in enumerate(steps):
             one = Recording(
@@ -155,7 +161,7 @@ class Reader:
                 action_scale=scale,
                 offsets=np.array(self.policy.offsets, np.int64),
                 ahead=_frames(batch, row, self.policy.offsets),
-                guesses={str(q): self._guess(answer, row) for q, answer in answers.items()},
+                guesses={name: self._guess(answer, row) for name, answer in named.items()},
                 likelihood={
                     str(q): found.select([row]) for q, found in likelihoods.items() if found
                 },
@@ -191,14 +197,22 @@ class Reader:
         return [query for query in QUERIES.values() if query in self.policy.model.queries]
 
     def _ask(
-        self, query: Query, batch: Batch, chunk: Float[np.ndarray, "b h a"], seeds: list[int]
+        self,
+        query: Query,
+        batch: Batch,
+        chunk: Float[np.ndarray, "b h a"],
+        seeds: list[int],
+        later: int = 0,
     ) -> RawPrediction:
-        """The answer at every row; where the model refuses, an empty one that says why."""
+        """The answer at every row; where the model refuses, an empty one that says why.
+
+        A given future is that of the instant ``later`` rows on, around the end.
+        """
         given: dict[str, Any] = {}
         if ACTION in query.given:
             given["action"] = chunk
         if FUTURE in query.given:
-            given["future"] = self._recorded_future(batch)
+            given["future"] = self._recorded_future(batch, later)
         rows = range(len(batch))
         histories = [self._history(batch, row) for row in rows]
         try:
@@ -212,10 +226,10 @@ class Reader:
         except Refusal as refusal:
             return RawPrediction(undecoded=str(refusal))
 
-    def _recorded_future(self, batch: Batch) -> Future:
+    def _recorded_future(self, batch: Batch, later: int) -> Future:
         streams = self.policy.model.config.image_streams
         ahead = {name: batch[name].at(*self.policy.offsets) for name in streams}
-        values = {name: stream.values for name, stream in ahead.items()}
+        values = {name: np.roll(stream.values, -later, axis=0) for name, stream in ahead.items()}
         return Future(FRAMES, "uint8", values, next(iter(ahead.values())).offsets)
 
     def _history(self, batch: Batch, row: int) -> History:

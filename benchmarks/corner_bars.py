@@ -1,0 +1,96 @@
+"""What the corners are asked for, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pooling
+from corners import BASELINE, PROTOCOL
+from findings import MET, MISSING, NOT_MET, Finding, low_of, verdict
+from substitution_tables import halves
+from tables import Found, last
+from wording import points_text
+
+from wamlab.report.words import between, number
+
+CASCADE = "unipi"
+SEEDS = 2
+FARTHEST_BELOW = -0.15
+LEAST_R2, MOST_R2_OF_OTHERS = 0.95, 0.2
+MOST_TIMES_UWM = 2.0
+
+
+def findings(found: Found) -> list[Finding]:
+    """The bars of the corners that a number decides."""
+    return [
+        *(success_finding(found, model) for model in ("gr1", "vpp")),
+        inverse_finding(found),
+        *(control_finding(found, future) for future in ("static", "shuffled")),
+        *(cost_finding(found, model) for model in ("gr1", "vpp")),
+    ]
+
+
+def success_finding(found: Found, model: str) -> Finding:
+    asked = (
+        f"`{model}` on `{PROTOCOL}`: above the better blind row, and at most 15 points below "
+        f"`{BASELINE}`, paired; {SEEDS} seeds"
+    )
+    cells = last(found, PROTOCOL, model)
+    if not cells:
+        return Finding("corners 2", asked, "", MISSING)
+    over = pooling.pooled_over_blind(cells)
+    said, good = f"{points_text(over)} over blind", low_of(over) > 0
+    both = pooling.paired(cells, last(found, PROTOCOL, BASELINE))
+    if both is None:
+        return Finding("corners 2", asked, said, verdict(good, complete=False))
+    said += f"; {points_text(both.difference)} against `{BASELINE}`"
+    good = good and both.difference.value >= FARTHEST_BELOW
+    return Finding("corners 2", asked, said, verdict(good, len(cells) >= SEEDS))
+
+
+def inverse_finding(found: Found) -> Finding:
+    asked = (
+        f"inverse dynamics of `{CASCADE}` on real clips: R² above {LEAST_R2}, from other frames "
+        f"below {MOST_R2_OF_OTHERS}"
+    )
+    cells = [one for one in found.inverse if (one["protocol"], one["model"]) == (PROTOCOL, CASCADE)]
+    if not cells:
+        return Finding("corners 2", asked, "", MISSING)
+    own = [one["r2"]["value"] for one in cells]
+    other = [one["r2"]["details"]["other_frames"] for one in cells]
+    said = "; ".join(r2_text(one["r2"]) for one in cells)
+    good = min(own) > LEAST_R2 and max(other) < MOST_R2_OF_OTHERS
+    return Finding("corners 2", asked, said, verdict(good))
+
+
+def r2_text(r2: Mapping[str, Any]) -> str:
+    other = number(r2["details"]["other_frames"], 2)
+    return f"{number(r2['value'], 3)} ({between(r2['interval'], 3)}), from other frames {other}"
+
+
+def control_finding(found: Found, future: str) -> Finding:
+    """Does the imagination do anything? The cascade with a future that says nothing is below it."""
+    asked = f"`{CASCADE}` above itself with a {future} future, paired"
+    own = [c for c in found.substitutions if (c["protocol"], c["model"]) == (PROTOCOL, CASCADE)]
+    both = pooling.paired(halves(own, "learned", "learned"), halves(own, future, "learned"))
+    if both is None:
+        return Finding("corners 2", asked, "", MISSING)
+    over = both.difference
+    return Finding("corners 2", asked, points_text(over), MET if low_of(over) > 0 else NOT_MET)
+
+
+def cost_finding(found: Found, model: str) -> Finding:
+    asked = f"a plan of `{model}` within 2x of `uwm`'s at batch 1, calls as declared"
+    rows = {row["model"]: row for row in found.files.get("plan_cost", {}).get("systems", ())}
+    if not {model, "uwm"} <= rows.keys():
+        return Finding("corners 5", asked, "", MISSING)
+    one, uwm = rows[model], rows["uwm"]
+    own, its = one["ms"]["p50"], uwm["ms"]["p50"]
+    times = own / its
+    said = (
+        f"{number(own, 0)} ms, {number(times, 2)} times {number(its, 0)}; "
+        f"{', '.join(map(str, one['calls']))} calls, {one['calls_declared']} declared"
+    )
+    kept = one["calls"] == [one["calls_declared"]]
+    return Finding("corners 5", asked, said, verdict(times <= MOST_TIMES_UWM and kept))

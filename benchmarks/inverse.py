@@ -1,0 +1,101 @@
+"""How well inverse dynamics read the action off real clips that training never saw.
+
+    python benchmarks/inverse.py mw-6 --models unipi --seeds 0 1
+
+Collects new demonstrations of the protocol's tasks, asks what `success.py` has trained for INVERSE
+on their frames, and writes one JSON file for each cell into
+``benchmarks/results/<protocol>/inverse/``. Beside it stands the control: the same from the frames
+of another instant of the episode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import machine
+from cells import Cell, Places, rounded
+from tqdm import tqdm
+
+from wamlab.config import to_dict
+from wamlab.data.logs import write_json
+from wamlab.metrics.base import compute
+from wamlab.recipes import protocols
+from wamlab.recipes.recorded import replay_recorded
+from wamlab.recipes.run import OpenLoopConfig
+from wamlab.recipes.work import acting_run, collect_data, expand
+from wamlab.train.provenance import provenance
+
+HERE = Path(__file__).parent
+FIRST_START = 1000
+"""Training starts from here on belong to no recipe's demonstrations."""
+
+
+def result_path(cell: Cell, results: Path) -> Path:
+    return results / cell.protocol / "inverse" / f"{cell.name}.json"
+
+
+def judge(cell: Cell, places: Places, episodes: int, states: int) -> Path:
+    """Ask a trained cell about new demonstrations, and write how much it explains.
+
+    Raises:
+        CheckpointError: the cell has not been trained here.
+    """
+    trained = places.work / cell.protocol / cell.name
+    run, policy = acting_run(trained, "cpu")
+    before, tasks = machine.state(), len(expand(run.data.envs))
+    data = places.work / cell.protocol / "unseen"
+    collect_data(dataclasses.replace(run.data, episodes=episodes, start=FIRST_START), data)
+    how = OpenLoopConfig(episodes=episodes * tasks, states=states, levels=0)
+    recordings = replay_recorded(
+        dataclasses.replace(run, open_loop=how), policy, data, trained / "unseen", trained_on=()
+    )
+    found = compute("recorded_inverse_r2", recordings)
+    return write_json(
+        result_path(cell, places.results),
+        rounded(
+            {
+                "protocol": cell.protocol,
+                "model": cell.system,
+                "seed": cell.seed,
+                "attempt": cell.attempt,
+                "instants": len(recordings),
+                "r2": to_dict(found),
+                "machine": before,
+                "provenance": provenance(),
+            }
+        ),
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("protocol", choices=protocols())
+    parser.add_argument("--models", nargs="+", default=["unipi"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--episodes", type=int, default=4, help="new ones, of each task")
+    parser.add_argument("--states", type=int, default=8, help="instants of each episode")
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    args = parser.parse_args(words)
+    places = Places(args.results, args.work)
+    why = "as success.py trained it" if args.attempt > 1 else ""
+    cells = [
+        Cell(args.protocol, model, seed, args.attempt, why)
+        for seed in args.seeds
+        for model in args.models
+    ]
+    for cell in tqdm(cells, desc=f"{args.protocol} inverse dynamics"):
+        if result_path(cell, places.results).exists():
+            tqdm.write(f"{cell.name} is there")
+            continue
+        tqdm.write(str(judge(cell, places, args.episodes, args.states)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The bars of the corners: what meets them, what does not, and what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import corner_bars
+import pytest
+from findings import MET, MISSING, NOT_MET, PARTIAL
+from made_cells import TASKS, cell, outcomes
+from tables import Found
+
+
+def cells(model: str, solved: int, seeds: int = 2) -> list[dict[str, Any]]:
+    return [
+        cell(dict.fromkeys(TASKS, solved), n=20, seed=seed, model=model, protocol="mw-6")
+        for seed in range(seeds)
+    ]
+
+
+def half(future: str, solved: int) -> dict[str, Any]:
+    return {
+        "protocol": "mw-6",
+        "model": "unipi",
+        "seed": 0,
+        "attempt": 1,
+        "future": future,
+        "extractor": "learned",
+        "success": {env: outcomes(solved, 10) for env in TASKS},
+    }
+
+
+def read(value: float, other: float) -> dict[str, Any]:
+    r2 = {"value": value, "interval": [value - 0.01, value], "details": {"other_frames": other}}
+    return {"protocol": "mw-6", "model": "unipi", "r2": r2}
+
+
+def plan(model: str, ms: float, calls: int = 1) -> dict[str, Any]:
+    return {"model": model, "calls": [calls], "calls_declared": 1, "ms": {"p50": ms}}
+
+
+def verdict_of(found: Found, text: str) -> str:
+    (one,) = [f for f in corner_bars.findings(found) if text in f.asked]
+    return one.verdict
+
+
+def test_nothing_measured_is_missing() -> None:
+    assert {one.verdict for one in corner_bars.findings(Found({}, [], {}))} == {MISSING}
+
+
+@pytest.mark.parametrize(
+    ("solved", "seeds", "wanted"), [(17, 2, MET), (15, 2, NOT_MET), (17, 1, PARTIAL)]
+)
+def test_a_corner_may_not_fall_far_behind_the_baseline(
+    solved: int, seeds: int, wanted: str
+) -> None:
+    """`reactive` solves 19 of 20: 17 is 10 points below it, 15 is 20."""
+    found = Found({}, [*cells("gr1", solved, seeds), *cells("reactive", 19)], {})
+    assert verdict_of(found, "`gr1` on") == wanted
+
+
+def test_a_corner_at_the_level_of_blindness_is_not_above_it() -> None:
+    found = Found({}, [*cells("vpp", 5), *cells("reactive", 6)], {})
+    assert verdict_of(found, "`vpp` on") == NOT_MET
+
+
+@pytest.mark.parametrize(
+    ("value", "other", "wanted"), [(0.97, 0.1, MET), (0.94, 0.1, NOT_MET), (0.97, 0.3, NOT_MET)]
+)
+def test_inverse_dynamics_must_read_the_motion(value: float, other: float, wanted: str) -> None:
+    found = Found({}, [], {}, inverse=[read(value, other)])
+    assert verdict_of(found, "inverse dynamics") == wanted
+
+
+def test_a_cascade_must_beat_itself_without_a_future() -> None:
+    halves = [half("learned", 9), half("static", 1), half("shuffled", 9)]
+    found = Found({}, [], {}, substitutions=halves)
+    assert verdict_of(found, "a static future") == MET
+    assert verdict_of(found, "a shuffled future") == NOT_MET
+
+
+def test_a_plan_may_cost_twice_as_much_and_no_more_calls_than_declared() -> None:
+    cheap = [plan("uwm", 40.0), plan("gr1", 79.0), plan("vpp", 81.0)]
+    found = Found({"plan_cost": {"systems": cheap}}, [], {})
+    assert (verdict_of(found, "plan of `gr1`"), verdict_of(found, "plan of `vpp`")) == (
+        MET,
+        NOT_MET,
+    )
+    more = [plan("uwm", 40.0), plan("gr1", 40.0, calls=2)]
+    assert verdict_of(Found({"plan_cost": {"systems": more}}, [], {}), "plan of `gr1`") == NOT_MET
