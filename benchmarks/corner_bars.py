@@ -54,12 +54,14 @@ def inverse_finding(found: Found) -> Finding:
         f"inverse dynamics of `{CASCADE}` on real clips: R² above {LEAST_R2}, from other frames "
         f"below {MOST_R2_OF_OTHERS}"
     )
-    cells = [one for one in found.inverse if (one["protocol"], one["model"]) == (PROTOCOL, CASCADE)]
+    cells = [
+        one for one in found.recorded if (one["protocol"], one["model"]) == (PROTOCOL, CASCADE)
+    ]
     if not cells:
         return Finding("corners 2", asked, "", MISSING)
-    own = [one["r2"]["value"] for one in cells]
-    other = [one["r2"]["details"]["other_frames"] for one in cells]
-    said = "; ".join(r2_text(one["r2"]) for one in cells)
+    own = [one["inverse_r2"]["value"] for one in cells]
+    other = [one["inverse_r2"]["details"]["other_frames"] for one in cells]
+    said = "; ".join(r2_text(one["inverse_r2"]) for one in cells)
     good = min(own) > LEAST_R2 and max(other) < MOST_R2_OF_OTHERS
     return Finding("corners 2", asked, said, verdict(good))
 

@@ -6,12 +6,23 @@ that its own cell gives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pooling
 from pooling import Cell
 from tables import RIVALS, Found, last, over_rival, pooled_measure
-from wording import db_text, estimate, mean, points_text, rate_text, table, title
+from wording import (
+    command,
+    db_text,
+    estimate,
+    machine,
+    mean,
+    points_text,
+    rate_text,
+    table,
+    title,
+)
 
 from wamlab.report.words import between, number
 
@@ -24,8 +35,8 @@ MISSING = "not measured"
 
 
 def side_by_side(found: Found) -> str:
-    """The three tables: success, imagination, cost."""
-    return "\n".join([success(found), imagination(found), cost(found)])
+    """The tables: success, imagination, cost, and what is made of real clips."""
+    return "\n".join([success(found), imagination(found), cost(found), real_clips(found)])
 
 
 def success(found: Found) -> str:
@@ -110,3 +121,40 @@ def cost_row(found: Found, system: str) -> list[str]:
         gflops,
         ", ".join(number(cell["training_seconds"] / 60, 1) for cell in cells),
     ]
+
+
+def real_clips(found: Found) -> str:
+    """What each cell makes of recorded clips that training never saw; nothing is executed."""
+    head = [
+        "on real clips", "seed", "R² of INVERSE", "from other frames", "FORWARD, moving pixels",
+        "coupling by the action", "by the future", "factorisation gap",
+    ]  # fmt: skip
+    cells = [cell for cell in found.recorded if cell["protocol"] == PROTOCOL]
+    if not cells:
+        return "Real clips: not measured (`python benchmarks/real_clips.py mw-6`).\n"
+    order = sorted(cells, key=lambda cell: (cell["model"], cell["seed"]))
+    text = table(head, [real_clips_row(cell) for cell in order])
+    return f"{text}\n`{command(cells[-1])}`, {machine(cells[-1])}\n"
+
+
+def real_clips_row(cell: Cell) -> list[str]:
+    r2, other = cell["inverse_r2"], ""
+    if r2["value"] is not None and "other_frames" in r2["details"]:
+        other = number(r2["details"]["other_frames"], 2)
+    return [
+        f"`{cell['model']}`",
+        str(cell["seed"]),
+        said(r2, 3),
+        other,
+        said(cell["forward_psnr"], 1, " dB"),
+        *(said(cell["coupling_nats"][side], 1, " nats") for side in ("action", "future")),
+        said(cell["factorisation_gap"], 1, " nats"),
+    ]
+
+
+def said(result: Mapping[str, Any], digits: int, unit: str = "") -> str:
+    """A result with its interval; nothing where it does not apply."""
+    if result["value"] is None:
+        return ""
+    interval = result["interval"] and between(result["interval"], digits)
+    return f"{number(result['value'], digits)}{unit}" + (f" ({interval})" if interval else "")

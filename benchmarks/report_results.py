@@ -48,8 +48,8 @@ def read(folder: Path) -> Found:
     steps = {path.parent.name: load(path) for path in sorted(folder.glob("*/steps.json"))}
     conditions = [load(path) for path in sorted(folder.glob("*/conditions/*.json"))]
     substitutions = [load(path) for path in sorted(folder.glob("*/substitutions/*.json"))]
-    inverse = [load(path) for path in sorted(folder.glob("*/inverse/*.json"))]
-    return Found(files, cells, steps, conditions, substitutions, inverse)
+    recorded = [load(path) for path in sorted(folder.glob("*/real_clips/*.json"))]
+    return Found(files, cells, steps, conditions, substitutions, recorded)
 
 
 def page(found: Found) -> str:

@@ -34,7 +34,7 @@ class Found:
     """All committed results: single files by name, cells, and the fixed steps by protocol.
 
     ``conditions`` are cells played where something is other than in training, ``substitutions``
-    such whose imagination or extraction was another's, ``inverse`` what they read off real clips.
+    such whose imagination or extraction was another's, ``recorded`` what they make of real clips.
     """
 
     files: Mapping[str, Any]
@@ -42,7 +42,7 @@ class Found:
     steps: Mapping[str, Any]
     conditions: Sequence[Cell] = ()
     substitutions: Sequence[Cell] = ()
-    inverse: Sequence[Cell] = ()
+    recorded: Sequence[Cell] = ()
 
 
 def protocol(found: Found, name: str) -> str:

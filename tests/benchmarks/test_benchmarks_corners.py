@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import corner_bars
+import corners
+import numpy as np
 import pytest
+import real_clips
+from cells import Cell
 from findings import MET, MISSING, NOT_MET, PARTIAL
 from made_cells import TASKS, cell, outcomes
 from tables import Found
+
+from wamlab.metrics.open_loop import OTHER_FRAMES
+from wamlab.types import Guess, Recording
 
 
 def cells(model: str, solved: int, seeds: int = 2) -> list[dict[str, Any]]:
@@ -32,7 +39,7 @@ def half(future: str, solved: int) -> dict[str, Any]:
 
 def read(value: float, other: float) -> dict[str, Any]:
     r2 = {"value": value, "interval": [value - 0.01, value], "details": {"other_frames": other}}
-    return {"protocol": "mw-6", "model": "unipi", "r2": r2}
+    return {"protocol": "mw-6", "model": "unipi", "inverse_r2": r2}
 
 
 def plan(model: str, ms: float, calls: int = 1) -> dict[str, Any]:
@@ -68,7 +75,7 @@ def test_a_corner_at_the_level_of_blindness_is_not_above_it() -> None:
     ("value", "other", "wanted"), [(0.97, 0.1, MET), (0.94, 0.1, NOT_MET), (0.97, 0.3, NOT_MET)]
 )
 def test_inverse_dynamics_must_read_the_motion(value: float, other: float, wanted: str) -> None:
-    found = Found({}, [], {}, inverse=[read(value, other)])
+    found = Found({}, [], {}, recorded=[read(value, other)])
     assert verdict_of(found, "inverse dynamics") == wanted
 
 
@@ -88,3 +95,30 @@ def test_a_plan_may_cost_twice_as_much_and_no_more_calls_than_declared() -> None
     )
     more = [plan("uwm", 40.0), plan("gr1", 40.0, calls=2)]
     assert verdict_of(Found({"plan_cost": {"systems": more}}, [], {}), "plan of `gr1`") == NOT_MET
+
+
+def recording(episode: int, sign: float) -> Recording:
+    """Two steps to one side; INVERSE is right, and half right from other frames."""
+    action = sign * np.ones((2, 1), np.float32)
+    still = {"corner": np.zeros((1, 16, 16, 3), np.uint8)}
+    guesses = {"INVERSE": Guess(action), OTHER_FRAMES: Guess(0.5 * action)}
+    return Recording(
+        "slide", "slide", episode, 1, "elsewhere", still, np.zeros(1, np.float32), action,
+        ("dx",), ("m",), np.ones(1), np.array([2]), still, guesses,
+    )  # fmt: skip
+
+
+def test_what_is_made_of_real_clips_comes_from_the_recordings_alone() -> None:
+    logs = [recording(episode, sign) for episode, sign in enumerate((1, -1, 1, -1))]
+    found = real_clips.judged(Cell("mw-6", "unipi", 1), logs, {"load": 0.1})
+    assert (found["instants"], found["episodes"], found["seed"]) == (4, 4, 1)
+    assert found["inverse_r2"]["value"] == 1
+    assert found["inverse_r2"]["details"]["other_frames"] == 0.75
+    assert "no future of FORWARD" in found["forward_psnr"]["why_not"]
+    assert "POLICY, INVERSE" in found["coupling_nats"]["action"]["why_not"]
+    (row,) = [
+        line
+        for line in corners.real_clips(Found({}, [], {}, recorded=[found])).splitlines()
+        if line.startswith("| `unipi`")
+    ]
+    assert row == "| `unipi` | 1 | 1.000 (1.000 to 1.000) | 0.75 |  |  |  |  |"

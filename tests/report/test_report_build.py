@@ -248,6 +248,24 @@ def test_recordings_without_frames_or_likelihoods_are_not_given_numbers(tmp_path
     assert "Nats per dimension" not in page
 
 
+def test_what_future_and_action_know_of_each_other_is_said_in_nats(tmp_path):
+    """Given the future the action's errors are half as large; the future gains nothing."""
+    for one in recorded.recordings(2):
+        alone = one.likelihood["POLICY"]
+        knowing = dataclasses.replace(alone, errors=alone.errors / 2)
+        one.likelihood |= {"VIDEO": alone, "INVERSE": knowing}
+        one.guesses["INVERSE"] = one.guesses["POLICY"]
+        save_recording(tmp_path, one)
+    page = report.build(tmp_path).read_text(encoding="utf-8")
+    (said,) = [words for words in text_of(page, "p") if "Of each other" in words]
+    found = json.loads((tmp_path / "results.json").read_text())["recorded"]
+    value = found["coupling"]["action"]["value"]
+    assert value > 1
+    assert f"know {value:.1f} nats" in said
+    assert "0.0 nats" in said
+    assert f"factorisation gap, +{value:.1f}" in said
+
+
 def test_one_state_has_values_without_intervals(tmp_path):
     save_probe(tmp_path, pusher.probe(0, samples=2))
     found = json.loads((report.build(tmp_path).parent / "results.json").read_text())

@@ -116,7 +116,7 @@ def nats_per_dim(recordings: Sequence[Recording], *, query: str = "POLICY") -> R
     ``details`` hold the number of dimensions, the mean total and the levels that were used (none:
     it is exact).
     """
-    logged, found = _gathered(recordings, query)
+    logged, found = gathered(recordings, query)
     if not (found.dims > 0).any():
         raise NotApplicable(f"nothing that {query} samples was recorded")
     total = nats(found)
@@ -140,14 +140,14 @@ def chain_gap(recordings: Sequence[Recording], *, chain: str = "by policy") -> R
     whole = [one for one in recordings if set(wanted) <= set(one.likelihood)]
     if not whole:
         raise NotApplicable(f"it takes the likelihoods of {', '.join(wanted)}")
-    joint, first, second = (_gathered(whole, name)[1] for name in wanted)
+    joint, first, second = (gathered(whole, name)[1] for name in wanted)
     gaps = (nats(first) + nats(second) - nats(joint)) / joint.dims
     pairs = zip(whole, gaps, strict=True)
     rows = [Row(f"episode {one.episode}", one.env, float(gap)) for one, gap in pairs]
     return summarise("chain_gap", "nats", rows)
 
 
-def _gathered(recordings: Sequence[Recording], query: str) -> tuple[list[Recording], Likelihood]:
+def gathered(recordings: Sequence[Recording], query: str) -> tuple[list[Recording], Likelihood]:
     """The recordings whose likelihood was logged, and their rows as one."""
     logged = [one for one in recordings if query in one.likelihood]
     if not logged:

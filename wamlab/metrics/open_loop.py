@@ -94,13 +94,12 @@ def recorded_inverse_r2(recordings: Sequence[Recording]) -> Result:
         raise NotApplicable("no dimension of the recorded actions varies")
     details: dict[str, Any] = {"dimensions": known}
     with suppress(NotApplicable):
-        details["other_frames"] = float(np.nanmean(_explained(_sums(recordings, OTHER_FRAMES))))
-    mean = lambda rows: float(np.nanmean(_explained(rows)))  # noqa: E731
+        details["other_frames"] = _mean_explained(_sums(recordings, OTHER_FRAMES))
     return Result(
         "recorded_inverse_r2",
         "",
-        value=mean(sums),
-        interval=bootstrap(sums, statistic=mean) if len(sums) > 1 else None,
+        value=_mean_explained(sums),
+        interval=bootstrap(sums, statistic=_mean_explained) if len(sums) > 1 else None,
         n=len(sums),
         details=details,
     )
@@ -236,6 +235,13 @@ def _explained(sums: Float[np.ndarray, "e 4 a"]) -> Float[np.ndarray, " a"]:
     spread = squares - total**2 / count
     flat = spread <= FLAT * count
     return np.where(flat, np.nan, 1 - errors / np.where(flat, 1.0, spread))
+
+
+def _mean_explained(sums: Float[np.ndarray, "e 4 a"]) -> float:
+    """The mean R^2 of the dimensions that vary; NaN where none does."""
+    known = _explained(sums)
+    known = known[np.isfinite(known)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def _key(one: Recording) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from wamlab.config import to_dict
 from wamlab.metrics.base import Result, compute
+from wamlab.metrics.information import SIDES
 from wamlab.metrics.likelihood import CHAINS
 from wamlab.report import charts, words
 from wamlab.report.charts import Axis, Mark
@@ -59,6 +60,8 @@ def judged(recordings: Sequence[Recording], seed: int = 0) -> Row | None:
         "futures_over": each(f"{psnr}_over_rival", rivals, "rival", query=imagining),
         "likelihood": each("nats_per_dim", queries, "query"),
         "chain": each("chain_gap", list(CHAINS), "chain"),
+        "coupling": each("coupling_nats", list(SIDES), "side"),
+        "gap": compute("factorisation_gap", recordings),
         "pictures": sorted([recordings[i].episode, recordings[i].step] for i in drawn),
     }
     return to_dict(found)

@@ -1,11 +1,12 @@
-"""How well inverse dynamics read the action off real clips that training never saw.
+"""What trained cells make of real clips that training never saw, without executing anything.
 
-    python benchmarks/inverse.py mw-6 --models unipi --seeds 0 1
+    python benchmarks/real_clips.py mw-6 --models unipi uwm --seeds 0 1
 
-Collects new demonstrations of the protocol's tasks, asks what `success.py` has trained for INVERSE
-on their frames, and writes one JSON file for each cell into
-``benchmarks/results/<protocol>/inverse/``. Beside it stands the control: the same from the frames
-of another instant of the episode.
+Collects new demonstrations of the protocol's tasks, asks what `success.py` has trained about them
+(`wam eval --dataset`), and writes one JSON file for each cell into
+``benchmarks/results/<protocol>/real_clips/``: how much INVERSE explains of the actions and how much
+it still does from the frames of another instant, how well FORWARD shows what the recorded action
+did, and what future and action know of each other, in nats.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import machine
 from cells import Cell, Places, rounded
@@ -22,11 +24,12 @@ from tqdm import tqdm
 from wamlab.config import to_dict
 from wamlab.data.logs import write_json
 from wamlab.metrics.base import compute
+from wamlab.metrics.information import SIDES
 from wamlab.recipes import protocols
 from wamlab.recipes.recorded import replay_recorded
-from wamlab.recipes.run import OpenLoopConfig
 from wamlab.recipes.work import acting_run, collect_data, expand
 from wamlab.train.provenance import provenance
+from wamlab.types import Recording
 
 HERE = Path(__file__).parent
 FIRST_START = 1000
@@ -34,11 +37,11 @@ FIRST_START = 1000
 
 
 def result_path(cell: Cell, results: Path) -> Path:
-    return results / cell.protocol / "inverse" / f"{cell.name}.json"
+    return results / cell.protocol / "real_clips" / f"{cell.name}.json"
 
 
 def judge(cell: Cell, places: Places, episodes: int, states: int) -> Path:
-    """Ask a trained cell about new demonstrations, and write how much it explains.
+    """Ask a trained cell about new demonstrations, and write what came of it.
 
     Raises:
         CheckpointError: the cell has not been trained here.
@@ -48,25 +51,31 @@ def judge(cell: Cell, places: Places, episodes: int, states: int) -> Path:
     before, tasks = machine.state(), len(expand(run.data.envs))
     data = places.work / cell.protocol / "unseen"
     collect_data(dataclasses.replace(run.data, episodes=episodes, start=FIRST_START), data)
-    how = OpenLoopConfig(episodes=episodes * tasks, states=states, levels=0)
-    recordings = replay_recorded(
-        dataclasses.replace(run, open_loop=how), policy, data, trained / "unseen", trained_on=()
-    )
-    found = compute("recorded_inverse_r2", recordings)
-    return write_json(
-        result_path(cell, places.results),
-        rounded(
-            {
-                "protocol": cell.protocol,
-                "model": cell.system,
-                "seed": cell.seed,
-                "attempt": cell.attempt,
-                "instants": len(recordings),
-                "r2": to_dict(found),
-                "machine": before,
-                "provenance": provenance(),
-            }
-        ),
+    how = dataclasses.replace(run.open_loop, episodes=episodes * tasks, states=states)
+    asked = dataclasses.replace(run, open_loop=how)
+    recordings = replay_recorded(asked, policy, data, trained / "unseen", trained_on=())
+    found = judged(cell, recordings, before)
+    return write_json(result_path(cell, places.results), found)
+
+
+def judged(cell: Cell, recordings: Sequence[Recording], before: dict[str, Any]) -> dict[str, Any]:
+    """The result of a cell, from its recordings."""
+    sides = {side: compute("coupling_nats", recordings, side=side) for side in SIDES}
+    return rounded(
+        {
+            "protocol": cell.protocol,
+            "model": cell.system,
+            "seed": cell.seed,
+            "attempt": cell.attempt,
+            "instants": len(recordings),
+            "episodes": len({one.episode for one in recordings}),
+            "inverse_r2": to_dict(compute("recorded_inverse_r2", recordings)),
+            "forward_psnr": to_dict(compute("recorded_moving_psnr", recordings, query="FORWARD")),
+            "coupling_nats": to_dict(sides),
+            "factorisation_gap": to_dict(compute("factorisation_gap", recordings)),
+            "machine": before,
+            "provenance": provenance(),
+        }
     )
 
 
@@ -90,7 +99,7 @@ def main(words: Sequence[str] | None = None) -> None:
         for seed in args.seeds
         for model in args.models
     ]
-    for cell in tqdm(cells, desc=f"{args.protocol} inverse dynamics"):
+    for cell in tqdm(cells, desc=f"{args.protocol} real clips"):
         if result_path(cell, places.results).exists():
             tqdm.write(f"{cell.name} is there")
             continue

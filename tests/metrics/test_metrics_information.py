@@ -1,0 +1,112 @@
+"""Coupling in nats where it is known: a linear-Gaussian world, and faults planted in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import recorded
+from test_metrics_likelihood import COVARIANCE, LEVELS, entropy, expected
+
+from wamlab.metrics.base import compute
+from wamlab.metrics.information import SIDES, information, stop
+from wamlab.metrics.likelihood import nats, noise_levels
+from wamlab.types import Denoised, Nats, Recording
+
+TRUE = entropy(COVARIANCE["POLICY"]) + entropy(COVARIANCE["VIDEO"]) - entropy(COVARIANCE["JOINT"])
+
+
+def side(name: str, levels: np.ndarray = LEVELS, **planted: np.ndarray) -> float:
+    """The information of one side; ``planted`` gives a query another world's covariance."""
+    found = [expected({**COVARIANCE, **planted}[query], levels) for query in SIDES[name]]
+    return float(information(*found)[0])
+
+
+def recordings(**planted: np.ndarray) -> list[Recording]:
+    """Two episodes of the world, of which the second has everything twice."""
+    logs = [recorded.recording(0, 1), recorded.recording(1, 1)]
+    for copies, one in enumerate(logs, start=1):
+        one.likelihood = {}
+        for query, covariance in {**COVARIANCE, **planted}.items():
+            each = expected(covariance)
+            parts = (each.errors, each.energy, each.dims)
+            one.likelihood[query] = Denoised(each.levels, *(copies * part for part in parts))
+    return logs
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_both_sides_are_the_mutual_information(name: str) -> None:
+    assert TRUE > 1
+    assert side(name) == pytest.approx(TRUE, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_sixteen_levels_are_enough_for_a_tenth_of_a_nat(name: str) -> None:
+    assert side(name, noise_levels()) == pytest.approx(TRUE, abs=0.1)
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_the_last_errors_stand_for_what_lies_beyond_the_cleanest_level(name: str) -> None:
+    levels = LEVELS[LEVELS >= 0.05]
+    alone, given = (expected(COVARIANCE[query], levels).errors[0, -1] for query in SIDES[name])
+    stands_for = ((1 - levels[-1]) / levels[-1]) ** 2 * (alone - given) / 2
+    found = side(name, levels)
+    assert abs(found - TRUE) < 0.2 * abs(found - stands_for - TRUE)
+    assert found - stands_for < TRUE - 0.01
+
+
+@pytest.mark.parametrize("blunt", [1e-3, 1e-2])
+def test_cut_at_different_levels_the_difference_would_be_of_the_cuts(blunt: float) -> None:
+    """The trap: where one denoiser is blunter, its bound is tightest at a noisier level."""
+    alone, given = (expected(COVARIANCE[query]) for query in SIDES["action"])
+    given = Denoised(given.levels, given.errors + blunt, given.energy, given.dims)
+    assert stop(alone, given) < len(LEVELS)
+    apart = float(nats(alone)[0] - nats(given)[0])
+    assert abs(float(information(alone, given)[0]) - TRUE) < 0.8 * abs(apart - TRUE)
+
+
+def test_a_forward_model_that_ignores_the_action_knows_nothing_of_it() -> None:
+    assert side("future", FORWARD=COVARIANCE["VIDEO"]) == pytest.approx(0, abs=1e-9)
+    assert side("action", FORWARD=COVARIANCE["VIDEO"]) == pytest.approx(TRUE, abs=1e-3)
+
+
+def test_being_wrong_about_what_is_given_counts_against_it() -> None:
+    """A FORWARD that believes another action: its errors are larger than without any."""
+    wrong = COVARIANCE["VIDEO"] + 0.5 * np.eye(len(COVARIANCE["VIDEO"]))
+    assert side("future", FORWARD=wrong) < -0.1
+
+
+def test_the_metric_speaks_of_recordings_and_resamples_episodes() -> None:
+    found = compute("coupling_nats", recordings())
+    assert found.items == pytest.approx({"episode 0": TRUE, "episode 1": 2 * TRUE}, abs=2e-3)
+    assert found.details["dims"] == 2 * len(COVARIANCE["POLICY"])
+    assert found.details["levels"] == pytest.approx(LEVELS.tolist())
+    future = compute("coupling_nats", recordings(), side="future")
+    assert future.value == pytest.approx(found.value, abs=2e-3)
+
+
+def test_the_gap_is_that_of_the_two_factorisations() -> None:
+    assert compute("factorisation_gap", recordings()).value == pytest.approx(0, abs=2e-3)
+    blind = compute("factorisation_gap", recordings(FORWARD=COVARIANCE["VIDEO"]))
+    assert blind.value == pytest.approx(1.5 * TRUE, abs=2e-3)
+
+
+def test_tokens_are_exact() -> None:
+    alone, given = (Nats(np.array([x, 2 * x]), np.array([4, 4])) for x in (5.0, 3.0))
+    assert information(alone, given).tolist() == [2, 4]
+
+
+def test_what_does_not_compare_is_named() -> None:
+    one, other = expected(COVARIANCE["POLICY"]), expected(COVARIANCE["POLICY"], LEVELS[1:])
+    with pytest.raises(ValueError, match=r"49 levels down to 0.001 alone, but 48 levels"):
+        information(one, other)
+    with pytest.raises(ValueError, match=r"dimensions \[3\] alone, but \[5\] given"):
+        information(one, expected(COVARIANCE["VIDEO"]))
+    with pytest.raises(ValueError, match="one likelihood is exact"):
+        information(one, Nats(np.array([1.0]), np.array([3])))
+    logs = recordings()
+    for log in logs:
+        del log.likelihood["INVERSE"]
+    assert "POLICY, INVERSE" in compute("coupling_nats", logs).why_not
+    assert compute("coupling_nats", logs, side="future").value is not None
+    with pytest.raises(KeyError):
+        compute("coupling_nats", logs, side="past")

@@ -1,0 +1,125 @@
+"""Coupling in nats: how much a model's future and action know of each other, from its own losses.
+
+What a future ``o'`` tells of an action ``a`` is how much less surprising the action is once the
+future is given, and the other way round the same:
+
+    I(a; o' | o, l) = H(a | o, l) - H(a | o', o, l) = H(o' | o, l) - H(o' | a, o, l)
+
+Each entropy is the integral of the error of the best denoiser over the signal-to-noise ratio ``g``
+(I-MMSE: Guo, Shamai and Verdu 2005), so their difference is that of two errors on the same noise:
+
+    I(a; o' | o, l) = 1/2 integral [ mmse(a_g | o, l) - mmse(a_g | o', o, l) ] dg
+
+and with the future in the place of the action on the other side (Franzese et al., MINDE, arXiv
+2310.09031, estimate mutual information so from scores). A model with independent noise levels has
+all four denoisers: POLICY less INVERSE is the side of the action, VIDEO less FORWARD that of the
+future. It takes recordings and no simulator. Tokens give both differences exactly; of a cascade
+each of its two networks gives what it models.
+
+Levels must be the same in both errors of a difference, also where they end: cut at different levels
+they differ by what was cut and not by what is known. From the cleanest level ``g_L`` on the
+difference of a Gaussian's errors falls as ``1/g^2``, so ``g_L/2`` times its last value stands for
+the rest; that is the reconstruction term of `wamlab.metrics.likelihood`.
+
+What it is not. With learned denoisers it is an estimate and no bound: each error is too large, and
+the difference of two such may lie on either side. A model whose denoiser profits little from what
+it is given seems less coupled than the world is; one that is wrong about what it is given is below
+0. It says what the *denoisers* know, of recorded pairs; whether the *samples* belong together, only
+executed pairs say (`wamlab.metrics.joint`). Both sides are the same number for one distribution:
+their difference is the factorisation gap ``(L_POLICY + L_FORWARD) - (L_VIDEO + L_INVERSE)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from wamlab.metrics.base import NotApplicable, Result, Row, metric, summarise
+from wamlab.metrics.likelihood import denoising_bound, gathered, tightest
+from wamlab.types import Denoised, Likelihood, Nats, Recording
+
+
+class Side(NamedTuple):
+    """A stream's queries: with the other stream marginalised, and with it given."""
+
+    alone: str
+    given: str
+
+
+SIDES = {"action": Side("POLICY", "INVERSE"), "future": Side("VIDEO", "FORWARD")}
+
+
+def information(alone: Likelihood, given: Likelihood) -> Float[np.ndarray, " b"]:
+    """What each row's other stream tells of the sampled one, in nats.
+
+    Both bounds stop at the same level: the noisier of the two at which they are tightest.
+
+    Raises:
+        ValueError: one is exact and one a bound, other levels, or other dimensions.
+    """
+    if not np.array_equal(alone.dims, given.dims):
+        raise ValueError(f"dimensions {alone.dims} alone, but {given.dims} given the other stream")
+    if isinstance(alone, Nats) and isinstance(given, Nats):
+        return np.asarray(alone.nats, np.float64) - np.asarray(given.nats, np.float64)
+    if isinstance(alone, Nats) or isinstance(given, Nats):
+        raise ValueError("one likelihood is exact and the other a bound: they do not compare")
+    if not np.array_equal(alone.levels, given.levels):
+        counts = [f"{len(one.levels)} levels down to {one.levels[-1]:g}" for one in (alone, given)]
+        raise ValueError(f"{counts[0]} alone, but {counts[1]} given the other stream")
+    kept = stop(alone, given)
+    return denoising_bound(_first(alone, kept)) - denoising_bound(_first(given, kept))
+
+
+def stop(alone: Denoised, given: Denoised) -> int:
+    """How many levels both bounds of a difference are taken over."""
+    return min(len(tightest(one).levels) for one in (alone, given))
+
+
+@metric("coupling_nats", needs="recordings", unit="nats")
+def coupling_nats(recordings: Sequence[Recording], *, side: str = "action") -> Result:
+    """``I(a; o' | o, l)`` of what was recorded, seen from the ``action`` or from the ``future``.
+
+    An estimate, not a bound. ``details``: dimensions of the side, and the levels that were used
+    (none: it is exact).
+
+    Raises:
+        KeyError: another side.
+    """
+    queries = SIDES[side]
+    whole = _measured(recordings, queries)
+    alone, given = (gathered(whole, query)[1] for query in queries)
+    details = {"dims": int(alone.dims.max()), "levels": []}
+    if isinstance(alone, Denoised) and isinstance(given, Denoised):
+        details["levels"] = alone.levels[: stop(alone, given)].tolist()
+    rows = _rows(whole, information(alone, given))
+    return summarise("coupling_nats", "nats", rows, details=details)
+
+
+@metric("factorisation_gap", needs="recordings", unit="nats")
+def factorisation_gap(recordings: Sequence[Recording]) -> Result:
+    """The side of the action less that of the future: 0 where both are of one distribution."""
+    whole = _measured(recordings, [query for side in SIDES.values() for query in side])
+    action, future = (
+        information(*(gathered(whole, query)[1] for query in side)) for side in SIDES.values()
+    )
+    return summarise("factorisation_gap", "nats", _rows(whole, action - future))
+
+
+def _measured(recordings: Sequence[Recording], queries: Sequence[str]) -> list[Recording]:
+    """The recordings with the likelihoods of all these queries."""
+    whole = [one for one in recordings if set(queries) <= set(one.likelihood)]
+    if not whole:
+        raise NotApplicable(f"it takes the likelihoods of {', '.join(queries)}")
+    return whole
+
+
+def _rows(recordings: Sequence[Recording], values: Float[np.ndarray, " b"]) -> list[Row]:
+    pairs = zip(recordings, values, strict=True)
+    return [Row(f"episode {one.episode}", one.env, float(value)) for one, value in pairs]
+
+
+def _first(found: Denoised, levels: int) -> Denoised:
+    return Denoised(found.levels[:levels], found.errors[:, :levels], found.energy, found.dims)
