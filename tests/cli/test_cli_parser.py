@@ -49,6 +49,7 @@ PUBLIC = {
     ],
     "imagine": ["CHECKPOINT", "--env", "--seed", "--out", "--device"],
     "report": ["FOLDER"],
+    "compare": ["FOLDERS", "--out", "--json"],
     "verify": ["PATH"],
 }
 

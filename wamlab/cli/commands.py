@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,6 +136,19 @@ def report(options: Options) -> None:
     from wamlab.report.build import build
 
     print(build(options.folder))
+
+
+def compare(options: Options) -> None:
+    from wamlab.report import compare
+
+    found = compare.compare(options.folders)
+    if options.json:
+        print(json.dumps(compare.plain(found), indent=1))
+    else:
+        print("\n".join(compare.sentences(found)) or "These runs share nothing to compare.")
+    if options.out:
+        page = compare.write_page(found, options.out)
+        print(f"page: {page}", file=sys.stderr if options.json else sys.stdout)
 
 
 def verify(options: Options) -> int:

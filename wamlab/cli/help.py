@@ -99,6 +99,14 @@ GIF or MP4.""",
 simulator.""",
         "wam report runs/demo",
     ),
+    "compare": Teach(
+        "runs side by side, paired on what they share",
+        """\
+Runs side by side, from their logs alone: success on the starts that both have played, imagination
+on the states that both have probed, every difference paired and with its interval. Where it cannot
+tell two runs apart it says so.""",
+        "wam compare runs/uwm runs/reactive --out comparison.html",
+    ),
     "verify": Teach(
         "every byte of a checkpoint or dataset against its manifest",
         """\

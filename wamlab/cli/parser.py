@@ -67,7 +67,19 @@ def make_parser() -> Parser:
     parser = Parser(prog="wam", description=ABOUT, formatter_class=Help, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"wam {wamlab.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    adders = _demo, _list, _collect, _data, _train, _eval, _probe, _imagine, _report, _verify
+    adders = (
+        _demo,
+        _list,
+        _collect,
+        _data,
+        _train,
+        _eval,
+        _probe,
+        _imagine,
+        _report,
+        _compare,
+        _verify,
+    )
     for add in adders:
         add(commands)
     return parser
@@ -263,6 +275,13 @@ def _imagine(commands: Any) -> None:
 def _report(commands: Any) -> None:
     parser = _command(commands, "report")
     parser.add_argument("folder", metavar="DIR", help="a folder with logs in it")
+
+
+def _compare(commands: Any) -> None:
+    parser = _command(commands, "compare")
+    parser.add_argument("folders", nargs="+", metavar="RUN", help="folders with logs in them")
+    parser.add_argument("--out", metavar="FILE", help="an HTML page with tables and intervals")
+    parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def _verify(commands: Any) -> None:

@@ -53,13 +53,8 @@ def build(folder: str | Path) -> Path:
     return write_atomic(folder / "report.html", lambda file: file.write(page.encode()))
 
 
-def render(
-    found: Mapping[str, Any],
-    cards: Mapping[str, Any],
-    rollouts: Sequence[Row],
-    recorded_cards: Sequence[Card],
-) -> str:
-    """The page of these results and pictures."""
+def environment() -> jinja2.Environment:
+    """What pages are rendered with: the templates, the style and the words of `wamlab.report`."""
     templates = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset),
         autoescape=True,
@@ -69,23 +64,37 @@ def render(
     )
     templates.filters |= {"number": words.number, "percent": words.percent}
     templates.filters |= {"between": words.between}
-    return templates.get_template("report.html.j2").render(
-        style=_asset("report.css"),
-        script=_asset("report.js"),
-        found=found,
-        title=words.policy_name(found),
-        verdict=words.verdict(found),
-        tasks=task_rows(found),
-        rate_scale=charts.scale(RATES, [0.0, 0.5, 1.0], words.percent),
-        rivals=rival_rows(found),
-        joint=joint_rows(found),
-        curves=curve_rows(found["loss"]),
-        facts=facts(found["run"], found["starts"]),
-        cards=cards,
-        rollouts=rollouts,
-        recorded=open_loop.shown(found["recorded"]),
-        origin=words.origin(found["recorded"]),
-        recorded_cards=recorded_cards,
+    templates.globals["style"] = _asset("report.css")
+    return templates
+
+
+def render(
+    found: Mapping[str, Any],
+    cards: Mapping[str, Any],
+    rollouts: Sequence[Row],
+    recorded_cards: Sequence[Card],
+) -> str:
+    """The page of these results and pictures."""
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            script=_asset("report.js"),
+            found=found,
+            title=words.policy_name(found),
+            verdict=words.verdict(found),
+            tasks=task_rows(found),
+            rate_scale=charts.scale(RATES, [0.0, 0.5, 1.0], words.percent),
+            rivals=rival_rows(found),
+            joint=joint_rows(found),
+            curves=curve_rows(found["loss"]),
+            facts=facts(found["run"], found["starts"]),
+            cards=cards,
+            rollouts=rollouts,
+            recorded=open_loop.shown(found["recorded"]),
+            origin=words.origin(found["recorded"]),
+            recorded_cards=recorded_cards,
+        )
     )
 
 

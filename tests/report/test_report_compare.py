@@ -1,0 +1,80 @@
+"""Runs side by side: what is paired, what is said, and what cannot be told."""
+
+from __future__ import annotations
+
+import json
+
+import pusher
+import pytest
+
+from wamlab.cli import main
+from wamlab.data.logs import LogError, save_episode, save_probe
+from wamlab.report import compare
+
+
+def run(folder, solved: int, fault: str = "oracle", episodes: int = 16, states: int = 12):
+    for seed in range(episodes):
+        save_episode(folder, pusher.episode(seed, solved=seed < solved))
+    for probe in pusher.probes(fault, states):
+        save_probe(folder, probe)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    home = tmp_path_factory.mktemp("runs")
+    return [
+        run(home / "good", 14),
+        run(home / "wrong", 3, "blind"),
+        run(home / "alike", 13, episodes=14),
+    ]
+
+
+def test_clear_differences_name_the_better_run_and_others_cannot_be_told(folders) -> None:
+    said = compare.sentences(compare.compare(folders))
+    success = [one for one in said if one.startswith("success")]
+    assert "success: good is above wrong by 68.8 points" in success[0]
+    assert "16 starts shared" in success[0]
+    assert "by Holm" in success[0]
+    assert "good and alike cannot be told apart" in success[1]
+    assert "14 starts shared" in success[1]
+    (eic,) = [s for s in said if s.startswith("EIC of the robot: good is above wrong")]
+    assert "12 states shared" in eic
+
+
+def test_the_page_shows_every_task_and_difference_and_needs_nothing_else(folders, tmp_path) -> None:
+    found = compare.compare(folders)
+    page = compare.write_page(found, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "good · wrong · alike" in page
+    assert page.count("cannot be told") >= 2
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "16 starts" in page
+    assert "moving-pixel PSNR" in page
+
+
+def test_the_command_prints_writes_and_speaks_json(folders, tmp_path, capsys) -> None:
+    words = ["compare", *map(str, folders)]
+    assert main([*words, "--out", str(tmp_path / "page.html")]) == 0
+    assert "page: " in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["runs"] == ["good", "wrong", "alike"]
+    assert len(found["success_differences"]) == 3
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path) -> None:
+    a, b = (run(tmp_path / home / "uwm", 3, episodes=4, states=0) for home in ("one", "two"))
+    assert [*compare.named([a, b])] == ["one/uwm", "two/uwm"]
+    found = compare.compare([a, b])
+    assert found.state_differences == []
+    assert "no probes" in found.states["moving-pixel PSNR"]["one/uwm"].why_not
+
+
+def test_what_cannot_be_compared_is_named(tmp_path, folders) -> None:
+    with pytest.raises(ValueError, match="at least 2 runs, got 1"):
+        compare.compare(folders[:1])
+    with pytest.raises(ValueError, match="given twice"):
+        compare.compare([folders[0], folders[0]])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LogError, match="holds neither episodes/ nor probes/"):
+        compare.compare([folders[0], tmp_path / "empty"])

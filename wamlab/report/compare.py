@@ -1,0 +1,189 @@
+"""Runs side by side: one self-contained page and the same in a few lines, from their logs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wamlab.data.logs import LogError, load_episodes, load_probes, write_atomic
+from wamlab.metrics.base import Result, compute
+from wamlab.metrics.compare import (
+    Difference,
+    Values,
+    differences,
+    state_values,
+    success_values,
+)
+from wamlab.metrics.stats import holm
+from wamlab.report import charts, words
+from wamlab.report.build import environment
+from wamlab.report.charts import Axis, Mark
+from wamlab.types import Probe
+
+MEASURES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "moving_psnr": ("moving-pixel PSNR", "dB", {}),
+    "static_psnr": ("static-region PSNR", "dB", {}),
+    "eic": ("EIC of the robot", "", {"entity": "robot"}),
+    "eic_cf": ("EIC cf of the robot", "", {"entity": "robot"}),
+}
+"""What is compared state by state: its title, unit and options."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The runs' names, what each achieved alone, and every difference on what they share."""
+
+    runs: list[str]
+    success: dict[str, Result]
+    success_differences: list[Difference]
+    adjusted: list[float | None]
+    """McNemar's p-values of the success differences, by Holm."""
+    states: dict[str, dict[str, Result]] = field(default_factory=dict)
+    state_differences: list[Difference] = field(default_factory=list)
+
+
+def compare(folders: Sequence[str | Path]) -> Compared:
+    """Hold the runs of several folders against each other.
+
+    Raises:
+        ValueError: fewer than two folders, or one of them twice.
+        LogError: a folder holds neither episodes nor probes.
+    """
+    runs = named(folders)
+    episodes = {name: load_episodes(folder, frames=False) for name, folder in runs.items()}
+    probes = {name: load_probes(folder) for name, folder in runs.items()}
+    for name, folder in runs.items():
+        if not (episodes[name] or probes[name]):
+            raise LogError(f"{folder} holds neither episodes/ nor probes/ to compare")
+    success = differences(
+        "success", "points", {n: success_values(logs) for n, logs in episodes.items()}, rate=True
+    )
+    known = [one.p for one in success if one.p is not None]
+    corrected = iter(holm(known))
+    states, state_differences = on_states(probes)
+    return Compared(
+        [*runs],
+        {name: compute("success_any", logs) for name, logs in episodes.items()},
+        success,
+        [None if one.p is None else next(corrected) for one in success],
+        states,
+        state_differences,
+    )
+
+
+def on_states(
+    probes: Mapping[str, Sequence[Probe]],
+) -> tuple[dict[str, dict[str, Result]], list[Difference]]:
+    """What is measured state by state: of each run alone, and between runs."""
+    results: dict[str, dict[str, Result]] = {}
+    found: list[Difference] = []
+    for measure, (title, unit, options) in MEASURES.items():
+        results[title] = {run: compute(measure, logs, **options) for run, logs in probes.items()}
+        values: dict[str, Values] = {
+            run: state_values(measure, logs, **options) for run, logs in probes.items()
+        }
+        found += differences(title, unit, {run: each for run, each in values.items() if each})
+    return results, found
+
+
+def named(folders: Sequence[str | Path]) -> dict[str, Path]:
+    """The folders by the shortest ends of their paths that tell them apart."""
+    paths = [Path(folder).resolve() for folder in folders]
+    if len(paths) < 2:
+        raise ValueError(f"comparing takes at least 2 runs, got {len(paths)}")
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f"{path} was given twice: a run cannot be told from itself")
+    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return dict(zip(names, paths, strict=True))
+
+
+def sentence(one: Difference, adjusted: float | None = None) -> str:
+    """What a difference says, or that it says nothing."""
+    if one.value is None:
+        return f"{one.first} and {one.second} share nothing on which {one.measure} is known."
+    rate = one.unit == "points"
+    times, digits = (100, 1) if rate else (1, 2)
+    by = words.number(abs(times * one.value), digits)
+    where = words.count(one.n, "start" if rate else "state")
+    interval = words.between(one.interval, digits, times)
+    said = f"({interval}; {where} shared)" if interval else f"({where} shared)"
+    p = "" if adjusted is None else f", p = {words.number(adjusted, 3)} by Holm"
+    if not one.better:
+        return f"{one.measure}: {one.first} and {one.second} cannot be told apart {said}{p}."
+    other = one.second if one.better == one.first else one.first
+    unit = f" {one.unit}" if one.unit else ""
+    return f"{one.measure}: {one.better} is above {other} by {by}{unit} {said}{p}."
+
+
+def sentences(found: Compared) -> list[str]:
+    """Every difference in words."""
+    pairs = zip(found.success_differences, found.adjusted, strict=True)
+    return [
+        *(sentence(one, adjusted) for one, adjusted in pairs if one.value is not None),
+        *(sentence(one) for one in found.state_differences),
+    ]
+
+
+def write_page(found: Compared, path: str | Path) -> Path:
+    """Write the page of a comparison; returns its path."""
+    page = (
+        environment()
+        .get_template("compare.html.j2")
+        .render(
+            found=found,
+            sentences=sentences(found),
+            tasks=task_rows(found),
+            success=difference_rows(found.success_differences, 100.0, 10.0),
+            states=[
+                {"title": title, "runs": results, "rows": rows_of(found, title)}
+                for title, results in found.states.items()
+            ],
+        )
+    )
+    return write_atomic(Path(path), lambda file: file.write(page.encode()))
+
+
+def plain(found: Compared) -> dict[str, Any]:
+    """The comparison as JSON values."""
+    return asdict(found)
+
+
+def task_rows(found: Compared) -> list[dict[str, Any]]:
+    """Each task's rate by run, and all tasks together."""
+    tasks = sorted({env for result in found.success.values() for env in result.parts})
+    rows = [
+        {"env": env, "rates": {run: r.parts.get(env) for run, r in found.success.items()}}
+        for env in tasks
+    ]
+    return [*rows, {"env": "all tasks", "rates": found.success}] if rows else []
+
+
+def rows_of(found: Compared, title: str) -> list[dict[str, Any]]:
+    mine = [one for one in found.state_differences if one.measure == title]
+    return difference_rows(mine, 1.0, 0.1)
+
+
+def difference_rows(found: Sequence[Difference], times: float, step: float) -> list[dict[str, Any]]:
+    """Differences, ``times`` as large, with their charts on one common axis."""
+    rows = [
+        {"one": one, "value": times * one.value, "interval": _scaled(one.interval, times)}
+        for one in found
+        if one.value is not None
+    ]
+    ends = [end for row in rows for end in (row["interval"] or [row["value"]])]
+    axis = Axis(*charts.nice_range(ends, step)) if rows else Axis(0.0, 1.0)
+    for row in rows:
+        one, mark = row["one"], Mark(row["value"], row["interval"])
+        label = f"{one.first} less {one.second}: {words.number(row['value'], 2, sign=True)}"
+        row["chart"] = charts.intervals([mark], axis, label)
+    return rows
+
+
+def _scaled(interval: Sequence[float] | None, times: float) -> list[float] | None:
+    return None if interval is None else [times * end for end in interval]
