@@ -171,18 +171,22 @@ def rows_of(found: Compared, title: str) -> list[dict[str, Any]]:
 
 def difference_rows(found: Sequence[Difference], times: float, step: float) -> list[dict[str, Any]]:
     """Differences, ``times`` as large, with their charts on one common axis."""
-    rows = [
-        {"one": one, "value": times * one.value, "interval": _scaled(one.interval, times)}
+    marks = [
+        (one, Mark(times * one.value, _scaled(one.interval, times)))
         for one in found
         if one.value is not None
     ]
-    ends = [end for row in rows for end in (row["interval"] or [row["value"]])]
-    axis = Axis(*charts.nice_range(ends, step)) if rows else Axis(0.0, 1.0)
-    for row in rows:
-        one, mark = row["one"], Mark(row["value"], row["interval"])
-        label = f"{one.first} less {one.second}: {words.number(row['value'], 2, sign=True)}"
-        row["chart"] = charts.intervals([mark], axis, label)
-    return rows
+    ends = [end for _, mark in marks for end in (mark.interval or [mark.value])]
+    axis = Axis(*charts.nice_range(ends, step)) if marks else Axis(0.0, 1.0)
+    return [
+        {
+            "one": one,
+            "value": mark.value,
+            "interval": mark.interval,
+            "chart": charts.intervals([mark], axis, f"{one.first} less {one.second}"),
+        }
+        for one, mark in marks
+    ]
 
 
 def _scaled(interval: Sequence[float] | None, times: float) -> list[float] | None:
