@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from point_env import SPACE, STEP, PointEnv
 
-from wamlab.policy.executors import BestOfN, ChunkExecutor, SubgoalExecutor
+from wamlab.policy.executors import AnyOfN, BestOfN, ChunkExecutor, Consensus, SubgoalExecutor
 from wamlab.policy.geometric import Reach, TwoPhaseGrasp, WaypointExecutor
 from wamlab.policy.policy import RawPrediction
 from wamlab.types import Future, Stream, Waypoints
@@ -194,3 +194,27 @@ def test_best_of_n_executes_the_plan_of_the_highest_value():
         executor.accept(0, plan)
     with pytest.raises(ValueError, match="at least 2 samples"):
         BestOfN(ChunkExecutor(), 1)
+
+
+def test_consensus_executes_the_plan_in_the_middle_of_the_futures():
+    """Futures 0, 10 and 14: the one of 10 is nearest to the others."""
+    plan = chunk(numbered(2), [[7, 0, 0, 0]] * 2, [[8, 0, 0, 0]] * 2)
+    frames = np.stack([np.full((2, 4, 4, 3), shade, np.uint8) for shade in (0, 10, 14)])
+    plan.future = Future("frames", "uint8", {"image/top": frames}, None)
+    executor = Consensus(ChunkExecutor(), 3)
+    assert executor.accept(0, plan) == 1
+    assert executor.action(0, {})[0] == 7
+    plan.future.values["image/side"] = np.stack([frames[0], frames[1] + 90, frames[2] + 200])
+    assert executor.accept(0, plan) == 1
+    plan.future.values["image/side"] = np.stack([frames[0], frames[2] + 90, frames[0]])
+    assert executor.accept(0, plan) == 2
+    plan.future = None
+    with pytest.raises(ValueError, match="consensus needs an imagined future"):
+        executor.accept(0, plan)
+
+
+def test_a_choice_at_random_is_the_first_of_exchangeable_samples():
+    plan = chunk(numbered(2), [[7, 0, 0, 0]] * 2)
+    executor = AnyOfN(ChunkExecutor(), 2)
+    assert executor.accept(0, plan) == 0
+    assert executor.action(0, {})[0] == plan.action.values[0, 0, 0]

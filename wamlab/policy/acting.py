@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from wamlab.config import nearest
 from wamlab.models.base import Refusal, Sampling, WorldActionModel
 from wamlab.policy.agents import PolicyAgent
-from wamlab.policy.executors import BestOfN, ChunkExecutor, Executor
+from wamlab.policy.executors import SELECTORS, Choice, ChunkExecutor, Executor
 from wamlab.policy.geometric import Reach, WaypointExecutor
 from wamlab.policy.policy import Policy
-from wamlab.types import ACTION, POLICY, VALUE, ActionSpace, Query
+from wamlab.types import ACTION, FUTURE, POLICY, VALUE, ActionSpace, Query
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 
@@ -27,21 +27,23 @@ def metres(unit: str) -> float:
     return float(count or 1) * METRES[name]
 
 
-def acting_query(model: WorldActionModel, samples: int = 1) -> Query:
+def acting_query(model: WorldActionModel, samples: int = 1, choice: Choice = "value") -> Query:
     """What the model is asked for to act.
 
-    With several samples per decision: actions with their value, to choose by. Else `POLICY`, or
-    the first query that samples actions and is given nothing.
+    With several samples per decision: actions with what they are chosen by, their value or the
+    future that comes with them. Else `POLICY`, or the first query that samples actions and is given
+    nothing.
 
     Raises:
         Refusal: it answers no such query.
     """
     free = [query for query in model.queries if ACTION in query.sampled and not query.given]
-    valued = [query for query in free if VALUE in query.sampled]
-    if samples > 1:
-        wanted, what = valued, f"value its plans, to choose from {samples} samples"
-    else:
+    if samples == 1 or choice == "random":
         wanted, what = [POLICY] * (POLICY in free) or free, "act"
+    else:
+        needed, verb = {"value": (VALUE, "value"), "consensus": (FUTURE, "imagine")}[choice]
+        wanted = [query for query in free if needed in query.sampled]
+        what = f"{verb} its plans, to choose from {samples} samples"
     if not wanted:
         known = ", ".join(map(str, model.queries))
         raise Refusal(f"{model.name} cannot {what}: it answers {known}")
@@ -54,13 +56,21 @@ def executor_for(
     *,
     execute_steps: int | None = None,
     samples: int = 1,
+    choice: Choice = "value",
 ) -> Executor:
-    """Chunks are executed for ``execute_steps`` steps (None: whole), waypoints are gone to."""
-    answer = model.queries[acting_query(model, samples)]
+    """Chunks are executed for ``execute_steps`` steps (None: whole), waypoints are gone to.
+
+    Raises:
+        Refusal: the model cannot act, or not choose so.
+        KeyError: an unknown way to choose, with the nearest one.
+    """
+    if choice not in SELECTORS:
+        raise KeyError(f"no way to choose {choice!r}{nearest(choice, SELECTORS)}")
+    answer = model.queries[acting_query(model, samples, choice)]
     if answer.plan == "waypoints":
         return WaypointExecutor(Reach(space, scale=metres(space.unit[0])))
     chunks = ChunkExecutor(execute_steps)
-    return BestOfN(chunks, samples) if samples > 1 else chunks
+    return SELECTORS[choice](chunks, samples) if samples > 1 else chunks
 
 
 def acting(
@@ -68,12 +78,13 @@ def acting(
     *,
     execute_steps: int | None = None,
     samples: int = 1,
+    choice: Choice = "value",
     sampler: Mapping[str, Sampling] | None = None,
     seed: int = 0,
 ) -> PolicyAgent:
     """The agent that a policy is by default."""
-    query = acting_query(policy.model, samples)
     executor = executor_for(
-        policy.model, policy.space, execute_steps=execute_steps, samples=samples
+        policy.model, policy.space, execute_steps=execute_steps, samples=samples, choice=choice
     )
+    query = acting_query(policy.model, samples, choice)
     return PolicyAgent(policy, executor, query, seed, sampler=sampler)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -198,13 +198,17 @@ class SubgoalExecutor:
         return np.asarray(self.follow(observation, goals.values[goals.index]), np.float32)
 
 
-class BestOfN:
-    """Draws ``samples`` plans and hands the one of the highest value to another executor."""
+class Selector:
+    """Draws ``samples`` plans and hands the one that it chooses to another executor."""
 
     def __init__(self, executor: Executor, samples: int) -> None:
         if samples < 2:
             raise ValueError(f"choosing needs at least 2 samples, got {samples}")
         self.executor, self.samples = executor, samples
+
+    def choose(self, plan: RawPrediction) -> int:
+        """Which of the plan's samples is executed."""
+        raise NotImplementedError
 
     def reset(self, row: int) -> None:
         self.executor.reset(row)
@@ -213,11 +217,55 @@ class BestOfN:
         return self.executor.due(row, observation)
 
     def accept(self, row: int, plan: RawPrediction) -> int:
-        if plan.value is None:
-            raise ValueError("choosing the best plan needs a value for each; this model gives none")
-        best = int(np.argmax(plan.value))
-        self.executor.accept(row, plan.select([best]))
-        return best
+        chosen = self.choose(plan)
+        self.executor.accept(row, plan.select([chosen]))
+        return chosen
 
     def action(self, row: int, observation: RawObservation) -> Float[np.ndarray, " a"]:
         return self.executor.action(row, observation)
+
+
+class BestOfN(Selector):
+    """Executes the plan of the highest value."""
+
+    def choose(self, plan: RawPrediction) -> int:
+        if plan.value is None:
+            raise ValueError("choosing the best plan needs a value for each; this model gives none")
+        return int(np.argmax(plan.value))
+
+
+class Consensus(Selector):
+    """Executes the plan whose imagined future is nearest to those of the others.
+
+    Near is the mean absolute difference over all that is imagined, in its own space; the samples
+    agree most on the future in their middle (consensus selection, arXiv 2605.07514, whose exact
+    score could not be read).
+    """
+
+    def choose(self, plan: RawPrediction) -> int:
+        if plan.future is None:
+            raise ValueError("consensus needs an imagined future with each plan; there is none")
+        apart = np.zeros((self.samples, self.samples))
+        for values in plan.future.values.values():
+            flat = np.asarray(values, np.float32).reshape(self.samples, -1)
+            apart += np.abs(flat[:, None] - flat).mean(axis=-1)
+        return int(apart.sum(axis=1).argmin())
+
+
+class AnyOfN(Selector):
+    """Executes the first: the samples are exchangeable, so this is a choice at random.
+
+    The control of the others: as many samples, no judgement.
+    """
+
+    def choose(self, plan: RawPrediction) -> int:
+        return 0
+
+
+Choice = Literal["value", "consensus", "random"]
+SELECTORS: dict[Choice, type[Selector]] = {
+    "value": BestOfN,
+    "consensus": Consensus,
+    "random": AnyOfN,
+}
+"""How one of several sampled plans is chosen."""

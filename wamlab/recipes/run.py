@@ -10,6 +10,7 @@ from typing import Any
 from wamlab.config import from_dict, override, to_dict
 from wamlab.data.lerobot import Alignment
 from wamlab.models.base import ModelConfig, Sampling, model_class
+from wamlab.policy.executors import Choice
 from wamlab.sim.instructions import Sentence
 from wamlab.train.trainer import TrainConfig
 from wamlab.types import ACTION, FUTURE
@@ -45,17 +46,19 @@ class DataConfig:
 class RolloutConfig:
     """Closed-loop rollouts: ``episodes`` evaluation starts of each environment.
 
-    The first ``execute_steps`` actions of a chunk are executed (None: all); each decision is the
-    best of ``samples`` by value, or the only one; ``network_steps`` sample each stream (None: the
-    model's own). ``sentence`` 1, 2, ... says a paraphrase in place of what training said,
-    ``swapped`` what training said for another task of the scene, ``empty`` nothing; the task stays
-    the same. ``shift`` names one of `wamlab.sim.shifts`. ``batch`` episodes go side by side, and
-    the first ``keep_frames`` of each environment are logged with their frames (None: all).
+    The first ``execute_steps`` actions of a chunk are executed (None: all); each decision is one of
+    ``samples``, by ``choice``: the highest ``value``, the ``consensus`` of the futures, or at
+    ``random``; ``network_steps`` sample each stream (None: the model's own). ``sentence`` 1, 2, ...
+    says a paraphrase in place of what training said, ``swapped`` what training said for another
+    task of the scene, ``empty`` nothing; the task stays the same. ``shift`` names one of
+    `wamlab.sim.shifts`. ``batch`` episodes go side by side, and the first ``keep_frames`` of each
+    environment are logged with their frames (None: all).
     """
 
     episodes: int = 20
     execute_steps: int | None = None
     samples: int = 1
+    choice: Choice = "value"
     batch: int = 8
     network_steps: int | None = None
     sentence: Sentence = 0

@@ -272,6 +272,7 @@ def roll_out(
             policy,
             execute_steps=rollouts.execute_steps,
             samples=rollouts.samples,
+            choice=rollouts.choice,
             sampler=rollouts.sampler,
             seed=seed,
         ),
