@@ -174,7 +174,8 @@ class UWM(WorldActionModel):
     class Config(ModelConfig):
         """``codec``: what the future is made of, with the size of the one that is trained.
 
-        ``marginal_*`` and ``clean_*``: shares of rows trained at exactly level 1 and level 0.
+        ``marginal_*`` and ``clean_*``: shares of rows trained at exactly level 1 and level 0. Most
+        see the future at level 1, where POLICY, FORWARD and JOINT ask for it.
         ``*_weight``: of the loss on the future's codes (chosen for pixels; latents have unit size,
         so that theirs weighs more), and of the regression that teaches the encoder, beside the
         actions' own. ``steps`` sample a stream, ``forward_steps`` a future whose action is known:
@@ -195,7 +196,7 @@ class UWM(WorldActionModel):
         stem_width: int = 32
         paint_width: int = 64
         marginal_action: float = 0.1
-        marginal_future: float = 0.4
+        marginal_future: float = 0.7
         clean_action: float = 0.1
         clean_future: float = 0.05
         future_weight: float = 20.0
