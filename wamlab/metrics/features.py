@@ -344,13 +344,13 @@ class MobileNetV2:
 
         from wamlab.nn.mobilenet import as_imagenet
 
-        def features(batch: torch.Tensor) -> torch.Tensor:
-            pixels = rearrange(batch, "n h w c -> n c h w") / 127.5 - 1
-            resized = interpolate(pixels, (self.SIDE,) * 2, mode="bilinear", antialias=True)
-            return self._net.features(as_imagenet(resized)).mean((2, 3))
-
+        found, side = [], (self.SIDE, self.SIDE)
         with torch.no_grad():
-            return torch.cat([*map(features, torch.tensor(frames).split(self.BATCH))]).numpy()
+            for batch in torch.tensor(frames).split(self.BATCH):
+                pixels = rearrange(batch, "n h w c -> n c h w") / 127.5 - 1
+                resized = interpolate(pixels, side, mode="bilinear", antialias=True)
+                found.append(self._net.features(as_imagenet(resized)).mean((2, 3)))
+        return torch.cat(found).numpy()
 
     @functools.cached_property
     def _net(self) -> Any:
