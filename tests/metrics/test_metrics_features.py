@@ -208,12 +208,14 @@ def test_mmd_is_the_mean_over_pairs_of_different_samples(wave):
     assert mmd(first, second, "quadratic") == pytest.approx(sum(within) - 2 * across)
 
 
-@pytest.mark.parametrize(("n", "draws", "spread"), [(16, 300, 0.023), (256, 30, 1e-3)])
-def test_mmd_is_unbiased_however_small_the_sample(n, draws, spread):
+@pytest.mark.parametrize(("n", "draws"), [(16, 300), (256, 100)])
+def test_mmd_is_unbiased_however_small_the_sample(n, draws):
     pairs = [(normal(n, 400, seed), normal(n, 400, seed + 1000)) for seed in range(draws)]
     found = np.array([mmd(*pair) for pair in pairs])
     assert abs(found.mean()) < 3 * found.std() / np.sqrt(draws)
-    assert found.std() == pytest.approx(spread, rel=0.5)
+    # Of two samples of N(0, I) to first order in 1/D: the kernel varies by 9/D + 36/D^2.
+    spread = np.sqrt(8 * (9 / 400 + 36 / 400**2)) / n
+    assert found.std() == pytest.approx(spread, rel=0.2)
 
 
 def test_the_standard_error_of_blocks_is_the_spread_of_repetitions():
