@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -22,14 +24,6 @@ def test_intervals_of_one_rate_have_their_published_values(k, n, wilson, exact, 
     assert stats.jeffreys(k, n) == pytest.approx(jeffreys, abs=6e-5)
 
 
-@pytest.mark.parametrize(("a", "b"), [(0.5, 20.5), (3.0, 8.0), (45.0, 6.0), (1900.5, 100.5)])
-def test_beta_quantiles_agree_with_scipy(a, b):
-    scipy = pytest.importorskip("scipy.special")
-    for probability in (0.025, 0.5, 0.975):
-        want = scipy.betaincinv(a, b, probability)
-        assert stats._beta_quantile(a, b, probability) == pytest.approx(want, rel=1e-9)
-
-
 def test_the_exact_interval_covers_at_least_its_level():
     rate, n = 0.3, 25
     rng = np.random.default_rng(0)
@@ -37,6 +31,68 @@ def test_the_exact_interval_covers_at_least_its_level():
     covers = np.array([rate in stats.clopper_pearson(k, n) for k in range(n + 1)])
     covered = covers[draws].mean()
     assert covered >= 0.95
+
+
+# k of n against k of n; p-values of Fisher, Barnard and Boschloo.
+TWO_RATES = [
+    ((8, 10), (5, 10), (0.350, 0.2206, 0.1973)),
+    ((45, 50), (40, 50), (0.262, 0.2087, 0.1933)),
+    pytest.param((475, 500), (460, 500), (0.072, 0.0557, 0.0637), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "want"), TWO_RATES)
+def test_exact_tests_of_two_rates_hold_the_trials_of_each_fixed(first, second, want):
+    found = [stats.two_rates(first, second, test) for test in ("fisher", "barnard", "boschloo")]
+    assert found == pytest.approx(want, abs=5e-4)
+
+
+def test_barnard_and_boschloo_are_the_worst_case_over_the_common_rate():
+    (a, b), n = (8, 5), 10
+    k = np.arange(n + 1)
+    first, second = k[:, None], k[None]
+    pooled = (first + second) / (2 * n)
+    score = np.abs(first - second) / np.sqrt(np.maximum(pooled * (1 - pooled), 1e-12))
+    # How many of the successes are the first's, both margins fixed: the one-sided p of Fisher.
+    chances = lambda i, j: [  # noqa: E731
+        math.comb(n, x) * math.comb(n, i + j - x) for x in range(i, min(n, i + j) + 1)
+    ]
+    tail = np.array([[sum(chances(i, j)) / math.comb(2 * n, i + j) for j in k] for i in k])
+    rates = np.linspace(0, 1, 2001)[1:-1, None]
+    chance = np.array([math.comb(n, x) for x in k]) * rates**k * (1 - rates) ** (n - k)
+    worst = lambda extreme: np.einsum("gi,ij,gj->g", chance, extreme, chance).max()  # noqa: E731
+    barnard = worst((score >= score[a, b] - 1e-9).astype(float))
+    boschloo = 2 * worst((tail <= tail[a, b] * (1 + 1e-9)).astype(float))
+    assert stats.two_rates((8, 10), (5, 10), "barnard") == pytest.approx(barnard, abs=1e-5)
+    assert stats.two_rates((8, 10), (5, 10)) == pytest.approx(boschloo, abs=1e-5)
+    assert stats.two_rates((5, 10), (8, 10)) == pytest.approx(boschloo, abs=1e-5)
+
+
+def test_the_probability_that_one_rate_is_higher():
+    assert stats.probability_higher((8, 10), (5, 10)) == pytest.approx(0.909, abs=5e-4)
+    assert stats.probability_higher((45, 50), (40, 50)) == pytest.approx(0.914, abs=5e-4)
+    assert stats.probability_higher((3, 7), (3, 7)) == pytest.approx(0.5)
+    other = stats.probability_higher((2, 9), (4, 6))
+    assert other == pytest.approx(1 - stats.probability_higher((4, 6), (2, 9)))
+    rng = np.random.default_rng(0)
+    drawn = rng.beta(3, 8, 200_000) > rng.beta(5, 3, 200_000)
+    assert other == pytest.approx(drawn.mean(), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "n"), [(0.9, 0.8, 199), (0.95, 0.9, 435), (0.8, 0.7, 294), (0.5, 0.6, 388)]
+)
+def test_how_many_trials_tell_two_rates_apart(first, second, n):
+    assert stats.trials_needed(first, second) == stats.trials_needed(second, first) == n
+    rng = np.random.default_rng(1)
+    a, b = (rng.binomial(n, rate, 20_000) / n for rate in (first, second))
+    error = np.sqrt((a + b) * (1 - (a + b) / 2) / n)
+    assert (np.abs(a - b) > 1.96 * error).mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_five_hundred_trials_do_not_tell_95_from_97_percent():
+    assert stats.trials_needed(0.95, 0.97) > 500
+    assert stats.trials_needed(0.95, 0.97, power=0.9) > stats.trials_needed(0.95, 0.97)
 
 
 def test_mcnemar_on_nine_against_three_discordant_pairs():
@@ -54,6 +110,18 @@ def test_newcombe_has_the_values_of_the_paper():
 def test_holm_steps_down_and_keeps_the_order():
     assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert stats.holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+
+
+def test_bradley_terry_strengths_have_their_published_values():
+    strength = stats.bradley_terry(np.array([[0, 7, 9], [3, 0, 6], [1, 4, 0]]))
+    assert strength == pytest.approx([0.94361, -0.16016, -0.78345], abs=5e-6)
+    assert 1 / (1 + np.exp(strength[2] - strength[0])) == pytest.approx(0.84903, abs=5e-6)
+
+
+def test_two_policies_differ_by_their_log_odds_and_a_tie_is_half_a_win():
+    strength = stats.bradley_terry(np.array([[0, 6.5], [3.5, 0]]))
+    assert strength[0] - strength[1] == pytest.approx(np.log(6.5 / 3.5))
+    assert strength.sum() == pytest.approx(0)
 
 
 def test_the_bootstrap_of_a_mean_agrees_with_the_normal_interval():
@@ -103,6 +171,14 @@ def test_the_same_seed_gives_the_same_interval():
         (lambda: stats.wilson(0, 0), "n > 0"),
         (lambda: stats.jeffreys(5, 4), "5 successes of 4"),
         (lambda: stats.mcnemar(-1, 2), "counts"),
+        (lambda: stats.two_rates((5, 4), (1, 4)), "5 successes of 4"),
+        (lambda: stats.probability_higher((1, 4), (-1, 4)), "-1 successes of 4"),
+        (lambda: stats.trials_needed(0.5, 0.5), "two different rates"),
+        (lambda: stats.trials_needed(0.5, 1.0), r"inside \(0, 1\), got 0\.5, 1\.0"),
+        (lambda: stats.holm([0.1, np.nan]), r"in \[0, 1\], got nan"),
+        (lambda: stats.bradley_terry(np.array([[0, 1], [-1, 0]])), "wins are counts"),
+        (lambda: stats.bradley_terry(np.eye(2)), "0 on the diagonal"),
+        (lambda: stats.bradley_terry(np.array([[0, 3], [0, 0]])), "stay apart"),
         (lambda: stats.bootstrap(np.ones(1)), "at least 2 rows, got 1"),
         (lambda: stats.bootstrap(np.ones(3), [[0, 1]]), "labels of length 2 for 3 rows"),
         (lambda: stats.paired_bootstrap(np.ones(3), np.ones(2)), "pairs of 3 and 2"),
@@ -112,3 +188,8 @@ def test_the_same_seed_gives_the_same_interval():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_an_unknown_test_has_its_nearest():
+    with pytest.raises(KeyError, match="no test 'boshloo' of two rates; did you mean 'boschloo'"):
+        stats.two_rates((1, 2), (1, 3), "boshloo")

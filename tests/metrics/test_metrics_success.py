@@ -8,7 +8,8 @@ import pytest
 
 from wamlab.metrics.base import Result, compute, find, names
 from wamlab.metrics.stats import wilson
-from wamlab.types import Episode
+from wamlab.sim.env import start_seed
+from wamlab.types import Episode, Replan
 
 EASY, HARD = "toy/easy", "toy/hard"
 BLIND = {
@@ -17,12 +18,16 @@ BLIND = {
 }
 
 
+FAILED = pusher.episode(0, solved=False)
+
+
 @pytest.fixture(scope="module")
 def episodes() -> list[Episode]:
     """18 of 20 on the easy task, 10 of 20 on the hard one."""
-    base = pusher.episode(0, solved=False)
     solved = pusher.episode(0, solved=True)
-    make = lambda env, seed, good: dataclasses.replace(solved if good else base, env=env, seed=seed)  # noqa: E731
+    make = lambda env, seed, good: dataclasses.replace(  # noqa: E731
+        solved if good else FAILED, env=env, seed=seed
+    )
     return [make(EASY, s, s < 18) for s in range(20)] + [make(HARD, s, s < 10) for s in range(20)]
 
 
@@ -50,6 +55,14 @@ def test_solved_at_the_start_is_not_solved_by_the_policy(episodes):
     assert result.details["at_reset"] == 20
 
 
+def test_starts_that_were_a_success_before_anybody_acted_are_a_rate_of_their_own(episodes):
+    cheats = [dataclasses.replace(one, success_at_reset=one.seed < 3) for one in episodes]
+    result = compute("success_at_reset", cheats)
+    assert result.value == pytest.approx(0.15)
+    assert result.parts[EASY].interval == wilson(3, 20)
+    assert compute("success_at_reset", episodes).value == 0
+
+
 def test_any_step_and_last_step_are_two_measures():
     episode = pusher.episode(0, solved=True)
     episode.success[-1] = False
@@ -74,6 +87,33 @@ def test_steps_to_success_count_successes_only(episodes):
     assert result.undefined == {"no success": 12}
 
 
+def soon(seed: int, steps: int | None, length: int = 32) -> Episode:
+    """An episode with its first success after this many steps; None fails."""
+    action, done = FAILED.action[:length], np.arange(1, length + 1) >= (steps or np.inf)
+    return dataclasses.replace(FAILED, seed=seed, env=EASY, action=action, success=done)
+
+
+def test_giving_up_on_what_is_hard_does_not_look_quick(episodes):
+    thorough = [soon(0, 10), soon(1, 30)]
+    gives_up = [soon(0, 10), soon(1, None)]
+    name = "restricted_steps_to_success"
+    assert compute("steps_to_success", gives_up).value < compute("steps_to_success", thorough).value
+    assert compute(name, gives_up).value == (10 + 32) / 2
+    assert compute(name, thorough).value == compute("steps_to_success", thorough).value == 20
+    result = compute(name, episodes)
+    assert result.parts[EASY].value == pytest.approx((18 * 21 + 2 * 32) / 20)
+    assert result.details["budget"] == {EASY: 32, HARD: 32}
+
+
+def test_the_budget_is_what_every_failure_was_given():
+    result = compute("restricted_steps_to_success", [soon(0, 30), soon(1, None, 20), soon(2, 5)])
+    assert result.details["budget"] == {EASY: 20}
+    assert result.value == pytest.approx((20 + 20 + 5) / 3)
+    solved = dataclasses.replace(soon(3, 1), success_at_reset=True)
+    other = compute("restricted_steps_to_success", [soon(0, 30), solved])
+    assert (other.value, other.undefined) == (30, {"solved at the start": 1})
+
+
 def test_what_cannot_be_computed_says_why(episodes):
     assert compute("success_any", []).why_not == "there are no episodes"
     assert "no blind rows" in compute("success_over_blind", episodes).why_not
@@ -88,6 +128,7 @@ def test_what_cannot_be_computed_says_why(episodes):
 
 def test_metrics_are_found_by_name():
     assert {"success_any", "moving_psnr", "eic", "eic_cf", "skill", "div"} <= set(names())
+    assert {"restricted_steps_to_success", "progress", "action_smoothness"} <= set(names())
     assert find("eic").needs == "probes"
     assert find("success_any").needs == "episodes"
     with pytest.raises(KeyError, match="did you mean 'moving_psnr'"):
@@ -109,3 +150,105 @@ def test_tasks_of_a_chain_are_counted_where_there_is_one(episodes):
     result = compute("tasks_done", chained)
     assert (result.value, result.n) == (1.0, 3)
     assert compute("tasks_done", episodes).why_not == f"no chain of tasks ({len(episodes)})"
+
+
+CHAIN = "scene/open-drawer+press-left-button"
+
+
+def chained(env: str, most: int, seed: int = 0) -> Episode:
+    """An episode in which this many tasks were done before the last was undone again."""
+    counts = np.minimum(np.arange(len(FAILED)), most)
+    counts[-1] = 0
+    return dataclasses.replace(FAILED, env=env, seed=seed, columns={"tasks_done": counts})
+
+
+def test_progress_is_the_share_of_a_chain_that_was_done():
+    result = compute("progress", [chained(CHAIN, most, most) for most in (0, 1, 2)])
+    assert result.value == pytest.approx(0.5)
+    assert sorted(result.items.values()) == [0, 0.5, 1]
+    own = compute("progress", [chained("mine/kitchen", 3)], asked={"mine/kitchen": 4})
+    assert own.value == 0.75
+
+
+def test_progress_is_not_made_up_where_logs_do_not_hold_it(episodes):
+    assert compute("progress", episodes).why_not == f"no chain of tasks ({len(episodes)})"
+    unknown = compute("progress", [chained("mine/kitchen", 3)])
+    assert unknown.why_not == "how many tasks mine/kitchen asks is not known: pass asked= (1)"
+    ready = dataclasses.replace(chained(CHAIN, 2), success_at_reset=True)
+    assert compute("progress", [ready]).why_not == "solved at the start (1)"
+    with pytest.raises(ValueError, match="3 tasks done of 2 asked"):
+        compute("progress", [chained(CHAIN, 3)])
+
+
+def acting(action: np.ndarray, replans: tuple[int, ...] = ()) -> Episode:
+    action = np.asarray(action, np.float32).reshape(len(action), -1)
+    plans = [Replan(step, "chunk executed") for step in replans]
+    never = np.zeros(len(action), bool)
+    return dataclasses.replace(FAILED, action=action, success=never, replans=plans)
+
+
+def smoothness(action: np.ndarray) -> float:
+    return compute("action_smoothness", [acting(action)]).value
+
+
+def test_smoothness_knows_a_ramp_a_wave_a_flutter_and_noise():
+    steps = np.arange(64)
+    rng = np.random.default_rng(0)
+    assert smoothness(steps) == pytest.approx(1 - 6 / (64 * 65))
+    assert smoothness(np.sin(2 * np.pi * steps / 8)) == pytest.approx(np.cos(np.pi / 4), abs=0.02)
+    assert smoothness((-1.0) ** steps) == pytest.approx(-1 + 2 / 64)
+    noise = [acting(rng.normal(size=64)) for _ in range(200)]
+    noise = [dataclasses.replace(one, seed=i) for i, one in enumerate(noise)]
+    assert compute("action_smoothness", noise).value == pytest.approx(0, abs=0.03)
+    assert smoothness(steps / 64 + 0.3 * rng.normal(size=64)) < smoothness(steps) - 0.3
+
+
+def test_smoothness_has_no_unit_and_leaves_out_what_does_not_vary():
+    wave = np.sin(np.arange(40) / 3)
+    other = np.cos(np.arange(40) ** 2)
+    alone = (smoothness(wave) + smoothness(other)) / 2
+    assert smoothness(np.stack([wave, other], axis=1)) == pytest.approx(alone)
+    raw = np.stack([1000 * wave + 7, np.ones(40), 0.001 * other], axis=1)
+    assert smoothness(raw) == pytest.approx(alone, abs=1e-4)
+
+
+def test_jumps_between_plans_are_told_from_jumps_inside_them():
+    saw = np.tile(np.arange(8.0), 5)
+    result = compute("action_smoothness", [acting(saw, (0, 8, 16, 24, 32))])
+    changes = np.diff(saw) ** 2 / (2 * saw.var(ddof=1))
+    assert result.details["at_replans"] == pytest.approx(1 - changes.max())
+    assert result.details["inside_plans"] == pytest.approx(1 - changes.min())
+    assert result.details["at_replans"] < 0 < result.details["inside_plans"]
+    assert compute("action_smoothness", [acting(saw, (0,))]).details == {}
+
+
+def test_smoothness_of_what_does_not_move_is_undefined():
+    still = [acting(np.ones((9, 2))), acting(np.arange(2.0))]
+    why = "fewer than 3 actions, or none that varies (2)"
+    assert compute("action_smoothness", still).why_not == why
+
+
+def test_a_rate_records_its_starts_and_the_rules_of_choice(episodes):
+    rules = {"starts": "the first 20", "checkpoint": "the last of the budget"}
+    for name in ("success_any", "success_last", "success_at_reset"):
+        details = compute(name, episodes, chosen=rules).details
+        assert details["starts"] == "train 0 to 19, the same for every task and policy"
+        assert details["chosen"] == {**rules, "seeds": "not said"}
+    over = compute("success_over_blind", episodes, blind=BLIND, chosen=rules).details
+    assert over["chosen"]["checkpoint"] == "the last of the budget"
+    with pytest.raises(KeyError, match="no rule of 'seed' is recorded; did you mean 'seeds'"):
+        compute("success_any", episodes, chosen={"seed": "0, 1, 2"})
+
+
+def test_starts_that_were_picked_show_in_the_record(episodes):
+    easy, hard = episodes[:20], episodes[20:]
+    starts = lambda some: compute("success_any", some).details["starts"]  # noqa: E731
+    assert starts(easy) == "train 0 to 19"
+    assert starts(easy[:1]) == "train 0"
+    assert starts(easy[:3] + easy[9:]) == "14 of train 0 to 19"
+    assert starts(easy + hard[:5]) == "train 0 to 19, not the same for every task and policy"
+    judged = [dataclasses.replace(one, seed=start_seed("evaluation", one.seed)) for one in easy]
+    assert starts(judged) == "evaluation 0 to 19"
+    assert starts([*judged, easy[4]]) == "train 4, evaluation 0 to 19"
+    elsewhere = [dataclasses.replace(easy[0], seed=7_000_000)]
+    assert starts(elsewhere) == "seed 7000000"

@@ -1,4 +1,4 @@
-"""Intervals and tests: one rate, two rates, pairs, and clusters of tasks, seeds or states."""
+"""Intervals and tests: one rate, two, pairs, many policies, and clusters of tasks or seeds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
+from scipy.special import betaincinv
+
+from wamlab.config import nearest
 
 LEVEL = 0.95
 DRAWS = 1000
+MOST_STEPS = 100_000
+
+Counts = tuple[int, int]
+"""Successes and trials."""
 
 
 class Interval(NamedTuple):
@@ -38,24 +45,22 @@ def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
     """The exact interval of a rate, never too short (Clopper and Pearson 1934)."""
     _check_counts(successes, n)
     tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else _beta_quantile(float(successes), n - successes + 1.0, tail)
-    high = (
-        1.0 if successes == n else _beta_quantile(successes + 1.0, float(n - successes), 1 - tail)
-    )
-    return Interval(low, high)
+    low = 0.0 if successes == 0 else betaincinv(successes, n - successes + 1, tail)
+    high = 1.0 if successes == n else betaincinv(successes + 1, n - successes, 1 - tail)
+    return Interval(float(low), float(high))
 
 
 def jeffreys(successes: int, n: int, level: float = LEVEL) -> Interval:
     """The Bayesian interval of a rate under Jeffreys' prior, 0 and 1 at the ends."""
     _check_counts(successes, n)
     tail, a, b = (1 - level) / 2, successes + 0.5, n - successes + 0.5
-    low = 0.0 if successes == 0 else _beta_quantile(a, b, tail)
-    high = 1.0 if successes == n else _beta_quantile(a, b, 1 - tail)
-    return Interval(low, high)
+    low = 0.0 if successes == 0 else betaincinv(a, b, tail)
+    high = 1.0 if successes == n else betaincinv(a, b, 1 - tail)
+    return Interval(float(low), float(high))
 
 
-def newcombe(first: tuple[int, int], second: tuple[int, int], level: float = LEVEL) -> Interval:
-    """The interval of the difference of two unpaired rates, each given as (successes, n).
+def newcombe(first: Counts, second: Counts, level: float = LEVEL) -> Interval:
+    """The interval of the difference of two unpaired rates.
 
     Newcombe 1998, method 10: the two Wilson intervals, joined.
     """
@@ -64,6 +69,62 @@ def newcombe(first: tuple[int, int], second: tuple[int, int], level: float = LEV
     down = math.hypot(a - low_a, high_b - b)
     up = math.hypot(high_a - a, b - low_b)
     return Interval(a - b - down, a - b + up)
+
+
+def two_rates(first: Counts, second: Counts, test: str = "boschloo") -> float:
+    """The exact two-sided p-value that two unpaired rates are one rate.
+
+    ``fisher`` holds both margins fixed and is the most cautious; ``barnard`` (1945) and
+    ``boschloo`` (1970) hold only the numbers of trials fixed, as an experiment does. Choose before
+    the data are seen. Pairs (the same starts) belong to `mcnemar`.
+
+    Raises:
+        KeyError: an unknown test, with the nearest one.
+    """
+    from scipy import stats  # slow to import, and needed here alone
+
+    tests = {
+        "fisher": stats.fisher_exact,
+        "barnard": stats.barnard_exact,
+        "boschloo": stats.boschloo_exact,
+    }
+    if test not in tests:
+        raise KeyError(f"no test {test!r} of two rates{nearest(test, tests)}")
+    for successes, n in (first, second):
+        _check_counts(successes, n)
+    # The two groups are the columns: with groups as rows the wrong margin would be held fixed.
+    table = [[first[0], second[0]], [first[1] - first[0], second[1] - second[0]]]
+    return float(tests[test](table).pvalue)
+
+
+def probability_higher(first: Counts, second: Counts) -> float:
+    """The probability, under uniform priors, that the first rate is the higher one.
+
+    With posteriors Beta(k + 1, n - k + 1) it is the chance that, at the second rate, at most k_1 of
+    n_1 + 1 trials succeed: a beta-binomial sum.
+    """
+    from scipy.stats import betabinom
+
+    for successes, n in (first, second):
+        _check_counts(successes, n)
+    return float(betabinom.cdf(first[0], first[1] + 1, second[0] + 1, second[1] - second[0] + 1))
+
+
+def trials_needed(first: float, second: float, *, power: float = 0.8, level: float = LEVEL) -> int:
+    """How many unpaired trials of each of two policies tell these rates apart.
+
+    The normal approximation of the two-sided test with pooled variance (Fleiss 1981).
+
+    Raises:
+        ValueError: equal rates, or rates or a power outside (0, 1).
+    """
+    if first == second or not all(0 < one < 1 for one in (first, second, power)):
+        given = f"{first}, {second} and {power}"
+        raise ValueError(f"expected two different rates and a power inside (0, 1), got {given}")
+    middle = (first + second) / 2
+    alike = NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt(2 * middle * (1 - middle))
+    apart = NormalDist().inv_cdf(power) * math.sqrt(first * (1 - first) + second * (1 - second))
+    return math.ceil(((alike + apart) / (first - second)) ** 2)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -76,13 +137,47 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given (Holm 1979)."""
+    """Holm's adjusted p-values, in the order given (Holm 1979).
+
+    Raises:
+        ValueError: a p-value outside [0, 1], NaN among them.
+    """
+    if bad := [p for p in p_values if not 0 <= p <= 1]:
+        raise ValueError(f"p-values lie in [0, 1], got {bad[0]}")
     order = np.argsort(p_values, kind="stable")
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+def bradley_terry(wins: Shaped[np.ndarray, "p p"]) -> Float[np.ndarray, " p"]:
+    """Log-strengths (sum 0) of policies from who won how often against whom.
+
+    ``wins[i, j]`` counts the wins of i over j, a tie as half a win of each. Policy i beats j with
+    probability ``1 / (1 + exp(s_j - s_i))``; the maximum likelihood by Hunter's iteration (2004).
+
+    Raises:
+        ValueError: counts that are not, or policies between which nothing was decided: unless
+            every one is reached from every other over wins, no finite strengths fit.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    if wins.shape != wins.T.shape or not (wins >= 0).all() or wins.diagonal().any():
+        raise ValueError("wins are counts (P, P) of one policy over another, 0 on the diagonal")
+    groups, label = connected_components(wins > 0, connection="strong")
+    if groups > 1:
+        named = [np.flatnonzero(label == group).tolist() for group in range(groups)]
+        raise ValueError(f"wins do not lead from every policy to every other: {named} stay apart")
+    played, strength = wins + wins.T, np.ones(len(wins))
+    for _ in range(MOST_STEPS):
+        last = strength
+        strength = wins.sum(axis=1) / (played / (last[:, None] + last)).sum(axis=1)
+        strength /= np.exp(np.log(strength).mean())
+        if np.allclose(strength, last, rtol=1e-12, atol=0):
+            return np.log(strength)
+    raise ValueError(f"Bradley-Terry strengths did not settle in {MOST_STEPS} steps")
 
 
 def bootstrap(
@@ -146,29 +241,6 @@ def _resample(
     if not keep:
         groups = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
     return np.concatenate([_resample(rng, group, levels[1:], False) for group in groups])
-
-
-def _beta_quantile(a: float, b: float, probability: float) -> float:
-    """Where the Beta distribution function reaches ``probability``, by bisection."""
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _beta_cdf(a, b, middle) < probability else (low, middle)
-    return (low + high) / 2
-
-
-def _beta_cdf(a: float, b: float, x: float) -> float:
-    """The regularised incomplete beta function, by its continued fraction (DLMF 8.17.22)."""
-    if x > (a + 1) / (a + b + 2):
-        return 1 - _beta_cdf(b, a, 1 - x)
-    total = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    front = math.exp(total + a * math.log(x) + b * math.log1p(-x)) / a
-    fraction = 1.0
-    for m in range(200, 0, -1):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        fraction = 1 + even / (1 + odd / fraction)
-    return front / (1 - (a + b) * x / ((a + 1) * fraction))
 
 
 def _check_counts(successes: int, n: int) -> None:

@@ -1,9 +1,13 @@
-"""Success of episodes: at any step, at the last step, over the blind rows, and how soon.
+"""Success of episodes: at any step, at the last step, over the blind rows, how soon, how smoothly.
 
 A task that is solved at the start is not solved by the policy and counts as a failure; how many
 there were is in the details. Per task the interval is Wilson's. Pooled, every task weighs the
 same and the interval is a bootstrap over tasks, then policies (training seeds), then episodes
 ("such tasks"); the one that keeps the tasks ("these tasks") is in the details.
+
+A rate says how its episodes were chosen (Kress-Gazit et al., arXiv 2409.09491, ask for it):
+``details["starts"]`` is what the logs show, ``details["chosen"]`` the `RULES` that were fixed
+before judging, or that they were not said.
 """
 
 from __future__ import annotations
@@ -12,36 +16,55 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from wamlab.config import nearest
 from wamlab.metrics.base import NotApplicable, Result, Row, metric, summarise
-from wamlab.metrics.stats import LEVEL, Interval, bootstrap, newcombe, wilson
+from wamlab.metrics.stats import LEVEL, Counts, Interval, bootstrap, newcombe, wilson
+from wamlab.sim.env import SPLITS, STARTS_PER_SPLIT, split_of
+from wamlab.sim.ogbench_tasks import tasks_of
 from wamlab.types import Episode
-
-Counts = tuple[int, int]
-"""Successes and trials."""
 
 Blind = Mapping[str, Mapping[str, Counts]]
 """Counts by environment and row: ``expert``, ``mean replay``, ``random replay``."""
 
 BLIND_ROWS = ("mean replay", "random replay")
 
+RULES = ("starts", "checkpoint", "seeds")
+"""What is chosen before judging: episode starts, the checkpoint of a run, and training seeds."""
+
+Chosen = Mapping[str, str]
+"""By which rule each of `RULES` was chosen, in a sentence."""
+
+FLAT = 1e-8
+AT_START = "solved at the start"
+
 
 @metric("success_any", needs="episodes", unit="rate")
-def success_any(episodes: Sequence[Episode]) -> Result:
+def success_any(episodes: Sequence[Episode], *, chosen: Chosen | None = None) -> Result:
     """The rate of episodes that succeeded at some step."""
-    return _rates("success_any", episodes, lambda episode: episode.success_any)
+    found = _rates("success_any", episodes, lambda episode: episode.success_any)
+    return _recorded(found, episodes, chosen)
 
 
 @metric("success_last", needs="episodes", unit="rate")
-def success_last(episodes: Sequence[Episode]) -> Result:
+def success_last(episodes: Sequence[Episode], *, chosen: Chosen | None = None) -> Result:
     """The rate of episodes in which the last step was a success."""
-    return _rates("success_last", episodes, lambda episode: episode.success_last)
+    found = _rates("success_last", episodes, lambda episode: episode.success_last)
+    return _recorded(found, episodes, chosen)
+
+
+@metric("success_at_reset", needs="episodes", unit="rate")
+def success_at_reset(episodes: Sequence[Episode], *, chosen: Chosen | None = None) -> Result:
+    """The rate of starts that were a success before anybody acted: 0 where the task is sound."""
+    found = _rates("success_at_reset", episodes, lambda episode: episode.success_at_reset)
+    return _recorded(found, episodes, chosen)
 
 
 @metric("success_over_blind", needs="episodes", unit="rate")
-def success_over_blind(episodes: Sequence[Episode], *, blind: Blind | None = None) -> Result:
+def success_over_blind(
+    episodes: Sequence[Episode], *, blind: Blind | None = None, chosen: Chosen | None = None
+) -> Result:
     """``success_any`` less the better of the two blind rows of the same task.
 
     Per task the interval is Newcombe's for two unpaired rates; pooled, episodes, blind trials and
@@ -56,7 +79,7 @@ def success_over_blind(episodes: Sequence[Episode], *, blind: Blind | None = Non
     parts = {env: _over(tasks[env], *better[env]) for env in tasks}
     pairs = np.array([[*tasks[env], *better[env][1]] for env in tasks])
     value = float(np.mean(pairs[:, 0] / pairs[:, 1] - pairs[:, 2] / pairs[:, 3]))
-    return Result(
+    found = Result(
         "success_over_blind",
         "rate",
         value=value,
@@ -65,18 +88,39 @@ def success_over_blind(episodes: Sequence[Episode], *, blind: Blind | None = Non
         details={"these_tasks": _resampled_difference(pairs, resample_tasks=False)},
         parts=parts,
     )
+    return _recorded(found, episodes, chosen)
 
 
 @metric("steps_to_success", needs="episodes", unit="steps")
 def steps_to_success(episodes: Sequence[Episode]) -> Result:
     """Executed steps to the first success, averaged over the episodes that succeed."""
     rows = [
-        Row(_name(episode), episode.env, float(episode.success.argmax() + 1))
+        Row(_name(episode), episode.env, float(steps))
         for episode in episodes
-        if episode.success_any
+        if (steps := _first_success(episode)) is not None
     ]
     failures = ["no success"] * (len(episodes) - len(rows))
     return summarise("steps_to_success", "steps", rows, failures)
+
+
+@metric("restricted_steps_to_success", needs="episodes", unit="steps")
+def restricted_steps_to_success(episodes: Sequence[Episode]) -> Result:
+    """Executed steps to the first success; an episode that fails counts with the whole budget.
+
+    `steps_to_success` looks at successes alone, so a policy that gives up on what is hard looks
+    quick. This is the restricted mean time of survival analysis (Royston and Parmar 2013), fair
+    between policies of different success under one budget. ``details["budget"]`` is that of each
+    task: the steps of its shortest failure, or of its longest episode where none failed.
+    """
+    started = [episode for episode in episodes if not episode.success_at_reset]
+    budget = {env: _budget(group) for env, group in _by_env(started).items()}
+    rows = [
+        Row(_name(e), e.env, float(min(_first_success(e) or budget[e.env], budget[e.env])))
+        for e in started
+    ]
+    solved = [AT_START] * (len(episodes) - len(started))
+    details = {"budget": budget}
+    return summarise("restricted_steps_to_success", "steps", rows, solved, details=details)
 
 
 @metric("tasks_done", needs="episodes", unit="tasks")
@@ -89,6 +133,119 @@ def tasks_done(episodes: Sequence[Episode]) -> Result:
     ]
     others = ["no chain of tasks"] * (len(episodes) - len(rows))
     return summarise("tasks_done", "tasks", rows, others)
+
+
+@metric("progress", needs="episodes", unit="share")
+def progress(episodes: Sequence[Episode], *, asked: Mapping[str, int] | None = None) -> Result:
+    """The share of an episode's chain of tasks that was done, in their order.
+
+    The only partial success that logs hold: they say nothing of goals, so there is no distance left
+    to one, and a single task has no progress beside its success. How many tasks an environment asks
+    is in its name in the suite ``scene``, and in ``asked`` for others.
+
+    Raises:
+        ValueError: more tasks were done than are asked.
+    """
+    rows, undefined = [], []
+    for episode in episodes:
+        if "tasks_done" not in episode.columns:
+            undefined.append("no chain of tasks")
+        elif (tasks := (asked or {}).get(episode.env) or _asked(episode.env)) is None:
+            undefined.append(f"how many tasks {episode.env} asks is not known: pass asked=")
+        elif episode.success_at_reset:
+            undefined.append(AT_START)
+        else:
+            done = int(episode.columns["tasks_done"].max())
+            if done > tasks:
+                raise ValueError(f"{_name(episode)}: {done} tasks done of {tasks} asked")
+            rows.append(Row(_name(episode), episode.env, done / tasks))
+    return summarise("progress", "share", rows, undefined)
+
+
+@metric("action_smoothness", needs="episodes")
+def action_smoothness(episodes: Sequence[Episode]) -> Result:
+    """How little the executed action jumps from step to step, beside how much it varies at all.
+
+    ``1 - sum (a_{t+1} - a_t)^2 / (2 sum (a_t - mean)^2)``, a mean over the dimensions that vary:
+    von Neumann's ratio (1941), turned so that 1 is smooth, 0 as independent draws of the same
+    spread, -1 to and fro at every step. It has no unit, and needs neither a rate nor to know which
+    dimensions are velocities; the usual spectral arc length and jerk need both, and no log has
+    them. The same motion at a higher rate is smoother: compare at one rate only. ``details`` hold
+    the same over the changes into a new plan (``at_replans``) and inside one (``inside_plans``), of
+    the episodes that have both.
+    """
+    rows, undefined, seams = [], [], []
+    for episode in episodes:
+        action = episode.action.astype(float)
+        varies = np.ptp(action, axis=0) > FLAT if len(action) > 2 else np.array([False])
+        if not varies.any():
+            undefined.append("fewer than 3 actions, or none that varies")
+            continue
+        jumps = _jumps(action[:, varies])
+        rows.append(Row(_name(episode), episode.env, 1 - float(jumps.mean())))
+        into_new = np.isin(np.arange(1, len(action)), [one.step for one in episode.replans])
+        if into_new.any() and not into_new.all():
+            seams.append((1 - jumps[into_new].mean(), 1 - jumps[~into_new].mean()))
+    means = np.mean(seams, axis=0).tolist() if seams else []
+    details = dict(zip(("at_replans", "inside_plans"), means, strict=False))
+    return summarise("action_smoothness", "", rows, undefined, details=details)
+
+
+def _first_success(episode: Episode) -> int | None:
+    """Executed steps to the first success; None where the policy never had one."""
+    return int(episode.success.argmax()) + 1 if episode.success_any else None
+
+
+def _budget(episodes: Sequence[Episode]) -> int:
+    failed = [len(episode) for episode in episodes if not episode.success_any]
+    return min(failed) if failed else max(len(episode) for episode in episodes)
+
+
+def _asked(env: str) -> int | None:
+    """How many tasks an environment asks, where its name tells."""
+    suite, _, name = env.partition("/")
+    return len(tasks_of(name)) if suite == "scene" else None
+
+
+def _jumps(action: Float[np.ndarray, "n a"]) -> Float[np.ndarray, " n1"]:
+    """Of each change: its square over twice the variance of the actions, a mean over dimensions."""
+    return (np.diff(action, axis=0) ** 2 / (2 * action.var(axis=0, ddof=1))).mean(axis=1)
+
+
+def _recorded(found: Result, episodes: Sequence[Episode], chosen: Chosen | None) -> Result:
+    """The result, with how its episodes were chosen."""
+    if unknown := sorted(set(chosen or {}) - set(RULES)):
+        raise KeyError(f"no rule of {unknown[0]!r} is recorded{nearest(unknown[0], RULES)}")
+    rules = {name: (chosen or {}).get(name, "not said") for name in RULES}
+    details = {**found.details, "starts": _starts(episodes), "chosen": rules}
+    return replace(found, details=details)
+
+
+def _starts(episodes: Sequence[Episode]) -> str:
+    """Which starts the logs hold, and whether every task and policy had the same ones."""
+    groups: dict[tuple[str, str], set[int]] = {}
+    for episode in episodes:
+        groups.setdefault((episode.policy, episode.env), set()).add(episode.seed)
+    seeds = set().union(*groups.values())
+    if any(group != seeds for group in groups.values()):
+        return f"{_said(seeds)}, not the same for every task and policy"
+    return _said(seeds) + (", the same for every task and policy" if len(groups) > 1 else "")
+
+
+def _said(seeds: set[int]) -> str:
+    """``evaluation 0 to 19``, or how many where some between are missing."""
+    last = len(SPLITS) * STARTS_PER_SPLIT
+    by_split: dict[str, list[int]] = {}
+    for seed in sorted(seeds):
+        split = split_of(seed) if 0 <= seed < last else "seed"
+        by_split.setdefault(split, []).append(seed % STARTS_PER_SPLIT if split in SPLITS else seed)
+    return ", ".join(_range(split, numbers) for split, numbers in by_split.items())
+
+
+def _range(split: str, numbers: Sequence[int]) -> str:
+    first, last = numbers[0], numbers[-1]
+    reach = f"{split} {first} to {last}" if last > first else f"{split} {first}"
+    return reach if last - first + 1 == len(numbers) else f"{len(numbers)} of {reach}"
 
 
 def _rates(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], bool]) -> Result:
