@@ -13,13 +13,14 @@ went when the same action was executed, ``d`` their distance in metres:
     ICC      1 - mean_i |a~_i - a_i| / mean_{i != j} |a~_i - a_j|       a~: read off x^
     DWA      min_w L_w / L                                              L_w: distance to world w
     OCB      P(success imagined) - P(success)
+    IUS      sum <made, demanded> / sum |demanded|^2                    changes of the action
 
 EIC, IEA and ICC are 1 for coupled and right, 0 for no coupling, below 0 for worse than that. CMR
-has its chance beside it, DWA is above 1 where the true world is nearest, OCB is 0 without bias;
-EIC_cf has no zero of its own. Ratios are of sums over states, intervals a bootstrap over states.
-Beside a ratio stand, on the same states, a *static* future and the *oracle* (the executions, as
-the reader of imagined frames reads them), the paired difference over static, and the curve over
-offsets.
+has its chance beside it, DWA is above 1 where the true world is nearest, OCB is 0 without bias, IUS
+0 where imagination is not used; EIC_cf has no zero of its own. Ratios are of sums over states,
+intervals a bootstrap over states. Beside a ratio stand, on the same states, a *static* future and
+the *oracle* (the executions), both with the error of the reader of imagined frames where it is
+known, the paired difference over static, and the curve over offsets.
 
 Distances are averaged over the offsets ``at``: by default the last alone, for CMR and ICC all. A
 state counts only where positions differ by more than ``gate`` metres, by default 10 mm for the hand
@@ -58,7 +59,7 @@ class Paths:
     ``start`` is where it stands now; ``imagined`` and ``executed`` where it is after ``offsets``
     actions. The K are the model's own samples, or sequences imposed on it or instructions given to
     it, all imagined with the same sampling noise. ``reread`` are the executions as the reader of
-    imagined frames reads them off real ones: the attainable ceiling.
+    imagined frames reads them off real ones: it is the attainable ceiling, and tells its error.
 
     Raises:
         ValueError: shapes that do not fit together, NaN or infinity, offsets that do not rise.
@@ -86,14 +87,18 @@ class Paths:
             raise ValueError(f"{self.entity}: expected {t} rising offsets above 0: {self.offsets}")
 
     @property
-    def ceiling(self) -> Places:
-        """What the oracle shows."""
-        return self.executed if self.reread is None else self.reread
-
-    @property
     def still(self) -> Places:
-        """What a static future shows."""
+        """The start, for as long as the executions last."""
         return np.broadcast_to(self.start[:, None, None], self.executed.shape)
+
+    def controls(self) -> dict[str, Places]:
+        """What the controls show in the place of the imagination, read with the same error.
+
+        Read without it, a static future would lie below itself wherever an error adds to a
+        distance of 0, and a model that imagines nothing would seem to be above it.
+        """
+        error = 0 if self.reread is None else self.reread - self.executed
+        return {"static": self.still + error, "oracle": self.executed + error}
 
     def columns(self, at: Sequence[int] | None) -> list[int]:
         """Where these offsets lie, None: the last; KeyError for one that the paths lack."""
@@ -295,7 +300,8 @@ def dwa(
         details["eic"] = found
         if not any(value is not None and value > least_eic for value in found.values()):
             why = f"no entity's EIC is above {least_eic}: nothing to attribute"
-            return Result("state_dwa", why_not=why, details=details)
+            undefined = {why: len(entities[0].states)}
+            return Result("state_dwa", why_not=why, undefined=undefined, details=details)
     leads = {world: _leads_elsewhere(world, entities, worlds[world], at) for world in worlds}
     opened = np.logical_or.reduce(list(leads.values()))
     why = "no world leads an entity elsewhere"
@@ -323,8 +329,8 @@ def ocb(
 ) -> Result:
     """Outcome bias: how much more often success is imagined than met, by the same criterion.
 
-    ``details``: Matthews' correlation (``mcc``) and ``told``, the success rate where success was
-    imagined less that where failure was; None where one outcome is missing.
+    ``details``: Matthews' correlation (``mcc``) and ``markedness``, the success rate where success
+    was imagined less that where failure was; None where one outcome is missing.
     """
     if not executed.size:
         raise NotApplicable("OCB needs outcomes; there are none")
@@ -334,6 +340,7 @@ def ocb(
     both, dreamt, met = (float(rate) for rate in rows.mean(axis=0))
     mcc = _matthews(rows)
     known = np.isfinite(mcc)
+    marked = (both - dreamt * met) / (dreamt * (1 - dreamt)) if 0 < dreamt < 1 else None
     return _over_states(
         "state_ocb",
         states,
@@ -345,7 +352,7 @@ def ocb(
             "executed": met,
             "mcc": mcc if known else None,
             "mcc_interval": _interval(rows, _matthews) if known else None,
-            "told": (both - dreamt * met) / (dreamt * (1 - dreamt)) if 0 < dreamt < 1 else None,
+            "markedness": marked,
         },
     )
 
@@ -450,16 +457,18 @@ def _consistency(
     """
     gate = gate_metres(paths.entity) if gate is None else gate
     opened = metres[:, columns].mean(axis=1) > gate
+    undefined = _closed(opened, _within(gate))
     if not opened.any():
         why = f"no state opens the gate ({_within(gate)}: {len(opened)})"
-        return Result(name, why_not=why, undefined=_closed(opened, _within(gate)))
+        return Result(name, why_not=why, undefined=undefined)
     model = held(paths.imagined)
     rows = model[opened][:, columns].mean(axis=1)
     static, oracle = (
-        held(shown)[opened][:, columns].mean(axis=1) for shown in (paths.still, paths.ceiling)
+        held(shown)[opened][:, columns].mean(axis=1) for shown in paths.controls().values()
     )
     if not rows[:, 1].sum() > 0:
-        return Result(name, why_not="what was imagined equals every other execution")
+        why = "what was imagined equals every other execution"
+        return Result(name, why_not=why, undefined=undefined)
     over = lambda rows: _score(rows[:, 0]) - _score(rows[:, 1])  # noqa: E731
     paired = np.stack([rows, static], axis=1)
     return _over_states(
@@ -467,7 +476,7 @@ def _consistency(
         list(compress(paths.states, opened)),
         rows,
         _score,
-        undefined=_closed(opened, _within(gate)),
+        undefined=undefined,
         details={
             "gate": gate,
             "static": _score(static),
