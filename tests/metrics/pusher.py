@@ -254,11 +254,8 @@ def script(
     behind = block[:, None] - BEHIND * heading
     reach = np.linalg.norm(toward, axis=-1)[:, None, None] + 0.08
     ahead = block[:, None] + reach * heading
-    here, arrived, plan = (
-        np.repeat(robot[:, None], samples, axis=1),
-        np.zeros((*shape, 1), bool),
-        [],
-    )
+    here, plan = np.repeat(robot[:, None], samples, axis=1), []
+    arrived = np.zeros((*shape, 1), bool)
     for _ in range(STEPS):
         arrived = arrived | (np.linalg.norm(behind - here, axis=-1, keepdims=True) < 0.01)
         way = np.where(arrived, ahead, behind) - here

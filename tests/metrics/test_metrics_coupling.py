@@ -349,9 +349,9 @@ def test_the_consistencies_are_ratios_of_mean_distances():
     assert div(PAIR).value == pytest.approx(0.2)
     assert cmr(PAIR).value == 1
     assert eic_ref(PAIR, beside(0, 0.1, 0.4)).value == pytest.approx(1 - 0.04 / (0.8 / 3))
-    forced = eic_cf(PAIR, beside(0, 0.5))
-    assert forced.value == pytest.approx(1 - 0.04 / 0.25)
-    assert forced.details["static"] == pytest.approx(1 - 0.2 / 0.25)
+    forced = eic_cf(PAIR, beside(0, 0.2))
+    assert forced.value == pytest.approx(1 - 0.04 / 0.12)
+    assert forced.details["static"] == pytest.approx(1 - 0.2 / 0.1)
     assert forced.details["oracle"] == 1
 
 
@@ -380,6 +380,7 @@ def test_only_the_own_execution_or_one_like_it_is_a_match():
     swapped = line([[0.3, 0.1, 0.5]], [[0.1, 0.3, 0.5]])
     assert cmr(swapped).value == pytest.approx(1 / 3)
     assert cmr(swapped).details["chance"] == pytest.approx(1 / 3)
+    assert cmr(line([[0.1, 0.12, 0.14]], [[0.1, 0.3, 0.5]])).value == pytest.approx(1 / 3)
     twins = line([[0.106, 0.1, 0.5]], [[0.1, 0.106, 0.5]])
     assert cmr(twins).value == 1
     assert cmr(twins).details["chance"] == pytest.approx(5 / 9)
