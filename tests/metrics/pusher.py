@@ -3,50 +3,59 @@
 An agent (a velocity per step) pushes a disc block without inertia over the unit square; the block
 is moved out of any overlap. The scripted policy goes behind the block at a random heading around
 the goal direction, then pushes: from one state it has several right futures.
+
+Probes show it in pixels, one state at a time. A `Scene` holds many states at once and no pixels;
+`MODELS` are the planted models of the joint measures on states.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from wamlab.metrics.coupling import Paths
 from wamlab.types import Branch, Episode, Probe, Replan
 
 SIZE = 48
 STEPS = 16
 OFFSETS = np.array([8, 16])
 STEP_SECONDS, CONTACT, GOAL = 0.05, 0.07, np.array([0.68, 0.5])
+BEHIND = 0.09
 HEADINGS = (-1.2, -0.6, 0.0, 0.0, 0.0, 0.6, 1.2)
 FAULTS = ("oracle", "blind", "static", "static zero", "object-blind", "optimist")
 
 
 @dataclass(frozen=True)
 class Path:
-    """Positions of agent and block over an execution, (H+1, 2) each."""
+    """Positions of agent and block over an execution, (..., H+1, 2) each."""
 
     robot: np.ndarray
     block: np.ndarray
 
 
-def execute(robot: np.ndarray, block: np.ndarray, actions: np.ndarray) -> Path:
-    robots, blocks = [robot], [block]
-    for action in actions:
-        robot = np.clip(robot + STEP_SECONDS * action, 0.05, 0.95)
-        gap = block - robot
-        apart = float(np.linalg.norm(gap))
-        if apart < CONTACT:
-            block = block + gap / max(apart, 1e-9) * (CONTACT - apart)
+def execute(
+    robot: np.ndarray, block: np.ndarray, actions: np.ndarray, gain: float = 1.0, slip: float = 1.0
+) -> Path:
+    """What actions (..., H, 2) do; in other worlds the agent's gain or the block's slip differ."""
+    here = actions[..., 0, :].shape
+    robots, blocks = [np.broadcast_to(robot, here)], [np.broadcast_to(block, here)]
+    for action in np.moveaxis(actions, -2, 0):
+        robot = np.clip(robots[-1] + STEP_SECONDS * gain * action, 0.05, 0.95)
+        gap = blocks[-1] - robot
+        apart = np.linalg.norm(gap, axis=-1, keepdims=True)
+        depth = np.maximum(CONTACT - apart, 0)
         robots.append(robot)
-        blocks.append(block)
-    return Path(np.array(robots), np.array(blocks))
+        blocks.append(blocks[-1] + gap / np.maximum(apart, 1e-9) * (slip * depth))
+    return Path(np.stack(robots, axis=-2), np.stack(blocks, axis=-2))
 
 
 def policy(rng: np.random.Generator, robot: np.ndarray, block: np.ndarray) -> np.ndarray:
     toward = GOAL - block
     angle = np.arctan2(toward[1], toward[0]) + rng.choice(HEADINGS)
     heading = np.array([np.cos(angle), np.sin(angle)])
-    behind, arrived, actions = block - 0.09 * heading, False, []
+    behind, arrived, actions = block - BEHIND * heading, False, []
     for _ in range(STEPS):
         arrived = arrived or bool(np.linalg.norm(behind - robot) < 0.03)
         way = heading if arrived else behind - robot
@@ -54,6 +63,10 @@ def policy(rng: np.random.Generator, robot: np.ndarray, block: np.ndarray) -> np
         actions.append(action)
         robot = robot + STEP_SECONDS * action
     return np.array(actions)
+
+
+def reached(block: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(block - GOAL, axis=-1) < 0.11
 
 
 def disc(centre: np.ndarray, radius: float) -> np.ndarray:
@@ -120,7 +133,7 @@ def branch(kind: str, label: str, actions: np.ndarray, path: Path) -> Branch:
         happened={"corner": np.stack([render(path.robot[h], path.block[h]) for h in OFFSETS])},
         entities={"robot": pose(path.robot), "block": pose(path.block)},
         masks={key: np.stack([one[key] for one in seen]) for key in seen[0]},
-        success=bool(np.linalg.norm(path.block[-1] - GOAL) < 0.11),
+        success=bool(reached(path.block[-1])),
         calls=4,
         ms=21.5,
     )
@@ -172,7 +185,7 @@ def episode(seed: int, env: str = "toy/pusher", solved: bool | None = None) -> E
     robot = block - [rng.uniform(0.1, 0.2), rng.uniform(-0.15, 0.15)]
     actions = np.concatenate([policy(rng, robot, block), np.zeros((STEPS, 2))])
     path = execute(robot, block, actions)
-    success = np.linalg.norm(path.block[1:] - GOAL, axis=-1) < 0.11
+    success = reached(path.block[1:])
     if solved is not None:
         success[:] = False
         success[20:] = solved
@@ -199,3 +212,171 @@ def episode(seed: int, env: str = "toy/pusher", solved: bool | None = None) -> E
         policy="pusher",
         variant={"route": "left", "speed": 1.0},
     )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """N states, with K chunks of a model's own from each (N, K, H, 2)."""
+
+    robot: np.ndarray
+    block: np.ndarray
+    own: np.ndarray
+
+    @property
+    def imposed(self) -> np.ndarray:
+        """Five sequences by state: the first own chunk and what `imposed` makes of it."""
+        first = self.own[:, 0]
+        return np.stack([first, *imposed(first).values()], axis=1)
+
+    def execute(self, actions: np.ndarray, **world: float) -> Path:
+        return execute(self.robot[:, None], self.block[:, None], actions, **world)
+
+
+def scene(states: int = 200, samples: int = 8, seed: int = 0) -> Scene:
+    """Block left of the goal, agent left of the block; one state in fourteen is solved already."""
+    rng = np.random.default_rng(seed)
+    block = rng.uniform((0.37, 0.35), (0.61, 0.65), (states, 2))
+    robot = block - rng.uniform((0.12, -0.08), (0.16, 0.08), (states, 2))
+    return Scene(robot, block, script(rng, robot, block, samples))
+
+
+def script(
+    rng: np.random.Generator, robot: np.ndarray, block: np.ndarray, samples: int
+) -> np.ndarray:
+    """K chunks from each of N states: those of `policy`, planned without noise and with an end.
+
+    The plan ends ahead of where the block was, 0.08 further than the goal is away.
+    """
+    shape = (len(block), samples)
+    toward = GOAL - block
+    angle = np.arctan2(toward[:, 1], toward[:, 0])[:, None] + rng.choice(HEADINGS, shape)
+    heading = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    behind = block[:, None] - BEHIND * heading
+    reach = np.linalg.norm(toward, axis=-1)[:, None, None] + 0.08
+    ahead = block[:, None] + reach * heading
+    here, plan = np.repeat(robot[:, None], samples, axis=1), []
+    arrived = np.zeros((*shape, 1), bool)
+    for _ in range(STEPS):
+        arrived = arrived | (np.linalg.norm(behind - here, axis=-1, keepdims=True) < 0.01)
+        way = np.where(arrived, ahead, behind) - here
+        action = way / np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), STEP_SECONDS)
+        plan.append(action)
+        here = here + STEP_SECONDS * action
+    return np.stack(plan, axis=2) + rng.normal(0, 0.1, (*shape, STEPS, 2))
+
+
+def blind(scene: Scene, actions: np.ndarray) -> Path:
+    """The future of the model's next own sample, whatever is imposed."""
+    if actions is scene.own:
+        return scene.execute(np.roll(actions, -1, axis=1))
+    return scene.execute(np.broadcast_to(scene.own[:, 1:2], actions.shape))
+
+
+def frozen(places: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(places[..., :1, :], places.shape)
+
+
+def static(scene: Scene, actions: np.ndarray) -> Path:
+    path = scene.execute(actions)
+    return Path(frozen(path.robot), frozen(path.block))
+
+
+def object_blind(scene: Scene, actions: np.ndarray) -> Path:
+    path = scene.execute(actions)
+    return Path(path.robot, frozen(path.block))
+
+
+def optimist(scene: Scene, actions: np.ndarray) -> Path:
+    path = scene.execute(actions)
+    share = np.linspace(0, 1, STEPS + 1)[:, None]
+    return Path(path.robot, (1 - share) * frozen(path.block) + share * GOAL)
+
+
+def late(scene: Scene, actions: np.ndarray) -> Path:
+    """Everything happens one step late."""
+    path = scene.execute(actions)
+    before = np.maximum(np.arange(STEPS + 1) - 1, 0)
+    return Path(path.robot[..., before, :], path.block[..., before, :])
+
+
+def excited(scene: Scene, actions: np.ndarray) -> Path:
+    """Everything moves half as far again."""
+    path = scene.execute(actions)
+    return Path(*(1.5 * places - 0.5 * frozen(places) for places in (path.robot, path.block)))
+
+
+def relabelled(scene: Scene, actions: np.ndarray) -> Path:
+    """Right futures, each beside the action of another."""
+    return scene.execute(np.roll(actions, -1, axis=1))
+
+
+WORLDS = {
+    "gain .7": {"gain": 0.7},
+    "gain 1.3": {"gain": 1.3},
+    "slip .5": {"slip": 0.5},
+    "slip .25": {"slip": 0.25},
+}
+Model = Callable[[Scene, np.ndarray], Path]
+"""What a model imagines under actions (N, M, H, 2) from the states of a scene."""
+MODELS: dict[str, Model] = {
+    "oracle": Scene.execute,
+    "blind": blind,
+    "static": static,
+    "static zero": static,
+    "object-blind": object_blind,
+    "optimist": optimist,
+    "late": late,
+    "excited": excited,
+    "gain .7": lambda scene, actions: scene.execute(actions, gain=0.7),
+    "slip .5": lambda scene, actions: scene.execute(actions, slip=0.5),
+    "one mode": Scene.execute,
+    "mirrored": lambda scene, actions: scene.execute(actions * [1, -1]),
+    "relabelled": relabelled,
+}
+OWN = {
+    "static zero": lambda own: 0 * own,
+    "one mode": lambda own: own[:, :1].repeat(own.shape[1], 1),
+}
+"""What models that do not act as the script does make of its chunks."""
+
+
+def acting(model: str, scene: Scene) -> Scene:
+    """The scene with the own chunks of this model."""
+    return replace(scene, own=OWN[model](scene.own)) if model in OWN else scene
+
+
+def paths(
+    model: str, scene: Scene, actions: np.ndarray | None = None, noise: float = 0.003
+) -> dict[str, Paths]:
+    """The paths of both entities, imagined under actions (None: the own) and read with noise."""
+    rng = np.random.default_rng(99)
+    actions = scene.own if actions is None else actions
+    dream, path = MODELS[model](scene, actions), scene.execute(actions)
+    sides = {"robot": (dream.robot, path.robot), "block": (dream.block, path.block)}
+    read = lambda places: places[..., 1:, :] + rng.normal(0, noise, (*actions.shape[:3], 2))  # noqa: E731
+    return {
+        entity: Paths(
+            entity=entity,
+            states=[str(i) for i in range(len(actions))],
+            offsets=np.arange(1, STEPS + 1),
+            start=happened[:, 0, 0],
+            imagined=read(imagined),
+            executed=happened[..., 1:, :],
+            reread=read(happened),
+        )
+        for entity, (imagined, happened) in sides.items()
+    }
+
+
+def worlds(scene: Scene) -> dict[str, dict[str, np.ndarray]]:
+    """Where the own chunks lead both entities in each other world."""
+    found = {name: scene.execute(scene.own, **world) for name, world in WORLDS.items()}
+    return {
+        name: {"robot": path.robot[..., 1:, :], "block": path.block[..., 1:, :]}
+        for name, path in found.items()
+    }
+
+
+def velocity(robot: np.ndarray) -> np.ndarray:
+    """Inverse dynamics, exact in the true world: the actions between positions."""
+    return np.diff(robot, axis=-2) / STEP_SECONDS
