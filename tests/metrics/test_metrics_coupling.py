@@ -14,28 +14,13 @@ import numpy as np
 import pusher
 import pytest
 
-from wamlab.metrics import base, coupling
+from wamlab.metrics import base, over_states
 from wamlab.metrics.base import NotApplicable, Result
-from wamlab.metrics.coupling import (
-    Paths,
-    ads,
-    cda,
-    cf_mae,
-    cmr,
-    distance_correlation,
-    div,
-    dwa,
-    eic,
-    eic_cf,
-    eic_ref,
-    icc,
-    iea,
-    instruction_contrast,
-    ius,
-    ocb,
-    skill,
-)
+from wamlab.metrics.coupling import cmr, div, eic, eic_cf, eic_ref, icc, skill
+from wamlab.metrics.effects import ads, cda, cf_mae, distance_correlation, iea, instruction_contrast
+from wamlab.metrics.paths import Paths
 from wamlab.metrics.stats import bootstrap
+from wamlab.metrics.worlds import dwa, ius, ocb
 
 NONE = (None, None)
 # EIC, CMR, IEA of robot and object; gain of the object; ICC, bias, correlation; tolerance.
@@ -81,7 +66,7 @@ SCENE = pusher.scene()
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table takes hundreds of intervals; a hundred draws each are enough to see a sign."""
-    for room in (base, coupling):
+    for room in (base, over_states):
         monkeypatch.setattr(room, "bootstrap", partial(bootstrap, draws=100))
 
 

@@ -1,0 +1,132 @@
+"""Statistics over states: ratios of sums, their gates, controls, curves and intervals.
+
+A ratio is one of sums over states, its interval a bootstrap over states. Beside it stand, on the
+same states, a *static* future and the *oracle* (the executions), both with the error of the reader
+of imagined frames where it is known, the paired difference over static, and the curve over offsets.
+A state counts only where positions differ by more than ``gate`` metres, by default 10 mm for the
+hand and 5 mm for an object; elsewhere the measure is undefined, never 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import compress
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from wamlab.metrics.base import Result, Row, summarise
+from wamlab.metrics.joint import gate_metres
+from wamlab.metrics.paths import Paths, Places
+from wamlab.metrics.stats import Interval, bootstrap
+
+
+def consistency(
+    name: str,
+    paths: Paths,
+    held: Callable[[Places], Float[np.ndarray, "n t 2"]],
+    metres: Float[np.ndarray, "n t"],
+    columns: Sequence[int],
+    gate: float | None,
+) -> Result:
+    """One less a ratio of sums over the states that open the gate, beside the controls.
+
+    ``held`` gives both sides of the ratio by state and offset for whatever is shown, ``metres``
+    what has to be above the gate.
+    """
+    gate = gate_metres(paths.entity) if gate is None else gate
+    opened = metres[:, columns].mean(axis=1) > gate
+    undefined = closed(opened, within(gate))
+    if not opened.any():
+        why = f"no state opens the gate ({within(gate)}: {len(opened)})"
+        return Result(name, why_not=why, undefined=undefined)
+    model = held(paths.imagined)
+    rows = model[opened][:, columns].mean(axis=1)
+    static, oracle = (
+        held(shown)[opened][:, columns].mean(axis=1) for shown in paths.controls().values()
+    )
+    if not rows[:, 1].sum() > 0:
+        why = "what was imagined equals every other execution"
+        return Result(name, why_not=why, undefined=undefined)
+    over = lambda rows: score(rows[:, 0]) - score(rows[:, 1])  # noqa: E731
+    paired = np.stack([rows, static], axis=1)
+    return over_states(
+        name,
+        list(compress(paths.states, opened)),
+        rows,
+        score,
+        undefined=undefined,
+        details={
+            "gate": gate,
+            "static": score(static),
+            "oracle": score(oracle),
+            "over_static": over(paired),
+            "over_static_interval": interval_of(paired, over),
+            "curve": _curve(paths, model, metres > gate),
+        },
+    )
+
+
+def _curve(
+    paths: Paths, model: Float[np.ndarray, "n t 2"], opened: Bool[np.ndarray, "n t"]
+) -> dict[int, float]:
+    """The score at each offset at which some state opens the gate."""
+    if model.shape[1] < len(paths.offsets):
+        return {}
+    return {
+        int(offset): score(model[opened[:, t], t])
+        for t, offset in enumerate(paths.offsets)
+        if model[opened[:, t], t, 1].sum() > 0
+    }
+
+
+def over_states(
+    name: str,
+    states: Sequence[str],
+    rows: Float[np.ndarray, "n c"],
+    statistic: Callable[[np.ndarray], float],
+    **extra: Any,
+) -> Result:
+    """A statistic over states, of each state alone, and its bootstrap interval."""
+    alone = {state: statistic(row[None]) for state, row in zip(states, rows, strict=True)}
+    return Result(
+        name,
+        value=statistic(rows),
+        interval=interval_of(rows, statistic),
+        n=len(rows),
+        items={state: value for state, value in alone.items() if np.isfinite(value)},
+        **extra,
+    )
+
+
+def average(
+    name: str, unit: str, paths: Paths, values: Float[np.ndarray, " n"], why: str = "", **extra: Any
+) -> Result:
+    """The mean over states; a state without a value is undefined for the reason ``why``."""
+    known = np.isfinite(values)
+    pairs = zip(compress(paths.states, known), values[known], strict=True)
+    rows = [Row(state, "", float(value)) for state, value in pairs]
+    return summarise(name, unit, rows, [why] * int((~known).sum()), **extra)
+
+
+def score(pairs: np.ndarray) -> float:
+    """One less the ratio of sums of pairs (N, 2)."""
+    return 1 - share(pairs)
+
+
+def share(pairs: np.ndarray) -> float:
+    part, whole = pairs.sum(axis=0)
+    return float(part / whole) if whole > 0 else float("nan")
+
+
+def interval_of(rows: np.ndarray, statistic: Callable[[np.ndarray], float]) -> Interval | None:
+    return bootstrap(rows, statistic=statistic) if len(rows) > 1 else None
+
+
+def closed(opened: Bool[np.ndarray, " n"], why: str) -> dict[str, int]:
+    return {} if opened.all() else {why: int((~opened).sum())}
+
+
+def within(gate: float) -> str:
+    return f"positions differ by {1000 * gate:.0f} mm or less"

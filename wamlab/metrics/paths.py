@@ -1,0 +1,137 @@
+"""Paths of entities from restored states, imagined beside executed: what joint measures work on.
+
+Entities are never joined into one vector: a robot that moves further hides every fault of an
+object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from wamlab.config import nearest
+from wamlab.metrics.base import NotApplicable
+
+Places = Float[np.ndarray, "n k t d"]
+Steps = Float[np.ndarray, "n k h a"]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """One entity's paths from N restored states, K from each, in metres.
+
+    ``start`` is where it stands now; ``imagined`` and ``executed`` where it is after ``offsets``
+    actions. The K are the model's own samples, or sequences imposed on it or instructions given to
+    it, all imagined with the same sampling noise. ``reread`` are the executions as the reader of
+    imagined frames reads them off real ones: it is the attainable ceiling, and tells its error.
+
+    Raises:
+        ValueError: shapes that do not fit together, NaN or infinity, offsets that do not rise.
+    """
+
+    entity: str
+    states: Sequence[str]
+    offsets: Int[np.ndarray, " t"]
+    start: Float[np.ndarray, "n d"]
+    imagined: Places
+    executed: Places
+    reread: Places | None = None
+
+    def __post_init__(self) -> None:
+        if self.executed.ndim != 4 or not self.executed.size:
+            raise ValueError(
+                f"{self.entity}: expected executions (N, K, T, D), got {self.executed.shape}"
+            )
+        n, _, t, d = whole = self.executed.shape
+        shapes = {"executed": whole, "imagined": whole, "start": (n, d)}
+        for name, shape in (shapes if self.reread is None else {**shapes, "reread": whole}).items():
+            check_shape(f"{self.entity}: {name}", getattr(self, name), shape)
+        check_states(self.states, n)
+        if len(self.offsets) != t or (np.diff(self.offsets, prepend=0) <= 0).any():
+            raise ValueError(f"{self.entity}: expected {t} rising offsets above 0: {self.offsets}")
+
+    @property
+    def still(self) -> Places:
+        """The start, for as long as the executions last."""
+        return np.broadcast_to(self.start[:, None, None], self.executed.shape)
+
+    def controls(self) -> dict[str, Places]:
+        """What the controls show in the place of the imagination, read with the same error.
+
+        Read without it, a static future would lie below itself wherever an error adds to a
+        distance of 0, and a model that imagines nothing would seem to be above it.
+        """
+        error = 0 if self.reread is None else self.reread - self.executed
+        return {"static": self.still + error, "oracle": self.executed + error}
+
+    def columns(self, at: Sequence[int] | None) -> list[int]:
+        """Where these offsets lie, None: the last; KeyError for one that the paths lack."""
+        known = self.offsets.tolist()
+        if missing := [offset for offset in at or () if offset not in known]:
+            raise KeyError(f"no offset {missing[0]}{nearest(str(missing[0]), map(str, known))}")
+        return [known.index(offset) for offset in at or known[-1:]]
+
+    def motion(self) -> Float[np.ndarray, "n t"]:
+        """How far the executions lead away from the start, on average over the K."""
+        return apart(self.executed, self.still).mean(axis=1)
+
+    def spread(self) -> Float[np.ndarray, "n t"]:
+        """How far apart the executions are, on average over the pairs."""
+        return other_pairs(each_to_each(self.executed, self.executed))
+
+
+def size(vectors: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n"]:
+    return np.sqrt((vectors**2).sum(axis=-1))
+
+
+def apart(first: Places, second: Places) -> Float[np.ndarray, "n k t"]:
+    return size(first - second)
+
+
+def each_to_each(
+    first: Places, second: Float[np.ndarray, "n l t d"]
+) -> Float[np.ndarray, "n k l t"]:
+    """The distance of each of the first to each of the second of the same state."""
+    return size(first[:, :, None] - second[:, None])
+
+
+def own_pairs(every: Float[np.ndarray, "n k k t"]) -> Float[np.ndarray, "n t"]:
+    return np.einsum("nkkt->nt", every) / every.shape[1]
+
+
+def other_pairs(every: Float[np.ndarray, "n k k t"]) -> Float[np.ndarray, "n t"]:
+    return every[:, ~np.eye(every.shape[1], dtype=bool)].mean(axis=1)
+
+
+def effects_between(places: Places) -> Float[np.ndarray, "n p t d"]:
+    """What each differs by from each other of the same state, every pair once."""
+    first, second = np.triu_indices(places.shape[1], 1)
+    return places[:, first] - places[:, second]
+
+
+def check_beside(paths: Paths, name: str, places: Places) -> None:
+    """Any number of other executions from the same states, at the same offsets."""
+    n, _, t, d = paths.executed.shape
+    if places.ndim == 4 and not places.shape[1]:
+        raise NotApplicable(f"there are no {name} executions")
+    check_shape(f"{paths.entity}: {name}", places, (n, *places.shape[1:2], t, d))
+
+
+def check_states(states: Sequence[str], n: int) -> None:
+    if len(states) != n or len(set(states)) != n:
+        raise ValueError(f"expected the different names of {n} states, got {list(states)}")
+
+
+def check_shape(what: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{what}: expected shape {shape}, got {array.shape}")
+    if array.dtype != bool and not np.isfinite(array).all():
+        raise ValueError(f"{what}: expected finite numbers, got NaN or infinity")
+
+
+def need_several(paths: Paths, what: str, which: str) -> None:
+    if paths.executed.shape[1] < 2:
+        raise NotApplicable(f"{what} needs two {which} from one state; the paths hold one")
