@@ -92,7 +92,7 @@ def cost_finding(found: Found, model: str) -> Finding:
     times = own / its
     said = (
         f"{number(own, 0)} ms, {number(times, 2)} times {number(its, 0)}; "
-        f"{', '.join(map(str, one['calls']))} calls, {one['calls_declared']} declared"
+        f"network calls {', '.join(map(str, one['calls']))}, declared {one['calls_declared']}"
     )
     kept = one["calls"] == [one["calls_declared"]]
     return Finding("corners 5", asked, said, verdict(times <= MOST_TIMES_UWM and kept))
