@@ -10,7 +10,6 @@ What a cell achieves as it was trained stands in its own file.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,19 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import machine
+import trained
 from cells import Cell, Places, rounded, tasks
 from tqdm import tqdm
 
 from wamlab.config import nearest
 from wamlab.data.logs import load_episodes, write_json
 from wamlab.metrics.base import compute
-from wamlab.recipes import protocols
 from wamlab.recipes.work import acting_run, roll_out
 from wamlab.sim.instructions import Sentence
 from wamlab.sim.shifts import shifts
 from wamlab.train.provenance import provenance
-
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -83,9 +80,9 @@ def play(cell: Cell, condition: Condition, places: Places, episodes: int) -> Pat
     Raises:
         CheckpointError: the cell has not been trained here.
     """
-    trained = places.work / cell.protocol / cell.name
-    run, policy = acting_run(trained, "cpu")
-    before, folder = machine.state(), trained / "conditions" / condition.name
+    run_folder = places.work / cell.protocol / cell.name
+    run, policy = acting_run(run_folder, "cpu")
+    before, folder = machine.state(), run_folder / "conditions" / condition.name
     how = dataclasses.replace(
         run.rollout,
         episodes=episodes,
@@ -108,10 +105,7 @@ def judged(
     done = compute("tasks_done", logs)
     return rounded(
         {
-            "protocol": cell.protocol,
-            "model": cell.system,
-            "seed": cell.seed,
-            "attempt": cell.attempt,
+            **trained.which(cell),
             "condition": condition.name,
             "suite": condition.suite,
             "sentence": condition.sentence,
@@ -125,25 +119,14 @@ def judged(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("protocol", choices=protocols())
-    parser.add_argument("--models", nargs="+", default=["uwm"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--attempt", type=int, default=1)
-    parser.add_argument("--variant", default="", help="of the models, as success.py names it")
+    parser = trained.parser(__doc__, ["uwm"])
     parser.add_argument("--conditions", nargs="+", default=[], help="default: all of the protocol")
     parser.add_argument("--episodes", type=int, default=5, help="of each task")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
-    parser.add_argument("--results", type=Path, default=HERE / "results")
     args = parser.parse_args(words)
-    places = Places(args.results, args.work)
-    why = "as success.py trained it" if args.attempt > 1 else ""
+    places = trained.places(args)
     wanted = [
-        (Cell(args.protocol, model, seed, args.attempt, why, args.variant), condition)
-        for seed in args.seeds
-        for model in args.models
+        (cell, condition)
+        for cell in trained.cells(args)
         for condition in chosen(args.protocol, args.conditions)
     ]
     for cell, condition in tqdm(wanted, desc=f"{args.protocol} conditions"):

@@ -11,13 +11,13 @@ did, and what future and action know of each other, in nats.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import machine
+import trained
 from cells import Cell, Places, rounded
 from tqdm import tqdm
 
@@ -25,13 +25,11 @@ from wamlab.config import to_dict
 from wamlab.data.logs import write_json
 from wamlab.metrics.base import compute
 from wamlab.metrics.information import SIDES
-from wamlab.recipes import protocols
 from wamlab.recipes.recorded import replay_recorded
 from wamlab.recipes.work import acting_run, collect_data, expand
 from wamlab.train.provenance import provenance
 from wamlab.types import Recording
 
-HERE = Path(__file__).parent
 FIRST_START = 1000
 """Training starts from here on belong to no recipe's demonstrations."""
 
@@ -46,14 +44,14 @@ def judge(cell: Cell, places: Places, episodes: int, states: int) -> Path:
     Raises:
         CheckpointError: the cell has not been trained here.
     """
-    trained = places.work / cell.protocol / cell.name
-    run, policy = acting_run(trained, "cpu")
+    run_folder = places.work / cell.protocol / cell.name
+    run, policy = acting_run(run_folder, "cpu")
     before, tasks = machine.state(), len(expand(run.data.envs))
     data = places.work / cell.protocol / "unseen"
     collect_data(dataclasses.replace(run.data, episodes=episodes, start=FIRST_START), data)
     how = dataclasses.replace(run.open_loop, episodes=episodes * tasks, states=states)
     asked = dataclasses.replace(run, open_loop=how)
-    recordings = replay_recorded(asked, policy, data, trained / "unseen", trained_on=())
+    recordings = replay_recorded(asked, policy, data, run_folder / "unseen", trained_on=())
     found = judged(cell, recordings, before)
     return write_json(result_path(cell, places.results), found)
 
@@ -63,10 +61,7 @@ def judged(cell: Cell, recordings: Sequence[Recording], before: dict[str, Any]) 
     sides = {side: compute("coupling_nats", recordings, side=side) for side in SIDES}
     return rounded(
         {
-            "protocol": cell.protocol,
-            "model": cell.system,
-            "seed": cell.seed,
-            "attempt": cell.attempt,
+            **trained.which(cell),
             "instants": len(recordings),
             "episodes": len({one.episode for one in recordings}),
             "inverse_r2": to_dict(compute("recorded_inverse_r2", recordings)),
@@ -80,26 +75,12 @@ def judged(cell: Cell, recordings: Sequence[Recording], before: dict[str, Any]) 
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("protocol", choices=protocols())
-    parser.add_argument("--models", nargs="+", default=["unipi"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--attempt", type=int, default=1)
+    parser = trained.parser(__doc__, ["unipi"])
     parser.add_argument("--episodes", type=int, default=4, help="new ones, of each task")
     parser.add_argument("--states", type=int, default=8, help="instants of each episode")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
-    parser.add_argument("--results", type=Path, default=HERE / "results")
     args = parser.parse_args(words)
-    places = Places(args.results, args.work)
-    why = "as success.py trained it" if args.attempt > 1 else ""
-    cells = [
-        Cell(args.protocol, model, seed, args.attempt, why)
-        for seed in args.seeds
-        for model in args.models
-    ]
-    for cell in tqdm(cells, desc=f"{args.protocol} real clips"):
+    places = trained.places(args)
+    for cell in tqdm(trained.cells(args), desc=f"{args.protocol} real clips"):
         if result_path(cell, places.results).exists():
             tqdm.write(f"{cell.name} is there")
             continue

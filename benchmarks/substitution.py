@@ -11,7 +11,6 @@ as do all others here.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import machine
+import trained
 from cells import Cell, Places, rounded, tasks
 from tqdm import tqdm
 
 from wamlab.data.logs import load_episodes, write_json
 from wamlab.policy.acting import executor_for
-from wamlab.recipes import protocols
 from wamlab.recipes.clips import clips_of
 from wamlab.recipes.run import Run
 from wamlab.recipes.work import acting_run, expand, open_caches
@@ -32,8 +31,6 @@ from wamlab.run.rollout import rollout
 from wamlab.run.substitution import SubstitutedAgent
 from wamlab.sim.registry import instruction_of
 from wamlab.train.provenance import provenance
-
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -71,10 +68,10 @@ def play(cell: Cell, halves: Halves, places: Places, episodes: int) -> Path:
     Raises:
         CheckpointError: the cell has not been trained here.
     """
-    trained = places.work / cell.protocol / cell.name
-    run, policy = acting_run(trained, "cpu")
+    run_folder = places.work / cell.protocol / cell.name
+    run, policy = acting_run(run_folder, "cpu")
     envs, seed = expand(run.data.envs), run.train.seed
-    before, folder = machine.state(), trained / "substitutions" / halves.name
+    before, folder = machine.state(), run_folder / "substitutions" / halves.name
     clips = None
     if halves.future == "shuffled":
         caches = open_caches(run, [places.work / cell.protocol / "data"])
@@ -114,10 +111,7 @@ def judged(
     """The result of a cell with these halves, from its logs."""
     return rounded(
         {
-            "protocol": cell.protocol,
-            "model": cell.system,
-            "seed": cell.seed,
-            "attempt": cell.attempt,
+            **trained.which(cell),
             "future": halves.future,
             "extractor": halves.extractor,
             "execute_steps": run.rollout.execute_steps,
@@ -129,25 +123,11 @@ def judged(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("protocol", choices=protocols())
-    parser.add_argument("--models", nargs="+", default=["unipi"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--attempt", type=int, default=1)
+    parser = trained.parser(__doc__, ["unipi"])
     parser.add_argument("--episodes", type=int, default=5, help="of each task")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
-    parser.add_argument("--results", type=Path, default=HERE / "results")
     args = parser.parse_args(words)
-    places = Places(args.results, args.work)
-    why = "as success.py trained it" if args.attempt > 1 else ""
-    wanted = [
-        (Cell(args.protocol, model, seed, args.attempt, why), halves)
-        for seed in args.seeds
-        for model in args.models
-        for halves in HALVES
-    ]
+    places = trained.places(args)
+    wanted = [(cell, halves) for cell in trained.cells(args) for halves in HALVES]
     for cell, halves in tqdm(wanted, desc=f"{args.protocol} substitutions"):
         if result_path(cell, halves, places.results).exists():
             tqdm.write(f"{cell.name} with {halves.name} is there")

@@ -1,0 +1,53 @@
+"""What the benchmarks of trained cells share: which cells are asked for, and their names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cells import Cell, Places
+
+from wamlab.recipes import protocols
+
+HERE = Path(__file__).parent
+
+
+def parser(description: str | None, models: Sequence[str]) -> argparse.ArgumentParser:
+    """The arguments that name cells which `success.py` has trained, and where they lie."""
+    found = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    found.add_argument("protocol", choices=protocols())
+    found.add_argument("--models", nargs="+", default=[*models])
+    found.add_argument("--seeds", nargs="+", type=int, default=[0])
+    found.add_argument("--attempt", type=int, default=1)
+    found.add_argument("--variant", default="", help="of the models, as success.py names it")
+    found.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
+    found.add_argument("--results", type=Path, default=HERE / "results")
+    return found
+
+
+def cells(args: argparse.Namespace) -> list[Cell]:
+    """The cells that the arguments name, seed by seed."""
+    why = "as success.py trained it" if args.attempt > 1 else ""
+    return [
+        Cell(args.protocol, model, seed, args.attempt, why, args.variant)
+        for seed in args.seeds
+        for model in args.models
+    ]
+
+
+def places(args: argparse.Namespace) -> Places:
+    return Places(args.results, args.work)
+
+
+def which(cell: Cell) -> Mapping[str, Any]:
+    """The cell in a result's own fields."""
+    return {
+        "protocol": cell.protocol,
+        "model": cell.system,
+        "seed": cell.seed,
+        "attempt": cell.attempt,
+    }
