@@ -70,7 +70,10 @@ def run_of(args: argparse.Namespace, cell: Cell, places: Places) -> tuple[Run, s
                 f"the number of steps of {key} is not fixed in {path}{nearest(key, table)}: "
                 "run with --fix-steps on an idle machine, or give --steps"
             )
-        steps, precision = table[key]["steps"], table[key]["precision"]["choice"]
+        steps = table[key]["steps"]
+        # A machine without bf16 arithmetic takes a minute for a second of another's training.
+        if precision == "auto":
+            precision = table[key]["precision"]["choice"]
         fixed = f"--fix-steps ({table[key]['minutes']:g} minutes)"
     train = dataclasses.replace(
         run.train,

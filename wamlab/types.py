@@ -443,7 +443,16 @@ class Episode:
         return bool(len(self.success) and self.success[-1]) and not self.success_at_reset
 
 
-BranchKind = Literal["own", "imposed", "world", "control"]
+BranchKind = Literal["own", "imposed", "world", "reference"]
+
+
+@dataclass
+class Reading:
+    """What a state reader made of frames: ``places`` by entity (T, 3) in metres, and how likely the
+    task is done in them, ``success`` (T,) from 0 to 1."""
+
+    places: dict[str, Float[np.ndarray, "t 3"]]
+    success: Float[np.ndarray, " t"]
 
 
 @dataclass
@@ -451,11 +460,13 @@ class Branch:
     """One action chunk executed whole from a probe's state, beside what was imagined for it.
 
     ``kind``: ``own`` (the model's joint sample), ``imposed`` (a listed intervention), ``world``
-    (the own action in another physics), ``control``. ``imagined`` frames at ``offsets``, None with
-    ``why_not`` where the model imagines nothing that can be shown. ``happened`` are the frames at
-    the same offsets, ``entities`` the poses (H+1, 7) over the whole chunk, ``masks`` the robot's
-    and objects' pixels by ``<view>/<entity>`` (T, H, W) at the offsets. ``instruction`` is what the
-    action was drawn for, where that is another than the probe's.
+    (an own action in another physics), ``reference`` (a chunk that is the same for every model).
+    ``imagined`` frames at ``offsets``, None with ``why_not`` where the model imagines nothing that
+    can be shown. ``happened`` are the frames at the same offsets, ``entities`` the poses (H+1, 7)
+    over the whole chunk, ``masks`` the robot's and objects' pixels by ``<view>/<entity>`` (T, H, W)
+    at the offsets. ``instruction`` is what the action was drawn for, where that is another than the
+    probe's. ``read`` is what a state reader sees in the imagined frames and ``reread`` in those
+    that happened, where one has read them.
     """
 
     kind: BranchKind
@@ -471,6 +482,8 @@ class Branch:
     calls: int = 0
     ms: float = 0.0
     instruction: str = ""
+    read: Reading | None = None
+    reread: Reading | None = None
 
 
 @dataclass
@@ -480,7 +493,7 @@ class Probe:
     ``now`` holds the frame o_0 per view (1, H, W, 3), ``masks`` the entities' pixels in it,
     ``pixel_noise`` the largest difference (0 to 255) that restoring and rendering the same state
     twice gave: the noise floor. ``stratum`` says where on the way it was taken: ``free``,
-    ``before`` or ``contact``.
+    ``before`` or ``contact``. ``reader`` names the state reader that has read the branches.
     """
 
     env: str
@@ -496,6 +509,7 @@ class Probe:
     pixel_noise: float = 0.0
     policy: str = ""
     simulator_state: Float[np.ndarray, " q"] | None = None
+    reader: str = ""
 
     def of(self, kind: BranchKind) -> list[Branch]:
         return [branch for branch in self.branches if branch.kind == kind]

@@ -83,6 +83,9 @@ def test_the_command_line_wins(places: Places) -> None:
     run, fixed = success.run_of(args, Cell("mw-6", "uwm", 0), places)
     assert (run.train.steps, run.rollout.episodes, fixed) == (5, 40, "--steps 5")
     assert run.to_dict()["model"]["depth"] == 1
+    args = arguments(places, "--set", "train.precision=f32")
+    run, _ = success.run_of(args, Cell("mw-6", "uwm", 0), places)
+    assert (run.train.steps, run.train.precision) == (700, "f32")
 
 
 def test_a_recipe_that_says_its_steps_needs_no_timing(places: Places) -> None:

@@ -12,8 +12,9 @@ from point_model import Latent, Planner, PointConfig, PointModel, Reactive, poli
 from wamlab.data.logs import load_probes
 from wamlab.models.base import Refusal
 from wamlab.policy.geometric import Reach, WaypointExecutor
+from wamlab.run.execute import execute
 from wamlab.run.impose import OTHER_INSTRUCTION, impose
-from wamlab.run.probe import execute, probe
+from wamlab.run.probe import probe
 from wamlab.run.reach import strata
 from wamlab.types import FORWARD, JOINT
 
@@ -27,7 +28,7 @@ def test_a_probe_holds_joint_samples_and_impositions_executed_whole():
     one = run(PointModel(), 1)[0]
     assert [branch.label for branch in one.of("own")] == ["sample 0", "sample 1"]
     assert [b.label for b in one.of("imposed")] == ["zero", "mirrored", "truncated", "half-speed"]
-    for branch in one.branches:
+    for branch in one.of("own") + one.of("imposed"):
         assert branch.action.shape == (8, 4)
         assert branch.offsets.tolist() == [4, 8]
         assert branch.happened["top"].shape == branch.imagined["top"].shape == (2, 16, 16, 3)
@@ -103,7 +104,8 @@ def test_a_model_without_joint_samples_says_so():
 
 def test_a_model_that_never_imagines_is_looked_at_half_way_and_at_the_end():
     one = run(Reactive(PointConfig(offsets=())), 1)[0]
-    assert [branch.offsets.tolist() for branch in one.branches] == [[4, 8]] * 6
+    shown = one.of("own") + one.of("imposed")
+    assert [branch.offsets.tolist() for branch in shown] == [[4, 8]] * 6
 
 
 def test_an_undecodable_future_says_why():

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from wamlab.sim.metaworld import MetaWorld
+from wamlab.sim.scene import Entities
+
+import mujoco  # isort: skip  (after scene, which chooses how MuJoCo renders)
 
 SIZE = 96
 
@@ -210,3 +213,35 @@ def test_garbage_collection_during_rendering_spoils_no_picture() -> None:
         gc.enable()
         context.make_current = make_current
     np.testing.assert_array_equal(after, before)
+
+
+HINGED = """
+<mujoco>
+  <worldbody>
+    <body name="base"><body name="hand"/></body>
+    <body name="door" pos="1 2 3">
+      <joint type="hinge" axis="0 0 1" pos="0.1 0 0"/>
+      <geom type="box" pos="0.3 0 0" size="0.2 0.05 0.05"/>
+      <body name="knob" pos="0.5 0 0" euler="0 0 90">
+        <geom type="box" pos="0 -0.1 0" size="0.02 0.02 0.02"/>
+      </body>
+    </body>
+    <body name="slide"><joint type="slide"/><geom size="0.1" pos="0.4 0 0"/></body>
+  </worldbody>
+</mujoco>
+"""
+
+
+def test_a_part_on_a_hinge_is_where_its_farthest_point_is() -> None:
+    """The knob is welded to the door and reaches farthest: its body is turned, its -y is +x."""
+    model = mujoco.MjModel.from_xml_string(HINGED)
+    data = mujoco.MjData(model)
+    things = Entities(model, robot="base", hand="hand", ignored=())
+    mujoco.mj_forward(model, data)
+    shut = things.poses(data)["door"][:3] - [1, 2, 3]
+    np.testing.assert_allclose(np.abs(shut), [0.62, 0.02, 0.02], atol=1e-9)
+    data.qpos[0] = np.pi / 2
+    mujoco.mj_forward(model, data)
+    opened = things.poses(data)["door"][:3] - [1, 2, 3]
+    np.testing.assert_allclose(opened, [0.1 - shut[1], 0.52, shut[2]], atol=1e-9)
+    np.testing.assert_allclose(things.poses(data)["slide"][:3], 0, atol=1e-9)

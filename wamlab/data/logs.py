@@ -34,6 +34,7 @@ from wamlab.types import (
     Guess,
     Nats,
     Probe,
+    Reading,
     Recording,
     Replan,
     Waypoints,
@@ -43,7 +44,7 @@ SCHEMA = 1
 KINDS = {
     kind.__name__: kind
     for kind in (
-        Episode, Replan, Probe, Branch, Waypoints, Recording, Guess, Denoised, Nats,
+        Episode, Replan, Probe, Branch, Reading, Waypoints, Recording, Guess, Denoised, Nats,
     )
 }  # fmt: skip
 RIVALS = ".rivals.npz"

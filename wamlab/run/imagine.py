@@ -46,7 +46,9 @@ def imagine(
     """
     _check_format(Path(out))
     with closing(make(env_name)) as seeing, closing(make(env_name, views=())) as env:
-        bench = Bench(policy, env, seeing, samples=1, seed=seed, imposed=())
+        bench = Bench(
+            policy, env, seeing, samples=1, seed=seed, imposed=(), worlds={}, references=False
+        )
         probe = bench.probe(start_seed(split, seed), stratum)
     show(probe, probe.branches[0], out, scale=scale, fps=fps)
     return probe

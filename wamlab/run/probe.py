@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,9 +24,11 @@ from wamlab.policy.agents import Agent, ExpertAgent
 from wamlab.policy.executors import Executor
 from wamlab.policy.policy import RawPrediction
 from wamlab.policy.seeds import draw_seed
+from wamlab.run.execute import execute, visible
 from wamlab.run.impose import OTHER_INSTRUCTION, check_imposed, impose
 from wamlab.run.reach import STRATA, Reached, reach
 from wamlab.run.seats import MakeEnv, make_env
+from wamlab.run.worlds import WORLDS, Physics, check_worlds, in_worlds, reference_branches
 from wamlab.sim.env import Env, Split, start_seed
 from wamlab.types import (
     FORWARD,
@@ -69,16 +71,6 @@ class Asked(Protocol):
     def query(self, *question: Any, **options: Any) -> RawPrediction: ...
 
 
-@dataclass(frozen=True)
-class Happened:
-    """What executing a whole chunk gave: frames and masks at the offsets, poses at every step."""
-
-    frames: Frames
-    entities: dict[str, Float[np.ndarray, "h1 7"]]
-    masks: dict[str, np.ndarray]
-    success: bool
-
-
 def probe(
     policy: Asked,
     env_names: str | Sequence[str],
@@ -91,12 +83,13 @@ def probe(
     out: str | Path | None = None,
     imposed: Sequence[str] = LISTED,
     others: Mapping[str, str] | None = None,
+    worlds: Mapping[str, Physics] = WORLDS,
     agent: Agent | None = None,
     executor: Executor | None = None,
     make: MakeEnv = make_env,
     progress: bool = True,
 ) -> list[Probe]:
-    """``states`` probes of each environment: ``samples`` own branches and the ``imposed`` ones.
+    """``states`` probes of each environment: own samples, imposed actions, worlds and references.
 
     State i is drawn on an agent's way from start ``start + i``; the states take turns in being
     away from contact, shortly before it and in it.
@@ -105,6 +98,7 @@ def probe(
         out: a folder for the logs; a probe that is there already is not made again.
         imposed: names of `wamlab.run.impose`.
         others: by environment another instruction, whose action ``other-instruction`` imposes.
+        worlds: by name the physics in which the own actions are executed as well.
         agent: who goes to the states (None: the expert, without variants).
         executor: what turns a plan without actions (waypoints, sub-goals) into those executed.
 
@@ -116,11 +110,18 @@ def probe(
     """
     names = [env_names] if isinstance(env_names, str) else list(env_names)
     check_imposed(imposed, policy.space)
+    check_worlds(worlds)
     told = _told(names, imposed, others or {})
     if out is not None:
         check_open(Path(out))
-        how = {"split": split, "samples": samples, "imposed": [*imposed], "seed": seed}
+        how: dict[str, Any] = {
+            "split": split,
+            "samples": samples,
+            "imposed": [*imposed],
+            "seed": seed,
+        }
         how |= {"others": dict(told)} if told else {}
+        how |= {"worlds": {world: dict(physics) for world, physics in worlds.items()}}
         reached = None if agent is None else agent.made_by
         who = {"policy": policy.name, "weights": policy.digest, "agent": reached}
         claim(out, "probes", {**who, **how})
@@ -130,7 +131,15 @@ def probe(
         for name in names:
             with closing(make(name)) as seeing, closing(make(name, views=())) as env:
                 bench = Bench(
-                    policy, env, seeing, samples, seed, tuple(imposed), executor, told.get(name, "")
+                    policy,
+                    env,
+                    seeing,
+                    samples,
+                    seed,
+                    tuple(imposed),
+                    executor,
+                    told.get(name, ""),
+                    worlds,
                 )
                 for index in range(states):
                     first = start_seed(split, start + index)
@@ -159,6 +168,8 @@ class Bench:
     imposed: tuple[str, ...] = LISTED
     executor: Executor | None = None
     other: str = ""
+    worlds: Mapping[str, Physics] = field(default_factory=lambda: WORLDS)
+    references: bool = True
 
     def probe(self, start: int, stratum: str, agent: Agent | None = None) -> Probe:
         """The probe of one start; see `probe`."""
@@ -175,6 +186,9 @@ class Bench:
         now = self._now(at)
         own = self.own(at)
         branches = own + self.impose(at, own[0].action)
+        branches += in_worlds(self.env, at.state, own, self.worlds)
+        if self.references:
+            branches += reference_branches(self.env, at.state, self.policy.chunk, at.seed)
         again = self._now(at)
         return Probe(
             env=self.env.name,
@@ -185,7 +199,7 @@ class Bench:
             state=at.observation[STATE],
             branches=branches,
             stratum=at.stratum,
-            masks={name: mask[None] for name, mask in _masks(self.seeing).items()},
+            masks={name: mask[None] for name, mask in visible(self.seeing).items()},
             entities=self.seeing.entities(),
             pixel_noise=max(_difference(now[view], again[view]) for view in now),
             policy=self.policy.name,
@@ -300,48 +314,6 @@ class Bench:
     def _now(self, at: Reached) -> Frames:
         self.seeing.set_state(at.state)
         return {view: self.seeing.render_view(view)[None].copy() for view in self.seeing.views}
-
-
-def execute(
-    env: Env,
-    state: Float[np.ndarray, " q"],
-    actions: Float[np.ndarray, "h a"],
-    offsets: Int[np.ndarray, " t"],
-    views: Sequence[str],
-) -> Happened:
-    """Restore ``state`` and execute all ``actions``; frames and masks at ``offsets`` (1 .. H)."""
-    env.set_state(state)
-    poses = [env.entities()]
-    frames: dict[str, list[np.ndarray]] = {view: [] for view in views}
-    masks: list[dict[str, np.ndarray]] = []
-    for step, action in enumerate(actions, start=1):
-        env.step(action)
-        poses.append(env.entities())
-        if step in offsets:
-            for view in views:
-                frames[view].append(env.render_view(view).copy())
-            masks.append(_masks(env, views))
-    names = sorted({name for seen in masks for name in seen})
-    size = env.image_size
-    hidden = np.zeros((size, size), bool)
-    return Happened(
-        {view: _stacked(shots, (size, size, 3)) for view, shots in frames.items()},
-        {name: np.stack([pose[name] for pose in poses]) for name in poses[0]},
-        {name: np.stack([seen.get(name, hidden) for seen in masks]) for name in names},
-        bool(env.success),
-    )
-
-
-def _stacked(shots: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    return np.stack(shots) if shots else np.zeros((0, *shape), np.uint8)
-
-
-def _masks(env: Env, views: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    return {
-        f"{view}/{name}": mask
-        for view in (env.views if views is None else views)
-        for name, mask in env.masks(view).items()
-    }
 
 
 def _imagined(answer: RawPrediction, row: int, steps: int) -> tuple[Frames | None, np.ndarray]:

@@ -214,9 +214,10 @@ class BurstNoise:
         self._push = np.zeros(3, np.float32)
 
     @classmethod
-    def at(cls, rate_hz: float, seed: int) -> BurstNoise:
+    def at(cls, rate_hz: float, seed: int, *, rate: float = 0.02) -> BurstNoise:
         """Bursts of 40 to 100 ms, whatever the rate of the actions."""
-        return cls(seed, steps=(max(round(0.0375 * rate_hz), 1), round(0.1 * rate_hz)))
+        steps = max(round(0.0375 * rate_hz), 1), round(0.1 * rate_hz)
+        return cls(seed, rate=rate, steps=steps)
 
     def __call__(self, action: Float[np.ndarray, " a"]) -> tuple[Float[np.ndarray, " a"], bool]:
         """The action to execute instead, and whether a burst is on."""

@@ -7,6 +7,7 @@ Nothing here knows a task: other MuJoCo simulators can use the same two classes.
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import sys
 import weakref
@@ -75,7 +76,8 @@ class Entities:
 
     A part is a set of bodies without a joint between them. Furniture that belongs to no task
     (``ignored`` top bodies) is no entity. ``names[0]`` is ``robot``: the whole arm, whose pose is
-    that of the body ``hand``.
+    that of the body ``hand``. A part that turns on a hinge is where its point farthest from the
+    hinge's axis is: what lies on the axis stays where it is, however far the part turns.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Entities:
                     self.names.append(self._fresh_name(model, part))
                     self.bodies.append(part)
                 self.of_body[body] = part_index[part]
+        self.points = [np.zeros(3), *(tip(model, body) for body in self.bodies[1:])]
         self.of_geom: Int[np.ndarray, " g"] = self.of_body[model.geom_bodyid]
         self.of_site: Int[np.ndarray, " s"] = self.of_body[model.site_bodyid]
 
@@ -110,8 +113,10 @@ class Entities:
     def poses(self, data: mujoco.MjData) -> dict[str, Float[np.ndarray, " 7"]]:
         """Position in metres and w-x-y-z quaternion by name."""
         return {
-            name: np.concatenate([data.xpos[body], data.xquat[body]])
-            for name, body in zip(self.names, self.bodies, strict=True)
+            name: np.concatenate(
+                [data.xpos[body] + data.xmat[body].reshape(3, 3) @ point, data.xquat[body]]
+            )
+            for name, body, point in zip(self.names, self.bodies, self.points, strict=True)
         }
 
     def contacts(self, data: mujoco.MjData) -> list[tuple[str, str]]:
@@ -133,6 +138,54 @@ class Entities:
             here = kind == int(object_type)
             entity[here] = entity_of[index[here]]
         return entity
+
+
+def tip(model: mujoco.MjModel, body: int) -> Float[np.ndarray, " 3"]:
+    """Of a body on a hinge, the corner of its geoms' boxes farthest from the axis, in its frame.
+
+    Without a hinge it is the origin. Geoms of bodies that are welded to it belong to it.
+    """
+    first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
+    hinges = [
+        joint
+        for joint in range(first, first + count)
+        if model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_HINGE
+    ]
+    corners = _corners(model, body, np.zeros(3), np.array([1.0, 0, 0, 0]))
+    if not hinges or not corners:
+        return np.zeros(3)
+    points = np.concatenate(corners)
+    away = points - model.jnt_pos[hinges[0]]
+    axis = model.jnt_axis[hinges[0]]
+    return points[np.linalg.norm(np.cross(away, axis), axis=1).argmax()]
+
+
+def _corners(
+    model: mujoco.MjModel, body: int, place: Float[np.ndarray, " 3"], turn: Float[np.ndarray, " 4"]
+) -> list[Float[np.ndarray, "8 3"]]:
+    """The corners of the geoms of a body and of those welded to it, which stand as given."""
+    found = []
+    for geom in np.flatnonzero(model.geom_bodyid == body):
+        centre, half = model.geom_aabb[geom].reshape(2, 3)
+        box = centre + half * np.array(list(itertools.product((-1, 1), repeat=3)))
+        found.append(
+            place + _turned(_turned(box, model.geom_quat[geom]) + model.geom_pos[geom], turn)
+        )
+    for child in np.flatnonzero(model.body_parentid == body):
+        if child != body and not model.body_jntnum[child]:
+            stands = place + _turned(model.body_pos[child][None], turn)[0]
+            faces = np.zeros(4)
+            mujoco.mju_mulQuat(faces, turn, model.body_quat[child])
+            found += _corners(model, int(child), stands, faces)
+    return found
+
+
+def _turned(
+    points: Float[np.ndarray, "n 3"], turn: Float[np.ndarray, " 4"]
+) -> Float[np.ndarray, "n 3"]:
+    matrix = np.zeros(9)
+    mujoco.mju_quat2Mat(matrix, turn)
+    return points @ matrix.reshape(3, 3).T
 
 
 class Cameras:

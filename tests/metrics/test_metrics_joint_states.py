@@ -1,0 +1,233 @@
+"""Probes that a state reader has read give what their paths give."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import numpy as np
+import pusher
+import pytest
+
+from wamlab.metrics import base, over_states
+from wamlab.metrics.base import compute, state_name
+from wamlab.metrics.coupling import cmr, eic, eic_cf, eic_ref, skill
+from wamlab.metrics.effects import iea
+from wamlab.metrics.joint_states import own_paths
+from wamlab.metrics.stats import bootstrap
+from wamlab.metrics.worlds import dwa
+from wamlab.types import Branch, Probe, Reading
+
+SCENE = pusher.scene(states=24, samples=4, seed=3)
+OFFSETS = np.array([8, 16])
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in (base, over_states):
+        monkeypatch.setattr(room, "bootstrap", partial(bootstrap, draws=100))
+
+
+def at_offsets(paths):
+    columns = OFFSETS - 1
+    sides = ("imagined", "executed", "reread")
+    cut = {side: getattr(paths, side)[:, :, columns] for side in sides}
+    return dataclasses.replace(paths, offsets=OFFSETS, **cut)
+
+
+def own(model: str = "oracle"):
+    return {name: at_offsets(p) for name, p in pusher.paths(model, SCENE).items()}
+
+
+def forced(model: str = "oracle"):
+    paths = pusher.paths(model, SCENE, SCENE.imposed[:, 1:])
+    return {name: at_offsets(p) for name, p in paths.items()}
+
+
+def flat(places: np.ndarray) -> np.ndarray:
+    """Two dimensions as three."""
+    return np.concatenate([places, np.zeros((*places.shape[:-1], 1))], axis=-1)
+
+
+def branches(kind: str, labels, actions: np.ndarray, paths, path: pusher.Path, i: int):
+    made = []
+    for k, label in enumerate(labels):
+        read, reread = (
+            Reading(
+                {name: flat(getattr(p, side)[i, k]) for name, p in paths.items()},
+                pusher.reached(getattr(paths["block"], side)[i, k]).astype(float),
+            )
+            for side in ("imagined", "reread")
+        )
+        made.append(
+            Branch(
+                kind,
+                label,
+                actions[i, k],
+                OFFSETS,
+                happened={},
+                imagined={"corner": np.zeros((2, 4, 4, 3), np.uint8)},
+                entities={
+                    "robot": pusher.pose(path.robot[i, k]).astype(float),
+                    "block": pusher.pose(path.block[i, k]).astype(float),
+                    "wall": np.zeros((17, 7)),
+                },
+                success=bool(pusher.reached(path.block[i, k, -1])),
+                read=read,
+                reread=reread,
+            )
+        )
+    return made
+
+
+def probes(model: str = "oracle") -> list[Probe]:
+    samples = [f"sample {k}" for k in range(SCENE.own.shape[1])]
+    imposed, listed = SCENE.imposed[:, 1:], ("zero", "mirrored", "truncated", "half-speed")
+    own_side, forced_side = own(model), forced(model)
+    worlds = {name: SCENE.execute(SCENE.own, **world) for name, world in pusher.WORLDS.items()}
+    found = []
+    for i in range(len(SCENE.robot)):
+        made = branches("own", samples, SCENE.own, own_side, SCENE.execute(SCENE.own), i)
+        made += branches("imposed", listed, imposed, forced_side, SCENE.execute(imposed), i)
+        for name, path in worlds.items():
+            labels = [f"{name}: {sample}" for sample in samples]
+            made += branches("world", labels, SCENE.own, own_side, path, i)
+        made += branches("reference", listed, imposed, forced_side, SCENE.execute(imposed), i)
+        found.append(
+            Probe(
+                env="toy/pusher",
+                instruction="push",
+                seed=i,
+                step=0,
+                now={"corner": np.zeros((1, 4, 4, 3), np.uint8)},
+                state=SCENE.robot[i],
+                branches=made,
+                entities={
+                    "robot": pusher.pose(SCENE.robot[i]).astype(float),
+                    "block": pusher.pose(SCENE.block[i]).astype(float),
+                    "wall": np.zeros(7),
+                },
+                stratum=("free", "contact")[i % 2],
+                reader="toy/pusher, pixels",
+            )
+        )
+    return found
+
+
+@pytest.mark.parametrize("model", ["oracle", "object-blind", "blind", "gain .7"])
+def test_probes_give_what_their_paths_give(model: str):
+    logs = probes(model)
+    for entity, name in (("robot", "robot"), ("object", "block")):
+        one, other = own(model)[name], forced(model)[name]
+        for measured, direct in {
+            "state_eic": eic(one),
+            "state_skill": skill(one),
+            "state_cmr": cmr(one),
+            "state_eic_cf": eic_cf(one, other.executed),
+            "state_eic_ref": eic_ref(one, other.executed),
+            "state_iea": iea(other),
+        }.items():
+            found = compute(measured, logs, entity=entity)
+            assert found.value == pytest.approx(direct.value, abs=1e-6), measured
+            assert found.n == direct.n
+            if "static" in direct.details:
+                assert found.details["static"] == pytest.approx(direct.details["static"], abs=1e-6)
+                assert found.details["oracle"] == pytest.approx(direct.details["oracle"], abs=1e-6)
+    worlds = {
+        name: {entity: places[:, :, OFFSETS - 1] for entity, places in two.items()}
+        for name, two in pusher.worlds(SCENE).items()
+    }
+    direct = dwa(list(own(model).values()), worlds)
+    found = compute("state_dwa", logs)
+    assert found.why_not == direct.why_not
+    if direct.value is not None:
+        assert found.value == pytest.approx(direct.value, rel=1e-5)
+        assert found.details["world"] == direct.details["world"]
+
+
+def test_the_object_is_what_the_references_move_most_and_states_keep_their_names():
+    logs = probes()
+    paths = own_paths(logs, "object")
+    assert list(paths.states) == [state_name(probe) for probe in logs]
+    np.testing.assert_allclose(paths.start, flat(SCENE.block), atol=1e-6)
+    for probe in logs:
+        for branch in probe.of("reference"):
+            branch.entities["wall"] = branch.entities["wall"] + np.arange(17)[:, None]
+    assert own_paths_fail(logs) == "no state reader has looked for 'wall'"
+
+
+def own_paths_fail(logs: list[Probe]) -> str:
+    return compute("state_eic", logs, entity="object").why_not
+
+
+def test_errors_are_in_metres_beside_those_of_the_reader():
+    found = compute("state_error", probes("static"), entity="robot")
+    paths = own("static")["robot"]
+    away = np.linalg.norm(paths.imagined - paths.executed, axis=-1)[..., -1].mean()
+    assert found.value == pytest.approx(away, abs=1e-6)
+    assert found.floor == pytest.approx(
+        np.linalg.norm(paths.reread - paths.executed, axis=-1)[..., -1].mean(), abs=1e-6
+    )
+    assert found.details["moved"] == pytest.approx(paths.motion()[:, -1].mean(), abs=1e-6)
+
+
+def test_an_optimist_imagines_success_that_does_not_come():
+    honest, hopeful = (compute("state_ocb", probes(model)) for model in ("oracle", "optimist"))
+    assert honest.value == pytest.approx(0, abs=0.03)
+    assert hopeful.value > 0.5
+    failing = compute("state_ocb", probes("optimist"), branches="imposed")
+    assert failing.value > hopeful.value - 0.2
+
+
+def test_a_stratum_is_a_part_of_the_probes():
+    logs = [probe for probe in probes() if probe.stratum == "contact"]
+    assert compute("state_eic", logs, entity="object").n <= 12
+
+
+def changed(change) -> list[Probe]:
+    logs = probes()
+    for probe in logs:
+        change(probe)
+    return logs
+
+
+def test_what_was_not_read_or_imagined_says_so():
+    def unread(probe: Probe) -> None:
+        probe.reader = ""
+        probe.branches = [dataclasses.replace(one, read=None) for one in probe.branches]
+
+    def silent(probe: Probe) -> None:
+        probe.branches = [
+            dataclasses.replace(one, imagined=None, why_not="it acts only")
+            for one in probe.branches
+        ]
+
+    def halved(probe: Probe) -> None:
+        if probe.seed % 2:
+            probe.branches = [one for one in probe.branches if one.label != "sample 3"]
+
+    def alone(probe: Probe) -> None:
+        probe.entities = {"robot": probe.entities["robot"]}
+
+    def bare(probe: Probe) -> None:
+        probe.branches = probe.of("own")
+
+    def early(probe: Probe) -> None:
+        for one in probe.of("own"):
+            one.offsets = np.array([4, 8])
+
+    for change, name, entity, why in (
+        (unread, "state_eic", "robot", "a state reader has read 0 of 24 probes"),
+        (silent, "state_eic", "robot", "it acts only"),
+        (silent, "state_iea", "robot", "imposed actions are not imagined: it acts only"),
+        (halved, "state_eic", "robot", "different numbers of samples"),
+        (alone, "state_eic", "object", "the probes hold no object"),
+        (bare, "state_iea", "robot", "the probes hold no imposed branches"),
+        (bare, "state_eic_cf", "robot", "different numbers of executions"),
+    ):
+        assert why in compute(name, changed(change), entity=entity).why_not
+    assert "other worlds" in compute("state_dwa", changed(bare)).why_not
+    assert "has read 0 of 24" in compute("state_ocb", changed(unread)).why_not
+    assert "the end of the chunk is not imagined" in compute("state_ocb", changed(early)).why_not
+    with pytest.raises(KeyError, match="no entity 'hand'"):
+        compute("state_eic", probes(), entity="hand")

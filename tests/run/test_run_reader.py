@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import point_env
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wamlab.run.reader import Seen, StateReader, _blurred, errors, fit, load_reader, look
+from wamlab.types import Reading
+
+
+@pytest.fixture(scope="module")
+def seen() -> Seen:
+    acting, seeing = point_env.make("point/push", views=()), point_env.make("point/push")
+    return look(acting, seeing, starts=60, shots=6, progress=False)
+
+
+@pytest.fixture(scope="module")
+def reader(seen: Seen) -> StateReader:
+    return fit("point/push", seen, steps=150, progress=False)
+
+
+def test_it_looks_at_many_starts_and_knows_what_was_the_case(seen: Seen):
+    assert seen.frames["top"].shape == seen.frames["side"].shape == (360, 16, 16, 3)
+    assert {name: there.shape for name, there in seen.truth.places.items()} == {
+        "robot": (360, 3),
+        "block": (360, 3),
+    }
+    assert len(np.unique(seen.start)) == 60
+    assert 0 < seen.truth.success.mean() < 1
+    env = point_env.make("point/push")
+    env.hand, env.block = seen.truth.places["robot"][7], seen.truth.places["block"][7]
+    np.testing.assert_array_equal(env.render_view("top"), seen.frames["top"][7])
+
+
+def test_it_reads_places_within_a_pixel_on_starts_that_it_never_saw(reader: StateReader):
+    pixel = 1 / 16
+    assert set(reader.error) == {"robot", "block", "success"}
+    assert reader.error["robot"] < pixel
+    assert reader.error["block"] < pixel
+    assert reader.error["success"] < 0.2
+
+
+def test_what_moves_in_the_frame_moves_in_the_reading(reader: StateReader):
+    env = point_env.make("point/push")
+    env.reset(seed=7)
+    env.block = np.array([0.4, 0.65, 0.05])
+    shots = []
+    for across in (0.1, 0.3):
+        env.hand = np.array([across, 0.4, 0.05])
+        shots.append({view: env.render_view(view) for view in env.views})
+    frames = {view: np.stack([shot[view] for shot in shots]) for view in env.views}
+    robot = reader.read(frames).places["robot"]
+    assert robot[1, 0] - robot[0, 0] == pytest.approx(0.2, abs=0.1)
+
+
+def test_it_learns_to_read_through_a_codec(seen: Seen):
+    dark = lambda frames: {view: shots // 8 for view, shots in frames.items()}  # noqa: E731
+    read = fit("point/push", seen, through=dark, codec="dark", steps=60, progress=False)
+    plain = fit("point/push", seen, steps=60, progress=False)
+    lost = errors(plain.read(dark(seen.frames)), seen.truth)
+    assert read.codec == "dark"
+    assert read.error["robot"] < 0.5 * lost["robot"]
+
+
+def test_errors_are_root_mean_squares():
+    true = Reading({"robot": np.zeros((2, 3))}, np.array([0.0, 1.0]))
+    read = Reading({"robot": np.array([[0.3, 0, 0.4], [0, 0, 0]])}, np.array([0.7, 0.9]))
+    assert errors(read, true) == pytest.approx({"robot": 0.5 / np.sqrt(2), "success": 0.5})
+
+
+def test_every_other_frame_is_blurred_and_none_gets_brighter():
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.full((4, 3, 16, 16), 0.3)
+    torch.testing.assert_close(_blurred(flat, generator), flat)
+    spot = torch.zeros(4, 3, 16, 16)
+    spot[:, :, 8, 8] = 1
+    blurred = _blurred(spot, generator)
+    assert torch.equal(blurred[1::2], spot[1::2])
+    torch.testing.assert_close(blurred.sum(dim=(2, 3)), torch.ones(4, 3))
+    assert (blurred[::2].amax(dim=(1, 2, 3)) < 1).all()
+
+
+def test_a_saved_reader_reads_the_same(reader: StateReader, seen: Seen, tmp_path):
+    again = load_reader(reader.save(tmp_path / "deep" / "point.safetensors"))
+    few = {view: shots[:5] for view, shots in seen.frames.items()}
+    np.testing.assert_array_equal(again.read(few).places["block"], reader.read(few).places["block"])
+    assert (again.error, again.env, again.codec) == (reader.error, "point/push", "pixels")
+
+
+def test_what_is_no_reader_is_refused(reader: StateReader, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no state reader at"):
+        load_reader(tmp_path / "none.safetensors")
+    path = reader.save(tmp_path / "one.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"one.safetensors is damaged or no state reader"):
+        load_reader(path)
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="schema None; this library reads 1"):
+        load_reader(tmp_path / "other.safetensors")
+    head = {"wamlab": json.dumps({"schema": 9})}
+    save_file({"x": torch.zeros(1)}, tmp_path / "new.safetensors", head)
+    with pytest.raises(ValueError, match="schema 9"):
+        load_reader(tmp_path / "new.safetensors")
+
+
+def test_frames_that_do_not_fit_are_refused(reader: StateReader, seen: Seen):
+    few = {view: shots[:2] for view, shots in seen.frames.items()}
+    with pytest.raises(KeyError, match="no view 'side' to read; did you mean 'sides'"):
+        reader.read({"top": few["top"], "sides": few["side"]})
+    with pytest.raises(ValueError, match=r"view 'top': expected frames \(T, 16, 16, 3\) uint8"):
+        reader.read({**few, "top": few["top"][:, ::2]})
+    with pytest.raises(ValueError, match="float64"):
+        reader.read({**few, "top": few["top"] / 255.0})
+    with pytest.raises(ValueError, match=r"different numbers of frames: \[1, 2\]"):
+        reader.read({**few, "top": few["top"][:1]})
+    with pytest.raises(ValueError, match="instants of 2 starts or more, got 1"):
+        fit("point/push", seen.of(seen.start == seen.start[0]), progress=False)

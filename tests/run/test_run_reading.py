@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import point_env
+import pytest
+from point_model import Latent, PointModel, Reactive, policy_of
+
+from wamlab.data.logs import load_probes
+from wamlab.metrics.base import compute
+from wamlab.run.probe import probe
+from wamlab.run.reader import fit, load_reader, look
+from wamlab.run.reading import codec_of, imagined_views, read, read_probes_of, reader_of
+from wamlab.types import Future
+
+
+def quick(acting, seeing, through, codec):
+    seen = look(acting, seeing, starts=12, shots=4, progress=False)
+    return fit(acting.name, seen, through=through, codec=codec, steps=12, progress=False)
+
+
+class Coarse(PointModel, name="point_coarse"):
+    """Its codec keeps one bit of a pixel."""
+
+    def encode(self, frames, offsets):
+        return Future("bits", "bits", {name: x.sign() for name, x in frames.items()}, offsets)
+
+
+def probed(model, tmp_path):
+    policy = policy_of(model)
+    probe(policy, "point/push", 3, 2, out=tmp_path, make=point_env.make, progress=False)
+    return policy
+
+
+def reading(policy, tmp_path, **options):
+    options = {"make": point_env.make, "train": quick, "progress": False, **options}
+    return read_probes_of(policy, tmp_path, tmp_path / "readers", **options)
+
+
+def test_every_branch_that_shows_frames_is_read_and_logged(tmp_path):
+    policy = probed(PointModel(), tmp_path)
+    found = reading(policy, tmp_path)
+    for one, again in zip(found, load_probes(tmp_path), strict=True):
+        assert one.reader == again.reader == "point/push, pixels"
+        for branch in again.of("own") + again.of("imposed"):
+            assert set(branch.read.places) == set(branch.reread.places) == {"robot", "block"}
+            assert branch.read.places["block"].shape == (2, 3)
+            assert branch.reread.success.shape == (2,)
+        for branch in again.of("world") + again.of("reference"):
+            assert branch.read is branch.reread is None
+    assert compute("state_error", found, entity="object").value > 0
+
+
+def test_the_reading_is_of_what_was_imagined_and_of_what_happened(tmp_path):
+    policy = probed(PointModel(), tmp_path)
+    reader = reader_of("point/push", ("top", "side"), policy, tmp_path, point_env.make, quick)
+    one = load_probes(tmp_path)[0]
+    branch = read(one, reader).of("own")[0]
+    shown, real = reader.read(branch.imagined), reader.read(branch.happened)
+    np.testing.assert_array_equal(branch.read.places["robot"], shown.places["robot"])
+    np.testing.assert_array_equal(branch.reread.places["robot"], real.places["robot"])
+
+
+def test_a_reader_is_trained_once_and_probes_are_read_once(tmp_path):
+    calls = []
+
+    def counted(*args):
+        calls.append(args[-1])
+        return quick(*args)
+
+    policy = probed(PointModel(), tmp_path)
+    reading(policy, tmp_path, train=counted)
+    assert calls == ["pixels"]
+    assert [path.name for path in (tmp_path / "readers").iterdir()] == [
+        "point__push-top-side-pixels.safetensors"
+    ]
+    reading(policy, tmp_path, train=None)
+
+
+def test_what_happened_is_read_through_the_codec(tmp_path):
+    policy = probed(Coarse(), tmp_path)
+    frames = {
+        "top": np.full((1, 16, 16, 3), 200, np.uint8),
+        "side": np.zeros((1, 16, 16, 3), np.uint8),
+    }
+    coarse = codec_of(policy)(frames)
+    assert (coarse["top"] == 255).all()
+    assert (coarse["side"] == 0).all()
+    found = reading(policy, tmp_path)
+    assert found[0].reader == f"point/push, codec of {policy.digest[:12]}"
+    one = found[0].of("own")[0]
+    path = next((tmp_path / "readers").iterdir())
+    expected = load_reader(path).read(codec_of(policy)(one.happened))
+    np.testing.assert_array_equal(one.reread.places["block"], expected.places["block"])
+
+
+def test_models_that_take_or_show_no_frames(tmp_path):
+    class Blank(PointModel, name="point_blank"):
+        def encode(self, frames, offsets):
+            return super(PointModel, self).encode(frames, offsets)
+
+    frames = {"top": np.full((1, 16, 16, 3), 7, np.uint8)}
+    assert codec_of(policy_of(Blank()))(frames) is frames
+    assert codec_of(object())(frames) is frames
+    for model, folder in ((Latent(), "latent"), (Reactive(), "reactive")):
+        policy = probed(model, tmp_path / folder)
+        found = reading(policy, tmp_path / folder, train=None)
+        assert imagined_views(found[0]) == ()
+        assert {one.reader for one in found} == {""}
+        assert compute("state_eic", found).why_not
+
+
+@pytest.mark.parametrize("views", [("top",), ("side",)])
+def test_a_reader_sees_the_views_that_are_imagined(views, tmp_path):
+    policy = policy_of(PointModel())
+    reader = reader_of("point/push", views, policy, tmp_path, point_env.make, quick)
+    assert reader.views == views

@@ -1,0 +1,143 @@
+"""Reading probes: a state reader looks at what was imagined and at what happened, and it is logged.
+
+A reader serves every model whose codec loses nothing, and else the model whose codec it saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from tqdm import tqdm
+
+from wamlab.data.logs import read_probes, save_probe
+from wamlab.models.base import Refusal
+from wamlab.policy.policy import Policy
+from wamlab.run.reader import StateReader, fit, load_reader, look
+from wamlab.run.seats import MakeEnv, make_env
+from wamlab.sim.env import Env
+from wamlab.types import IMAGE, Frames, Probe
+
+Through = Callable[[Frames], Frames]
+Train = Callable[[Env, Env, Through, str], StateReader]
+"""From an environment to act in, one to see with, a codec and its name to a reader."""
+
+
+def codec_of(asked: Any) -> Through:
+    """What the codec of a policy's model makes of real frames (T, H, W, 3), there and back.
+
+    The frames themselves where no model is at hand, or it takes no frames to encode.
+    """
+    if not isinstance(asked, Policy):
+        return lambda frames: frames
+    model = asked.model
+
+    @torch.no_grad()
+    def through(frames: Frames) -> Frames:
+        pixels = {
+            f"{IMAGE}{view}": rearrange(
+                torch.from_numpy(shots).to(asked.device).float() / 127.5 - 1,
+                "t h w c -> 1 t c h w",
+            )
+            for view, shots in frames.items()
+        }
+        try:
+            decoded = model.decode(model.encode(pixels, None))
+        except Refusal:
+            return frames
+        return {
+            name.removeprefix(IMAGE): rearrange(
+                (value[0] * 127.5 + 127.5).round().clamp(0, 255).byte().cpu().numpy(),
+                "t c h w -> t h w c",
+            )
+            for name, value in decoded.items()
+        }
+
+    return through
+
+
+def read_probes_of(
+    asked: Any,
+    probes: str | Path,
+    readers: str | Path,
+    *,
+    make: MakeEnv = make_env,
+    train: Train | None = None,
+    progress: bool = True,
+) -> list[Probe]:
+    """Read the logged probes of one policy; those that were read already are left as they are.
+
+    A reader is trained for each environment for which the folder ``readers`` has none (a minute or
+    two each); it is kept there for the next model.
+
+    Raises:
+        LogError: damaged probes.
+    """
+    through, known = codec_of(asked), {}
+    found = list(read_probes(probes))
+    for place, one in enumerate(tqdm(found, "reading", disable=not progress)):
+        views = imagined_views(one)
+        if one.reader or not views:
+            continue
+        if (one.env, views) not in known:
+            known[one.env, views] = reader_of(one.env, views, asked, readers, make, train)
+        found[place] = read(one, known[one.env, views], through)
+        save_probe(probes, found[place])
+    return found
+
+
+def read(probe: Probe, reader: StateReader, through: Through = lambda frames: frames) -> Probe:
+    """The probe with what the reader sees in every branch that shows frames."""
+    branches = []
+    for branch in probe.branches:
+        if branch.imagined is not None:
+            branch = replace(branch, read=reader.read(branch.imagined))
+        if branch.happened:
+            branch = replace(branch, reread=reader.read(through(branch.happened)))
+        branches.append(branch)
+    return replace(probe, branches=branches, reader=f"{reader.env}, {reader.codec}")
+
+
+def reader_of(
+    env: str,
+    views: Sequence[str],
+    asked: Any,
+    folder: str | Path,
+    make: MakeEnv = make_env,
+    train: Train | None = None,
+) -> StateReader:
+    """The reader of an environment in ``folder``, trained and put there if there is none."""
+    through = codec_of(asked)
+    with closing(make(env, views=tuple(views))) as seeing, closing(make(env, views=())) as acting:
+        codec = _codec_name(asked, through, seeing)
+        name = "-".join([env.replace("/", "__"), *views, codec.replace("/", "_")])
+        path = Path(folder) / f"{name}.safetensors"
+        if path.exists():
+            return load_reader(path)
+        reader = (train or trained)(acting, seeing, through, codec)
+        reader.save(path)
+        return reader
+
+
+def trained(acting: Env, seeing: Env, through: Through, codec: str) -> StateReader:
+    """A reader with the default numbers of starts and steps."""
+    return fit(acting.name, look(acting, seeing), through=through, codec=codec)
+
+
+def imagined_views(probe: Probe) -> tuple[str, ...]:
+    """The views that every imagining branch shows."""
+    shown = [set(branch.imagined) for branch in probe.branches if branch.imagined]
+    return tuple(view for view in probe.now if shown and all(view in views for views in shown))
+
+
+def _codec_name(asked: Any, through: Through, seeing: Env) -> str:
+    """``pixels`` for a codec that loses nothing, else the weights that it is a part of."""
+    frames = {view: seeing.render_view(view)[None] for view in seeing.views}
+    lossless = all(np.array_equal(after, frames[v]) for v, after in through(frames).items())
+    return "pixels" if lossless else f"codec of {asked.digest[:12]}"

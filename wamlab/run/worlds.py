@@ -1,0 +1,100 @@
+"""Executions that no model imagines, for the measures on states: other worlds, and references.
+
+They are executed without looking: their poses are logged, no frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from wamlab.config import nearest
+from wamlab.metrics.joint import LISTED
+from wamlab.run.execute import execute
+from wamlab.run.impose import impose
+from wamlab.sim.env import Env
+from wamlab.types import Branch, BranchKind
+
+Physics = Mapping[str, float]
+"""Factors of `wamlab.sim.env.Env.vary`."""
+
+WORLDS: dict[str, Physics] = {
+    "gain 0.7": {"gain": 0.7},
+    "gain 1.3": {"gain": 1.3},
+    "friction 0.5": {"friction": 0.5},
+    "friction 0.25": {"friction": 0.25},
+}
+VARIED = ("gain", "friction", "mass")
+
+
+def check_worlds(worlds: Mapping[str, Physics]) -> None:
+    """Raises KeyError for a factor that no environment varies, with the nearest one."""
+    for world, physics in worlds.items():
+        for name in physics:
+            if name not in VARIED:
+                raise KeyError(f"world {world!r} varies {name!r}{nearest(name, VARIED)}")
+
+
+def in_worlds(
+    env: Env,
+    state: Float[np.ndarray, " q"],
+    own: Sequence[Branch],
+    worlds: Mapping[str, Physics],
+) -> list[Branch]:
+    """The own chunks from the same state in each world, labelled ``<world>: <sample>``.
+
+    The environment has its own physics again afterwards.
+    """
+    found = []
+    try:
+        for world, physics in worlds.items():
+            env.vary(**physics)
+            for one in own:
+                label = f"{world}: {one.label}"
+                found.append(_unseen("world", label, env, state, one.action, one.offsets))
+    finally:
+        env.vary()
+    return found
+
+
+def reference_branches(
+    env: Env, state: Float[np.ndarray, " q"], steps: int, seed: int
+) -> list[Branch]:
+    """What the expert goes on to do, and the listed interventions on it: the same for all models.
+
+    They are executed for as long as a model's own chunk lasts.
+    """
+    env.set_state(state)
+    expert, actions = env.expert(variants=False, seed=seed), []
+    for _ in range(steps):
+        actions.append(env.space.clip(expert()))
+        env.step(actions[-1])
+    chunk = np.stack(actions)
+    chunks = {"expert": chunk} | {name: impose(name, chunk, env.space) for name in LISTED}
+    offsets = np.arange(1, steps + 1)
+    return [
+        _unseen("reference", label, env, state, chunk, offsets) for label, chunk in chunks.items()
+    ]
+
+
+def _unseen(
+    kind: BranchKind,
+    label: str,
+    env: Env,
+    state: Float[np.ndarray, " q"],
+    action: Float[np.ndarray, "h a"],
+    offsets: np.ndarray,
+) -> Branch:
+    happened = execute(env, state, action, np.zeros(0, int), ())
+    return Branch(
+        kind,
+        label,
+        action,
+        offsets,
+        {},
+        why_not="nothing is imagined of what no model is asked for",
+        entities=happened.entities,
+        success=happened.success,
+    )
