@@ -28,6 +28,7 @@ from wamlab.config import nearest
 from wamlab.data.logs import write_atomic
 from wamlab.nn.transformer import mlp
 from wamlab.nn.vision import Stem
+from wamlab.run.reach import ROBOT
 from wamlab.sim.env import Env, start_seed
 from wamlab.sim.experts import BurstNoise
 from wamlab.types import Frames, Reading
@@ -77,7 +78,8 @@ def look(
     """Instants on the ways of experts with variants and many bursts, from training starts.
 
     Many starts and few instants of each: where an object lies changes only from start to start.
-    ``env`` is acted in, ``seeing`` renders.
+    Half of the instants come after the robot first touched something, for that is when objects
+    move and are hidden behind the hand. ``env`` is acted in, ``seeing`` renders.
     """
     frames: dict[str, list[np.ndarray]] = {view: [] for view in seeing.views}
     places: dict[str, list[np.ndarray]] = {}
@@ -91,13 +93,19 @@ def look(
             env.expert(variants=True, seed=start),
             BurstNoise.at(env.space.rate_hz, start, rate=BURSTS),
         )
-        states, done = [], 0
+        states: list[np.ndarray] = []
+        touched: int | None = None
+        done = 0
         while len(states) < env.max_steps and done < AFTER:
             env.step(env.space.clip(noise(expert())[0]))
+            if touched is None and any(ROBOT in pair for pair in env.contacts()):
+                touched = len(states)
             states.append(env.get_state())
             done += env.success
         rng = np.random.default_rng(start)
-        for step in rng.choice(len(states), min(shots, len(states)), replace=False):
+        early = rng.integers(len(states), size=shots - shots // 2)
+        late = rng.integers(touched or 0, len(states), size=shots // 2)
+        for step in (*early, *late):
             seeing.set_state(states[step])
             for view, seen in frames.items():
                 seen.append(seeing.render_view(view).copy())

@@ -1,0 +1,110 @@
+"""Do the joint measures tell planted faults apart, with real rendering and a trained reader?
+
+    python benchmarks/planted_faults.py
+    python benchmarks/planted_faults.py --envs metaworld/push --states 12 --faults oracle late
+
+Probes every planted model of `planted.py` on the same states, reads the probes with one state
+reader for each environment (trained where ``--work`` holds none), and writes the joint measures of
+every fault to ``benchmarks/results/planted_faults.json``. Probes that are there are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import machine
+import planted
+from cells import rounded
+from tqdm import tqdm
+
+from wamlab.config import nearest, to_dict
+from wamlab.data.logs import write_json
+from wamlab.metrics.base import Result, compute
+from wamlab.run.probe import probe
+from wamlab.run.reading import read_probes_of, reader_of
+from wamlab.train.provenance import provenance
+from wamlab.types import Probe
+
+RESULTS = Path(__file__).parent / "results" / "planted_faults.json"
+ENVS = ("metaworld/dial-turn", "metaworld/door-unlock")
+BY_ENTITY = (
+    *("state_error", "state_eic", "state_eic_ref", "state_eic_cf", "state_skill"),
+    *("state_cmr", "state_div", "state_iea"),
+)
+ENTITIES = ("robot", "object")
+TOLD = ("static", "oracle", "over_static", "over_static_interval", "gain", "spurious", "chance")
+WHOLE = ("state_dwa", "state_ocb")
+WHOLE_TOLD = ("world", "distance", "imagined", "executed", "mcc", "markedness")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--envs", nargs="+", default=list(ENVS), metavar="ENV")
+    parser.add_argument("--states", type=int, default=12, help="of each environment")
+    parser.add_argument("--samples", type=int, default=4, help="own samples from each state")
+    parser.add_argument("--faults", nargs="+", default=list(planted.FAULTS), metavar="FAULT")
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/planted"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args(words)
+    if unknown := [name for name in args.faults if name not in planted.FAULTS]:
+        parser.error(f"no fault {unknown[0]!r}{nearest(unknown[0], planted.FAULTS)}")
+    before, readers = machine.state(), args.work / "readers"
+    found = {
+        fault: measured(probes_of(fault, args.envs, args.states, args.samples, args.work, readers))
+        for fault in tqdm(args.faults, desc="faults")
+    }
+    record = {
+        "faults": found,
+        "what": {name: planted.FAULTS[name].what for name in args.faults},
+        "reader_errors": {env: error_of(env, readers) for env in args.envs},
+        "settings": {"envs": args.envs, "states": args.states, "samples": args.samples},
+        "machine": before,
+        "provenance": provenance(),
+    }
+    print(write_json(args.out, rounded(record)))
+
+
+def probes_of(
+    fault: str, envs: Sequence[str], states: int, samples: int, work: Path, readers: Path
+) -> list[Probe]:
+    """The probes of one planted model, made and read."""
+    found = []
+    for env in envs:
+        model, folder = planted.Planted(fault, env), work / fault.replace(" ", "-") / env
+        probe(model, env, states, samples, out=folder, make=model.make)
+        found += read_probes_of(model, folder, readers)
+        model.world.close()
+    return found
+
+
+def measured(probes: Sequence[Probe]) -> dict[str, Any]:
+    """Every joint measure on states, by entity where it is of one."""
+    by_entity = {
+        name: {one: plain(compute(name, probes, entity=one), TOLD) for one in ENTITIES}
+        for name in BY_ENTITY
+    }
+    whole = {name: plain(compute(name, probes), WHOLE_TOLD) for name in WHOLE}
+    imposed = plain(compute("state_ocb", probes, branches="imposed"), WHOLE_TOLD)
+    return {**by_entity, **whole, "state_ocb_imposed": imposed}
+
+
+def plain(found: Result, told: Sequence[str]) -> dict[str, Any]:
+    """A result without its items, with the details that a table shows."""
+    kept = {name: found.details[name] for name in told if name in found.details}
+    one = to_dict(found)
+    names = ("value", "interval", "n", "why_not", "undefined", "floor")
+    return {name: one[name] for name in names} | {"details": kept}
+
+
+def error_of(env: str, readers: Path) -> dict[str, float]:
+    """The error of the reader of an environment, on starts that it never saw."""
+    return reader_of(env, ("corner", "gripper"), None, readers).error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The planted faults beside the joint measures, as a table and as a bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from findings import MISSING, Finding, verdict
+from tables import Found
+from wording import command, machine, table
+
+from wamlab.report.words import between, listed, number
+
+GOOD = "oracle"
+ASKED = ("action-blind", "robot-only", "optimist", "late", "static")
+SCORES = ("state_eic", "state_eic_ref", "state_skill", "state_cmr", "state_iea")
+TITLES = {
+    "state_error": "error",
+    "state_eic": "EIC",
+    "state_eic_ref": "EIC_ref",
+    "state_skill": "SKILL",
+    "state_cmr": "CMR",
+    "state_iea": "IEA",
+}
+BAR = (
+    f"{listed(list(ASKED))} imaginations are each told from a good one by a measure whose "
+    "interval excludes the good one's value, and none scores above it"
+)
+
+
+def finding(found: Found) -> Finding:
+    """Whether every fault that the bar names is told apart, and no measure prefers one."""
+    if (record := found.files.get("planted_faults")) is None:
+        return Finding("judge", BAR, "", MISSING)
+    faults = record["faults"]
+    complete = {GOOD, *ASKED} <= set(faults)
+    told = [fault for fault in ASKED if fault in faults and any(telling(faults, fault))]
+    above = [f"{fault} by {what}" for fault in ASKED for what in preferring(faults, fault)]
+    said = f"{len(told)} of {len(ASKED)} told apart; scored above: {listed(above) or 'none'}"
+    return Finding("judge", BAR, said, verdict(told == list(ASKED) and not above, complete))
+
+
+def telling(faults: Mapping[str, Any], fault: str) -> Iterator[str]:
+    """Measures whose interval of the fault lies below the good one's value; OCB: above it."""
+    for name, entity, one, good in _scores(faults, fault):
+        if one["interval"] and one["interval"][1] < good["value"]:
+            yield f"{TITLES[name]} {entity}"
+    one, good = (faults.get(which, {}).get("state_ocb", {}) for which in (fault, GOOD))
+    known = one.get("interval") and good.get("value") is not None
+    if known and one["interval"][0] > good["value"]:
+        yield "OCB"
+
+
+def preferring(faults: Mapping[str, Any], fault: str) -> Iterator[str]:
+    """Measures that score the fault above the good one: its interval lies above that value."""
+    for name, entity, one, good in _scores(faults, fault):
+        if one["interval"] and one["interval"][0] > good["value"]:
+            yield f"{TITLES[name]} {entity}"
+
+
+def tables(found: Found) -> str:
+    """What was planted, every measure of every fault, and what tells it apart."""
+    if (record := found.files.get("planted_faults")) is None:
+        return "Not measured (`python benchmarks/planted_faults.py`).\n"
+    return "\n".join([_intro(record), _scores_table(record), _whole_table(record), _origin(record)])
+
+
+def _scores(
+    faults: Mapping[str, Any], fault: str
+) -> Iterator[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]]:
+    for name in SCORES:
+        for entity in ("robot", "object"):
+            one = faults.get(fault, {}).get(name, {}).get(entity)
+            good = faults.get(GOOD, {}).get(name, {}).get(entity)
+            if one and good and one["value"] is not None and good["value"] is not None:
+                yield name, entity, one, good
+
+
+def _intro(record: Mapping[str, Any]) -> str:
+    settings = record["settings"]
+    planted = "; ".join(f"*{fault}*: {what}" for fault, what in record["what"].items())
+    errors = "; ".join(
+        f"{env}: {listed([_error(name, value) for name, value in one.items()])}"
+        for env, one in record["reader_errors"].items()
+    )
+    return (
+        "Imaginations with a known fault, rendered by the simulator and read by the state reader "
+        f"that also reads those of models ({settings['states']} states of each of "
+        f"{listed(settings['envs'])}, {settings['samples']} own samples from each). {planted}. "
+        "All act as the expert does, on one variant after the other and with a push of its own. "
+        f"The reader's error on starts that it never saw: {errors}.\n\n"
+        "A cell is robot / object; an undefined one says so. The oracle's row is what can be "
+        "attained with this reader.\n"
+    )
+
+
+def _error(name: str, value: float) -> str:
+    return (
+        f"{name} {number(100 * value, 1)} %"
+        if name == "success"
+        else (f"{name} {number(1000 * value, 1)} mm")
+    )
+
+
+def _scores_table(record: Mapping[str, Any]) -> str:
+    faults = record["faults"]
+    rows = [
+        [
+            fault,
+            *(
+                " / ".join(
+                    _cell(faults[fault][name][entity], name) for entity in ("robot", "object")
+                )
+                for name in TITLES
+            ),
+            listed(list(telling(faults, fault))) or ("" if fault == GOOD else "nothing"),
+        ]
+        for fault in faults
+    ]
+    return table(["planted", *(_head(name) for name in TITLES), "told from the oracle by"], rows)
+
+
+def _head(name: str) -> str:
+    return f"{TITLES[name]}, mm" if name == "state_error" else TITLES[name]
+
+
+def _cell(one: Mapping[str, Any], name: str) -> str:
+    if one["value"] is None:
+        return "undefined"
+    times, digits = (1000.0, 0) if name == "state_error" else (1.0, 2)
+    return f"{number(times * one['value'], digits)} ({between(one['interval'], digits, times)})"
+
+
+def _whole_table(record: Mapping[str, Any]) -> str:
+    faults = record["faults"]
+    rows = [
+        [
+            fault,
+            number(one["state_iea"]["robot"]["details"].get("gain")),
+            number(one["state_iea"]["object"]["details"].get("gain")),
+            _cell(one["state_ocb"], "state_ocb"),
+            _cell(one["state_ocb_imposed"], "state_ocb"),
+            str(one["state_dwa"]["details"].get("world", "undefined")),
+            _cell(one["state_dwa"], "state_dwa"),
+        ]
+        for fault, one in faults.items()
+    ]
+    head = ["planted", "gain robot", "gain object", "OCB", "OCB of imposed", "world", "DWA margin"]
+    return table(head, rows)
+
+
+def _origin(record: Mapping[str, Any]) -> str:
+    return f"`{command(record)}`, {machine(record)}\n"

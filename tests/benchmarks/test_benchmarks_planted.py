@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import planted
+import planted_faults
+import planted_tables
+import pytest
+from tables import Found
+
+from wamlab.config import to_dict
+from wamlab.metrics.base import Result
+from wamlab.run.execute import visible
+from wamlab.run.probe import probe
+from wamlab.types import Probe
+
+import numpy as np  # isort: skip
+
+ENV = "metaworld/dial-turn"
+
+
+def probed(fault: str, samples: int = 2) -> Probe:
+    model = planted.Planted(fault, ENV)
+    return probe(model, ENV, 1, samples, start=1, worlds={}, make=model.make, progress=False)[0]
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Probe:
+    return probed("oracle")
+
+
+def test_the_oracle_imagines_what_happens_and_its_samples_differ(oracle: Probe):
+    assert [branch.label for branch in oracle.of("own")] == ["sample 0", "sample 1"]
+    for branch in oracle.of("own") + oracle.of("imposed"):
+        for view in ("corner", "gripper"):
+            np.testing.assert_array_equal(branch.imagined[view], branch.happened[view])
+    one, other = oracle.of("own")
+    assert np.abs(one.action - other.action).max() > 0.1
+
+
+def test_every_fault_shows_what_it_says(oracle: Probe):
+    """On one state and one own chunk, asked through what the probe asks."""
+    state, action = oracle.simulator_state, oracle.of("own")[0].action
+    views = ("corner", "gripper")
+    model, shown = planted.Planted("oracle", ENV), {}
+    for name, model.fault in planted.FAULTS.items():
+        shown[name] = model.imagine(state, action, views)
+    model.world.close()
+    right = oracle.of("own")[0].happened["corner"]
+    now = oracle.now["corner"][0]
+    np.testing.assert_array_equal(shown["oracle"]["corner"], right)
+    np.testing.assert_array_equal(shown["one mode"]["corner"], right)
+    for frame in (*shown["static"]["corner"], shown["late"]["corner"][0]):
+        np.testing.assert_array_equal(frame, now)
+    np.testing.assert_array_equal(shown["late"]["corner"][1], right[0])
+    for fault in ("over-reaction", "wrong gain"):
+        assert not np.array_equal(shown[fault]["corner"], right)
+
+
+def test_things_are_put_elsewhere_and_the_robot_stays(oracle: Probe):
+    model = planted.Planted("optimist", ENV)
+    env = model.world
+    env.set_state(oracle.simulator_state)
+    before, masks = env.entities(), visible(env, ("corner",))
+    there = planted.things_of(env)
+    done = model._success(oracle.simulator_state)
+    env.set_state(oracle.simulator_state)
+    planted.put_things(env, done)
+    after = env.entities()
+    np.testing.assert_allclose(after["robot"], before["robot"], atol=1e-9)
+    assert np.linalg.norm(after["dial_part"][:3] - before["dial_part"][:3]) > 0.03
+    assert (visible(env, ("corner",))["corner/dial_part"] != masks["corner/dial_part"]).any()
+    planted.put_things(env, there)
+    np.testing.assert_allclose(env.entities()["dial_part"], before["dial_part"], atol=1e-9)
+    env.close()
+
+
+def test_who_is_blind_shows_the_future_of_another_of_its_samples(oracle: Probe):
+    blind = probed("action-blind")
+    for own, other in zip(blind.of("own"), reversed(blind.of("own")), strict=True):
+        np.testing.assert_array_equal(own.imagined["corner"], other.happened["corner"])
+    imposed = {branch.imagined["corner"].tobytes() for branch in blind.of("imposed")}
+    assert len(imposed) == 1
+
+
+def test_who_rests_moves_no_hand_and_who_knows_one_mode_repeats_it():
+    for fault, check in (
+        ("static, at rest", lambda own: (own[..., :3] == 0).all()),
+        ("one mode", lambda own: (own == own[:1]).all()),
+    ):
+        model = planted.Planted(fault, ENV)
+        own = model.own(model.world.get_state(), 3, seed=5)
+        assert own.shape == (3, 16, 4)
+        assert check(own)
+        model.world.close()
+
+
+def record(**shown: tuple[float, tuple[float, float]]) -> dict:
+    """A file in which EIC of the robot is given by fault and all other measures are undefined."""
+    none = planted_faults.plain(Result("x", why_not="undefined here"), ())
+
+    def of(fault: str) -> dict:
+        names = [*planted_faults.BY_ENTITY, *planted_faults.WHOLE, "state_ocb_imposed"]
+        one = {name: {"robot": none, "object": none} for name in names[:8]}
+        one |= dict.fromkeys(names[8:], none)
+        value, interval = shown[fault]
+        eic = planted_faults.plain(Result("state_eic", value=value, interval=interval), ())
+        return {**one, "state_eic": {"robot": to_dict(eic), "object": none}}
+
+    return {
+        "faults": {fault: of(fault) for fault in shown},
+        "what": dict.fromkeys(shown, "wrong"),
+        "reader_errors": {ENV: {"robot": 0.006, "success": 0.02}},
+        "settings": {"envs": [ENV], "states": 4, "samples": 2},
+        "machine": {"threads": 2, "load": 0.1},
+        "provenance": {"command": "python benchmarks/planted_faults.py"},
+    }
+
+
+def test_the_bar_wants_every_fault_told_apart_and_none_preferred():
+    good = {"oracle": (0.9, (0.8, 0.95))}
+    bad = dict.fromkeys(planted_tables.ASKED, (0.1, (0.0, 0.3)))
+    found = lambda shown: Found({"planted_faults": record(**shown)}, [], {})  # noqa: E731
+    met = planted_tables.finding(found({**good, **bad}))
+    assert met.verdict == "met"
+    assert "5 of 5" in met.measured
+    near = planted_tables.finding(found({**good, **bad, "late": (0.8, (0.7, 0.95))}))
+    assert near.verdict == "**not met**"
+    assert "4 of 5" in near.measured
+    above = planted_tables.finding(found({**good, **bad, "optimist": (0.97, (0.95, 0.99))}))
+    assert "scored above: optimist by EIC robot" in above.measured
+    text = planted_tables.tables(found({**good, **bad}))
+    assert "robot 6.0 mm" in text
+    assert "| action-blind |" in text
+    assert "Not measured" in planted_tables.tables(Found({}, [], {}))
+
+
+def test_an_unknown_fault_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        planted_faults.main(["--faults", "blind-folded"])
+    assert "no fault 'blind-folded'" in capsys.readouterr().err
