@@ -57,6 +57,19 @@ def overlap(
     return np.maximum(depth.max(axis=(1, 2)), 0)
 
 
+def lowest(boxes: Boxes, poses: Poses) -> Float[np.ndarray, " t"]:
+    """The height in metres of the lowest corner, z up.
+
+    Raises:
+        ValueError: a thing without boxes.
+    """
+    if not len(boxes):
+        raise ValueError("a thing without boxes has no lowest corner")
+    centre, axes = boxes.at(poses)
+    hanging = (np.abs(axes[..., 2]) * boxes.half).sum(axis=-1)
+    return (centre[..., 2] - hanging).min(axis=1)
+
+
 def rotations(quaternions: Float[np.ndarray, "t 4"]) -> Float[np.ndarray, "t 3 3"]:
     """Rotation matrices of w-x-y-z quaternions, which need not be of unit length.
 

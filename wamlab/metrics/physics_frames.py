@@ -5,7 +5,7 @@ segmenter, or, for imagined frames, those whose colours are the thing's in the f
 (`look_alikes`). Every number is a violation, 0 where nothing is wrong:
 
     lost           share of frames in which a thing is gone that nothing had covered
-    shape change   the largest |log| of a thing's visible size against that at first
+    shape change   the largest share of a thing's outline that changed
     scene change   root mean square change of the background in the worst frame, in [0, 1]
 
 None of them asks whether what is seen moves as it should: that is `physics` on states, and
@@ -41,9 +41,11 @@ FEWEST_FRAMES = 3
 STILL_SEEN = 0.25
 """A thing is seen while it shows this share of the pixels that it last showed."""
 
-OTHERS = "others"
 BINS = 16
 COLOUR_BLUR = 0.7
+REACH = 1 / 16
+FIT = 2
+"""So many pixels around where the middles meet are tried to lay one outline over another."""
 REST = "rest"
 
 Video = Shaped[np.ndarray, "t h w 3"]
@@ -68,89 +70,83 @@ def scene_change(frames: Video, background: Mask) -> float:
     return float(np.sqrt(((behind[1:] - behind[0]) ** 2).mean(axis=(1, 2)).max()))
 
 
-def lost(thing: Masks, others: Masks) -> float:
+def lost(thing: Masks, front: Masks) -> float:
     """The share of frames in which a thing is gone without having been covered, in [0, 1].
 
-    It is gone when it shows less than `STILL_SEEN` of what it last showed. Where things in front
-    (``others``) then cover at least half of the rest, or it was at the picture's edge, it is hidden
-    and not missed until it is seen again: so what vanishes behind a hand is forgiven. What fades
-    away over many frames is not gone at any: that is a change of shape.
+    It is gone when it shows less than `STILL_SEEN` of what it last showed. Where things that can
+    stand before it (``front``: the robot) then cover at least half of the rest, or it was at the
+    picture's edge, it is hidden and not missed until it is seen again: so what vanishes behind a
+    hand is forgiven. What fades over many frames is gone at none: that is a change of shape.
 
     Raises:
         NotApplicable: fewer than two frames, or a thing that is not seen in the first.
         ValueError: masks of different shapes.
     """
-    sizes = _sizes(thing, others)
+    sizes = _sizes(thing, front)
     missed, last, hidden = 0, thing[0], False
     for t in range(1, len(thing)):
         if sizes[t] >= max(STILL_SEEN * last.sum(), 1):
             last, hidden = thing[t], False
             continue
         edge = _at_edge(last) or last.sum() < FEWEST_PIXELS
-        hidden = hidden or edge or _covered(last, thing[t] | others[t])
+        covered = int((last & (thing[t] | front[t])).sum()) >= last.sum() / 2
+        hidden = hidden or edge or covered
         missed += not hidden
     return missed / len(thing)
 
 
-def shape_change(
-    thing: Masks, others: Masks, depth: Float[np.ndarray, " t"] | None = None
-) -> float:
-    """The largest ``|log|`` of a thing's linear size against that of the first whole view of it.
+def shape_change(thing: Masks, front: Masks) -> float:
+    """The largest share of a thing's outline that changed, of its largest view's pixels.
 
-    The size is the root of the visible area, times the distance from the camera (``depth``, metres)
-    where that is known: 0.69 is twice or half the size. Only whole views count: away from the edge
-    and touching none of the ``others``. The median of three neighbouring views is taken, so that a
-    single frame decides nothing. A turn changes the outline of anything but a ball; no threshold is
-    good for all things.
+    The largest view is laid over each other one where it fits best; pixels that only one of the two
+    has count, except where things that can stand before it (``front``: the robot) cover them. A
+    disc at half its size has lost 0.75. The median of three neighbouring views is taken, so that a
+    single frame decides nothing. Turning and coming nearer change an outline too: how much is
+    allowed depends on the thing.
 
     Raises:
-        NotApplicable: fewer than three whole views.
-        ValueError: masks or depths that do not fit together.
+        NotApplicable: a thing that is seen in fewer than three frames, away from the edge.
+        ValueError: masks of different shapes.
     """
-    sizes = _sizes(thing, others)
-    near = ndimage.binary_dilation(others, np.ones((1, 3, 3)))
-    whole = [
-        t
-        for t in range(len(thing))
-        if sizes[t] >= FEWEST_PIXELS and not (thing[t] & near[t]).any() and not _at_edge(thing[t])
-    ]
-    if len(whole) < 3:
-        raise NotApplicable(f"a thing is seen whole in {len(whole)} frames, 3 are needed")
-    sides = np.sqrt(sizes[whole].astype(float))
-    if depth is not None:
-        if depth.shape != (len(thing),) or not (depth[whole] > 0).all():
-            raise ValueError(f"expected {len(thing)} depths above 0, got {depth}")
-        sides = sides * depth[whole]
-    steady = np.median([sides[:-2], sides[1:-1], sides[2:]], axis=0)
-    return float(np.abs(np.log(steady / steady[0])).max())
+    sizes = _sizes(thing, front)
+    views = [t for t in range(len(thing)) if sizes[t] and not _at_edge(thing[t])]
+    if len(views) < 3:
+        raise NotApplicable(f"a thing is seen whole in {len(views)} frames, 3 are needed")
+    largest = thing[max(views, key=lambda t: sizes[t])]
+    apart = np.array([_misfit(largest, thing[t], front[t]) for t in views]) / largest.sum()
+    return float(np.median([apart[:-2], apart[1:-1], apart[2:]], axis=0).max())
 
 
-def look_alikes(frames: Video, now: Mapping[str, Mask]) -> dict[str, Masks]:
-    """The pixels of each thing in every frame, guessed by colour from its pixels in the first.
+def look_alikes(
+    frames: Video, now: Mapping[str, Mask], *, reach: float = REACH
+) -> dict[str, Masks]:
+    """The pixels of each thing in every frame, followed by colour from its pixels in the first.
 
     Colours are counted in `BINS` levels a channel; a pixel goes to the thing (or the rest) among
-    whose pixels its colour is most frequent (histogram backprojection, Swain and Ballard 1991).
+    whose pixels its colour is most frequent (histogram backprojection, Swain and Ballard 1991), if
+    it is no further from where the thing was last seen than ``reach`` of the picture's width.
 
     Raises:
-        NotApplicable: a thing that its colours do not tell from the rest of the first frame
-            (intersection over union below a half).
+        NotApplicable: a thing that its colours do not tell from what is around it in the first
+            frame (intersection over union below a half).
         ValueError: NaN, floats outside [0, 1], masks of another size.
     """
     video = check_video(frames, 1)
     for name, mask in now.items():
         _check_size(f"the mask of {name}", mask, frames)
     masks = {**now, REST: ~np.logical_or.reduce(list(now.values()))}
-    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    known = [name for name, mask in masks.items() if mask.any()]
     level = np.minimum((video * BINS).astype(int), BINS - 1)
-    shares = np.stack([_colours(level[0][mask]) for mask in masks.values()])
+    shares = np.stack([_colours(level[0][masks[name]]) for name in known])
     shares[-1] += 1e-9  # a colour that nothing had belongs to the rest
     best = shares.argmax(axis=0)[level[..., 0], level[..., 1], level[..., 2]]
-    found = {name: best == index for index, name in enumerate(masks) if name in now}
-    for name, mask in found.items():
-        if iou(mask[0], now[name]) < 0.5:
-            raise NotApplicable(
-                f"its colours do not tell {name!r} from the rest of the first frame"
-            )
+    pixels = max(1, round(reach * video.shape[2]))
+    found = {}
+    for name in now:
+        alike = best == known.index(name) if name in known else np.zeros(best.shape, bool)
+        found[name] = _followed(alike, now[name], pixels)
+        if iou(found[name][0], now[name]) < 0.5:
+            raise NotApplicable(f"its colours do not tell {name!r} from what is around it at first")
     return found
 
 
@@ -175,11 +171,10 @@ def probe_object_permanence(probes: Sequence[Probe], *, entity: str = OBJECT) ->
         now = imagination.seen_now()
         shares, reasons = [], set()
         for name in _named(now, entity):
-            others = [mask for other, mask in now.items() if other != name]
-            front = np.logical_or.reduce([*others, np.zeros_like(now[name])])
+            arm = now.get(ROBOT, np.zeros_like(now[name]))
             try:
-                seen = look_alikes(imagination.shown(), {name: now[name], OTHERS: front})
-                shares.append(lost(seen[name], seen[OTHERS]))
+                seen = look_alikes(imagination.shown(), {name: now[name], ROBOT: arm})
+                shares.append(lost(seen[name], seen[ROBOT]))
             except NotApplicable as reason:
                 reasons.add(str(reason))
         if not shares:
@@ -270,10 +265,10 @@ def _named(known: Mapping[str, Mask], entity: str) -> list[str]:
     return [entity]
 
 
-def _sizes(thing: Masks, others: Masks) -> Int[np.ndarray, " t"]:
+def _sizes(thing: Masks, front: Masks) -> Int[np.ndarray, " t"]:
     """How many pixels of a thing are seen in each frame."""
-    if thing.shape != others.shape:
-        raise ValueError(f"masks of {thing.shape} beside those of the others of {others.shape}")
+    if thing.shape != front.shape:
+        raise ValueError(f"masks of shape {thing.shape} beside those in front of {front.shape}")
     if len(thing) < 2:
         raise NotApplicable(f"at least 2 frames are needed, got {len(thing)}")
     sizes = thing.sum(axis=(1, 2))
@@ -282,8 +277,32 @@ def _sizes(thing: Masks, others: Masks) -> Int[np.ndarray, " t"]:
     return sizes
 
 
-def _covered(last: Mask, now: Mask) -> bool:
-    return int((last & now).sum()) >= last.sum() / 2
+def _misfit(model: Mask, view: Mask, front: Mask) -> int:
+    """How many uncovered pixels only one of two outlines has, where the first fits best.
+
+    What would leave the picture is not counted.
+    """
+    pixels, seen = np.argwhere(model), np.argwhere(view)
+    middle = np.rint(seen.mean(axis=0) - pixels.mean(axis=0)).astype(int)
+    tries = np.arange(-FIT, FIT + 1)
+    by = middle + np.stack(np.meshgrid(tries, tries), axis=-1).reshape(-1, 1, 2)
+    laid = pixels + by
+    inside = ((laid >= 0) & (laid < view.shape)).all(axis=-1)
+    row, column = np.moveaxis(np.where(inside[..., None], laid, 0), -1, 0)
+    free = ~front
+    in_model = (free[row, column] & inside).sum(axis=1)
+    in_both = ((free & view)[row, column] & inside).sum(axis=1)
+    return int(((free & view).sum() + in_model - 2 * in_both).min())
+
+
+def _followed(alike: Masks, first: Mask, pixels: int) -> Masks:
+    """What looks like the thing, near to where it was last seen."""
+    seen, last = np.zeros_like(alike), first
+    for t in range(len(alike)):
+        near = ndimage.distance_transform_cdt(~last, "chessboard") <= pixels
+        seen[t] = alike[t] & near if last.any() else False
+        last = seen[t] if seen[t].any() else last
+    return seen
 
 
 def _at_edge(mask: Mask) -> bool:

@@ -52,6 +52,7 @@ class Stage:
         self.geoms = np.flatnonzero(env._things.of_geom == index)
         self.camera = self.model.camera(env.cameras.views[view].camera).id
         self.heading = np.array([np.cos(heading), np.sin(heading), 0.0])
+        self._side = 0.0
         self._kept = {name: getattr(self.model, name).copy() for name in EDITED}
 
     @property
@@ -61,17 +62,16 @@ class Stage:
     def move(self, metres: float, way: Float[np.ndarray, " 3"] | None = None) -> None:
         """Move a free thing along ``way`` (None: its heading), any other along its joint.
 
-        A joint goes to the side that has more room, and no further.
+        A joint goes to the side that has more room at first, and no further.
         """
         at = self.model.jnt_qposadr[self.joint]
         if self.free:
             self.data.qpos[at : at + 3] += metres * (self.heading if way is None else way)
         else:
             low, high = self.model.jnt_range[self.joint]
-            now, by = self.data.qpos[at], metres / self._lever()
-            self.data.qpos[at] = (
-                min(now + by, high) if high - now > now - low else max(now - by, low)
-            )
+            now = self.data.qpos[at]
+            self._side = self._side or (1.0 if high - now > now - low else -1.0)
+            self.data.qpos[at] = np.clip(now + self._side * metres / self._lever(), low, high)
         mujoco.mj_forward(self.model, self.data)
 
     def scale(self, factor: float) -> None:
