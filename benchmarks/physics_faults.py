@@ -27,7 +27,7 @@ from typing import Any
 
 import machine
 import numpy as np
-from physics_clips import Clip, tasks_of
+from physics_clips import LENGTH, Clip, Task, tasks_of
 from synthetic import publish
 from tqdm import tqdm
 
@@ -37,6 +37,7 @@ from wamlab.metrics.base import NotApplicable
 from wamlab.metrics.joint import OBJECT_GATE, ROBOT
 from wamlab.metrics.stats import wilson
 from wamlab.metrics.surprise import conformal_threshold
+from wamlab.sim.faults import FAULTS
 
 ALPHA = 0.05
 NOISE = 2 / 255
@@ -47,10 +48,10 @@ class Measure:
     """A violation of one clip beside what truly happened; what it reads; its absolute gate."""
 
     reads: str
+    unit: str
     value: Callable[[Clip, Clip], float]
     gate: float
     needs_truth: bool = False
-    on_frames: bool = False
 
 
 def _unexplained(clip: Clip, truth: Clip) -> float:
@@ -64,6 +65,10 @@ def _gravity(clip: Clip, truth: Clip) -> float:
     low = lowest(clip.boxes[clip.thing], clip.poses[clip.thing])
     free = physics.in_flight(low, physics.touched_by(clip.contacts, clip.thing, grace=1))
     return physics.gravity_error(clip.place, free, clip.rate_hz)
+
+
+def _deeper(clip: Clip, truth: Clip) -> float:
+    return physics.interpenetration(clip.poses, clip.boxes)
 
 
 def _lost(clip: Clip, truth: Clip) -> float:
@@ -99,21 +104,21 @@ def _motion(clip: Clip, truth: Clip) -> float:
     return 1 - motion.motion_agreement(shown, real, other).value
 
 
+FIRST_MASKS = "frames, masks at first"
+SHARE, OUTLINE = "of the frames", "of the outline"
 MEASURES = {
-    "jump": Measure("states", lambda clip, _: physics.jump(clip.place, clip.rate_hz), 0.4),
-    "motion without contact": Measure("states and contacts", _unexplained, OBJECT_GATE),
-    "gravity": Measure("states and contacts", _gravity, 1.0),
-    "interpenetration": Measure(
-        "poses and boxes", lambda clip, _: physics.interpenetration(clip.poses, clip.boxes), 0.005
-    ),
-    "lost": Measure("masks", _lost, 0.0),
-    "lost, by colour": Measure("frames, masks at first", _by_colour(physics_frames.lost), 0.0),
-    "shape change": Measure("masks", _shape, 0.0),
+    "jump": Measure("states", "m/s", lambda clip, _: physics.jump(clip.place, clip.rate_hz), 0.4),
+    "motion without contact": Measure("states, contacts", "m", _unexplained, OBJECT_GATE),
+    "gravity": Measure("states, contacts", "m/s²", _gravity, 1.0),
+    "interpenetration": Measure("poses, boxes", "m", _deeper, OBJECT_GATE),
+    "lost": Measure("masks", SHARE, _lost, 0.0),
+    "lost, by colour": Measure(FIRST_MASKS, SHARE, _by_colour(physics_frames.lost), 0.0),
+    "shape change": Measure("masks", OUTLINE, _shape, 0.0),
     "shape change, by colour": Measure(
-        "frames, masks at first", _by_colour(physics_frames.shape_change), 0.0
+        FIRST_MASKS, OUTLINE, _by_colour(physics_frames.shape_change), 0.0
     ),
-    "scene change": Measure("frames, true background", _scene, 1 / 255),
-    "motion against truth": Measure("frames and the true ones", _motion, 0.0, needs_truth=True),
+    "scene change": Measure("frames, true background", "of 1", _scene, 1 / 255),
+    "motion against truth": Measure("frames, true frames", "of 1", _motion, 0.0, needs_truth=True),
 }
 
 
@@ -139,16 +144,18 @@ def seen(clip: Clip, truth: Clip, fault: str) -> Seen:
 
 
 def thresholds(calibration: Sequence[Seen]) -> dict[str, dict[str, float | None]]:
-    """By kind of thing and measure; None where too few real clips have a value."""
+    """By kind of thing and measure; None where no real clip has a value, or there are too few.
+
+    A clip to which a measure does not apply raises no alarm: it counts as lowest of all.
+    """
     found: dict[str, dict[str, float | None]] = {}
     for kind, group in kinds(calibration).items():
         found[kind] = {}
         for name, measure in MEASURES.items():
-            values = [one.values[name] for one in group if name in one.values]
-            try:
-                found[kind][name] = max(conformal_threshold(values, ALPHA), measure.gate)
-            except ValueError:
-                found[kind][name] = None
+            values = [one.values.get(name, -np.inf) for one in group]
+            enough = len(values) + 1 >= 1 / ALPHA and max(values) > -np.inf
+            limit = conformal_threshold(values, ALPHA) if enough else None
+            found[kind][name] = None if limit is None else max(limit, measure.gate)
     return found
 
 
@@ -225,10 +232,18 @@ def main() -> None:
         {
             "machine": before,
             "seconds": round(time.perf_counter() - began, 1),
-            "settings": {"image_size": args.image_size, "alpha": ALPHA, "noise": NOISE},
+            "settings": {
+                "image_size": args.image_size,
+                "instants": LENGTH,
+                "alpha": ALPHA,
+                "noise": NOISE,
+            },
+            "faults": {name: fault.what for name, fault in FAULTS.items()},
             "clips": {"calibration": len(calibration), "test": args.test * len(tasks)},
             "tasks": {kind: sorted({c.task for c in g}) for kind, g in kinds(tested).items()},
             "reads": {name: measure.reads for name, measure in MEASURES.items()},
+            "units": {name: measure.unit for name, measure in MEASURES.items()},
+            "needs_truth": {name: measure.needs_truth for name, measure in MEASURES.items()},
             "thresholds": limits,
             "why_not": _reasons(tested),
             "confusion": confusion(judged),
@@ -241,7 +256,7 @@ def main() -> None:
     )
 
 
-def _tested(task: Any, args: argparse.Namespace) -> Iterator[Seen]:
+def _tested(task: Task, args: argparse.Namespace) -> Iterator[Seen]:
     for real, twins in task.twins(range(args.test), size=args.image_size):
         yield seen(real, real, "real")
         for fault, clip in twins.items():

@@ -210,7 +210,7 @@ class Imagination:
             raise NotApplicable("the probe holds no masks")
         return ~np.logical_or.reduce([mask.any(axis=0) for mask in masks])
 
-    def _after_now(self, frames: Video) -> Video:
+    def _after_now(self, frames: Video) -> Shaped[np.ndarray, "t_and_now h w 3"]:
         now = self.probe.now[self.view]
         check_same_shape(self.probe, self.view, now[0], frames[0])
         ahead = self.branch.offsets > 0
