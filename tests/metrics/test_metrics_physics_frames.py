@@ -147,6 +147,16 @@ def test_metrics_of_probes_read_imagined_pixels() -> None:
     assert "is not seen now" in compute("object_permanence", [good], entity="pack").why_not
 
 
+def test_imagined_frames_with_nan_are_refused_by_name() -> None:
+    puck, arm = still(disc(4)), still(disc(6, 20, 40))
+    real = painted(puck, arm)
+    bad = real.copy()
+    bad[3, 2, 1] = np.nan
+    for name in ("object_permanence", "scene_change", "motion_agreement"):
+        with pytest.raises(ValueError, match="imagined frames hold NaN"):
+            compute(name, [probe(bad, real, puck, arm)])
+
+
 def test_why_probes_have_no_answer() -> None:
     puck, arm = still(disc(4)), still(disc(6, 20, 40))
     real = painted(puck, arm)

@@ -43,9 +43,14 @@ STILL_SEEN = 0.25
 
 BINS = 16
 COLOUR_BLUR = 0.7
+"""Deviation, in levels, by which counts of colours are blurred."""
+
 REACH = 1 / 16
+"""Share of the picture's width around where a thing was last seen in which it is looked for."""
+
 FIT = 2
 """So many pixels around where the middles meet are tried to lay one outline over another."""
+
 REST = "rest"
 
 Video = Shaped[np.ndarray, "t h w 3"]
@@ -181,8 +186,7 @@ def probe_object_permanence(probes: Sequence[Probe], *, entity: str = OBJECT) ->
             raise NotApplicable("; ".join(sorted(reasons)) or "no thing is seen now")
         return max(shares)
 
-    unit_name = "share of frames"
-    return summarise("object_permanence", unit_name, *over_imagined(probes, worst))
+    return summarise("object_permanence", "share of frames", *over_imagined(probes, worst))
 
 
 @dataclass(frozen=True)
@@ -194,10 +198,10 @@ class Imagination:
     view: str
 
     def shown(self) -> Video:
-        return self._after_now((self.branch.imagined or {})[self.view])
+        return self._after_now((self.branch.imagined or {})[self.view], "imagined frames")
 
     def real(self) -> Video:
-        return self._after_now(self.branch.happened[self.view])
+        return self._after_now(self.branch.happened[self.view], "executed frames")
 
     def seen_now(self) -> dict[str, Mask]:
         """The pixels of each entity that is seen now."""
@@ -210,11 +214,11 @@ class Imagination:
             raise NotApplicable("the probe holds no masks")
         return ~np.logical_or.reduce([mask.any(axis=0) for mask in masks])
 
-    def _after_now(self, frames: Video) -> Shaped[np.ndarray, "t_and_now h w 3"]:
+    def _after_now(self, frames: Video, what: str) -> Shaped[np.ndarray, "t_and_now h w 3"]:
         now = self.probe.now[self.view]
         check_same_shape(self.probe, self.view, now[0], frames[0])
         ahead = self.branch.offsets > 0
-        return np.concatenate([unit(now), unit(frames[ahead], "imagined frames")])
+        return np.concatenate([unit(now), unit(frames[ahead], what)])
 
     def _of(self, masks: Mapping[str, Masks]) -> dict[str, Masks]:
         start = f"{self.view}/"

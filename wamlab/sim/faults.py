@@ -68,9 +68,10 @@ class Stage:
         if self.free:
             self.data.qpos[at : at + 3] += metres * (self.heading if way is None else way)
         else:
-            low, high = self.model.jnt_range[self.joint]
+            limited = self.model.jnt_limited[self.joint]
+            low, high = self.model.jnt_range[self.joint] if limited else (-np.inf, np.inf)
             now = self.data.qpos[at]
-            self._side = self._side or (1.0 if high - now > now - low else -1.0)
+            self._side = self._side or (1.0 if high - now >= now - low else -1.0)
             self.data.qpos[at] = np.clip(now + self._side * metres / self._lever(), low, high)
         mujoco.mj_forward(self.model, self.data)
 
