@@ -51,21 +51,23 @@ def tables(found: Found) -> str:
 
 
 def shown(faults: Mapping[str, Any]) -> str:
+    """What was filmed and planted, and where the thresholds come from."""
     clips, settings = faults["clips"], faults["settings"]
     tasks = "; ".join(f"{kind}: {listed(names)}" for kind, names in faults["tasks"].items())
     planted = "; ".join(f"*{name}*: {what}" for name, what in faults["faults"].items())
     return (
         f"{count(clips['test'], 'real clip')} of {settings['instants']} instants of the expert "
         f"({tasks}), rendered at {settings['image_size']} pixels, and each again with every fault "
-        f"that its thing can have: {planted}. The thing that the expert moves is at fault. Half of "
-        "the clips begin well before the first touch, half shortly before it or, where the thing "
-        "was lifted, before the hand lets it drop: real things fall, too. Thresholds come from {clips['calibration']} real clips of other "
-        "episodes alone (split conformal: a further real clip exceeds one with probability "
-        f"{settings['alpha']:g} at most), for things on their own and things that a joint holds "
-        "apart. A cell is how many clips raise the alarm; a measure that does not apply raises "
-        "none.\n\nStates, contacts and masks are the simulator's own, without the errors of a reader "
-        "of imagined frames; *by colour* sees frames and the first frame's masks alone. Motion "
-        "against truth compares with the very clip that was edited, so that any edit shows: it "
+        f"that the thing it moves can have. {planted}. Half of the clips begin well before the "
+        "first touch, half shortly before it or, where the thing was lifted, before the hand "
+        f"lets it drop: real things fall, too. Thresholds come from {clips['calibration']} real "
+        "clips of other episodes alone (split conformal: a further real clip exceeds one with "
+        f"probability {settings['alpha']:g} at most), for things on their own and things that a "
+        "joint holds apart. A cell is how many clips raise the alarm; a measure that does not "
+        "apply raises none.\n\n"
+        "States, contacts and masks are the simulator's own, without the errors of a reader of "
+        "imagined frames; *by colour* sees frames and the first frame's masks alone. *Motion "
+        "against truth* compares with the very clip that was edited, so that any edit shows: it "
         "says that something differs and not what is wrong, and an imagination that is merely "
         "another lawful future differs as well.\n"
     )
