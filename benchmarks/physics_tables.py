@@ -64,7 +64,8 @@ def shown(faults: Mapping[str, Any]) -> str:
         "clips of other episodes alone (split conformal: a further real clip exceeds one with "
         f"probability {settings['alpha']:g} at most), for things on their own and things that a "
         "joint holds apart. A cell is how many clips raise the alarm; a measure that does not "
-        "apply raises none.\n\n"
+        "apply raises none. A thing that melts loses touch with the hand that carries it: so "
+        "measures of motion notice what they do not measure.\n\n"
         "States, contacts and masks are the simulator's own, without the errors of a reader of "
         "imagined frames; *by colour* sees frames and the first frame's masks alone. *Motion "
         "against truth* compares with the very clip that was edited, so that any edit shows: it "
@@ -92,7 +93,8 @@ def confusion_table(faults: Mapping[str, Any]) -> str:
 def cell(one: Mapping[str, Any]) -> str:
     if not one["applicable"]:
         return "does not apply"
-    return f"{one['alarms']}/{one['clips']} ({between(one['wilson_95'], 0, 100.0)} %)"
+    said = f"{one['alarms']}/{one['clips']} ({between(one['wilson_95'], 0, 100.0)} %)"
+    return said if one["applicable"] == one["clips"] else f"{said}, applies to {one['applicable']}"
 
 
 def limits_table(faults: Mapping[str, Any]) -> str:
