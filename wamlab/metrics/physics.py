@@ -147,8 +147,9 @@ def interpenetration(
     """How much deeper two things go into one another than at the first instant, in metres.
 
     What is given at the first instant is no fault of the video: boxes are larger than what they
-    hold, and drawers stand in their chests. Things without boxes (the robot, whose fingers no
-    single pose places) are left out.
+    hold, and drawers stand in their chests. What is round fills its box badly: where a ball of
+    radius r rolls, the corners of its box seem to sink by up to 0.73 r. Things without boxes (the
+    robot, whose fingers no single pose places) are left out.
 
     Raises:
         NotApplicable: fewer than two things have poses and boxes.
