@@ -9,6 +9,7 @@ from typing import Any
 import condition_tables
 import corner_bars
 import corners
+import physics_tables
 import pooling
 import substitution_tables
 from findings import MISSING, Finding, low_of, verdict
@@ -110,6 +111,11 @@ def imagination(found: Found) -> Part:
     return Part("\n".join(texts), findings)
 
 
+def physics(found: Found) -> Part:
+    text = ["## Physical commonsense, without a judge model\n", physics_tables.tables(found)]
+    return Part("\n".join(text), [physics_tables.finding(found)])
+
+
 def speed(found: Found) -> Part:
     findings = [*step_findings(found), latency_finding(found), collection_finding(found)]
     rows = [
@@ -156,6 +162,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     systems,
     conditions,
     substitutions,
+    physics,
     speed,
     robustness,
     house,

@@ -15,7 +15,7 @@ from wamlab.config import nearest
 from wamlab.sim import physics
 from wamlab.sim.env import RawObservation, split_of, start_seed
 from wamlab.sim.instructions import INSTRUCTIONS, Sentence, sentence_of
-from wamlab.sim.scene import Cameras, Entities, Kind, View, masks_of, stack_views
+from wamlab.sim.scene import BoxArrays, Cameras, Entities, Kind, View, masks_of, stack_views
 from wamlab.types import ActionSpace, Camera
 
 import mujoco  # isort: skip  (after scene, which chooses how MuJoCo renders)
@@ -175,6 +175,10 @@ class MetaWorld:
 
     def contacts(self) -> list[tuple[str, str]]:
         return self._things.contacts(self.data)
+
+    def boxes(self) -> dict[str, BoxArrays]:
+        """What collides, as boxes, by entity and ``furniture``; see `Entities.boxes`."""
+        return self._things.boxes(self.data)
 
     def expert(self, *, variants: bool, seed: int) -> Any:
         from wamlab.sim.experts import MetaWorldExpert

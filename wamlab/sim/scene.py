@@ -26,6 +26,7 @@ if sys.platform == "linux":
 
 import mujoco
 
+BoxArrays = tuple[Float[np.ndarray, "b 3"], Float[np.ndarray, "b 3 3"], Float[np.ndarray, "b 3"]]
 Kind = Literal["rgb", "depth", "segmentation"]
 
 
@@ -83,6 +84,7 @@ class Entities:
     def __init__(
         self, model: mujoco.MjModel, *, robot: str, hand: str, ignored: tuple[str, ...]
     ) -> None:
+        self.model = model
         robot_root = model.body(robot).id
         skipped = {model.body(name).id for name in ignored if _has_body(model, name)}
         self.names: list[str] = ["robot"]
@@ -128,6 +130,29 @@ class Entities:
             for a, b in sorted({(int(a), int(b)) for a, b in pairs})
             if 0 <= a < b
         ]
+
+    def boxes(self, data: mujoco.MjData) -> dict[str, BoxArrays]:
+        """What collides, as boxes around it, by name: centres, axes as rows, half sizes, metres.
+
+        A thing's are in the frame of its pose, those of ``furniture`` in the world. The robot has
+        none: its pose does not say where its fingers are.
+        """
+        model = self.model
+        solid = (model.geom_contype | model.geom_conaffinity).astype(bool)
+        solid &= model.geom_type != mujoco.mjtGeom.mjGEOM_PLANE
+        found = {}
+        for index in (-1, *range(1, len(self.names))):
+            geoms = np.flatnonzero(solid & (self.of_geom == index))
+            axes = np.swapaxes(data.geom_xmat[geoms].reshape(-1, 3, 3), 1, 2)
+            middle, half = np.split(model.geom_aabb[geoms], 2, axis=1)
+            centre = data.geom_xpos[geoms] + np.einsum("bi,bij->bj", middle, axes)
+            if index < 0:
+                found["furniture"] = (centre, axes, half)
+            else:
+                body = self.bodies[index]
+                turn = data.xmat[body].reshape(3, 3)
+                found[self.names[index]] = (centre - data.xpos[body]) @ turn, axes @ turn, half
+        return found
 
     def of_pixels(self, segmentation: Int[np.ndarray, "h w 2"]) -> Int[np.ndarray, "h w"]:
         """Entity index per pixel (-1 none) from MuJoCo's (object id, object type)."""
@@ -235,6 +260,12 @@ class Cameras:
         pose[:3, :3] = self.data.cam_xmat[camera].reshape(3, 3) * axes
         pose[:3, 3] = self.data.cam_xpos[camera]
         return Camera(intrinsics=intrinsics, pose=pose)
+
+    def reload_mesh(self, mesh: int) -> None:
+        """Draw a mesh from now on as the model has it, after its vertices were changed."""
+        context = self._start()._mjr_context
+        self._start()._gl_context.make_current()
+        mujoco.mjr_uploadMesh(self.model, context, mesh)
 
     def close(self) -> None:
         if self._renderer is not None:
