@@ -151,7 +151,8 @@ class Entities:
             else:
                 body = self.bodies[index]
                 turn = data.xmat[body].reshape(3, 3)
-                found[self.names[index]] = (centre - data.xpos[body]) @ turn, axes @ turn, half
+                place = data.xpos[body] + turn @ self.points[index]
+                found[self.names[index]] = (centre - place) @ turn, axes @ turn, half
         return found
 
     def of_pixels(self, segmentation: Int[np.ndarray, "h w 2"]) -> Int[np.ndarray, "h w"]:
