@@ -26,6 +26,8 @@ if sys.platform == "linux":
 import mujoco
 
 Kind = Literal["rgb", "depth", "segmentation"]
+NOT_DRAWN = mujoco.mjNGROUP - 1
+"""A group of geoms and sites that MuJoCo's default options leave out of pictures."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,11 @@ class Entities:
             for a, b in sorted({(int(a), int(b)) for a, b in pairs})
             if 0 <= a < b
         ]
+
+    def erase(self, model: mujoco.MjModel) -> None:
+        """Leave things, and marks of any place, out of this model's pictures; physics stays."""
+        model.geom_group[self.of_geom > 0] = NOT_DRAWN
+        model.site_group[self.of_site != 0] = NOT_DRAWN
 
     def of_pixels(self, segmentation: Int[np.ndarray, "h w 2"]) -> Int[np.ndarray, "h w"]:
         """Entity index per pixel (-1 none) from MuJoCo's (object id, object type)."""
