@@ -27,7 +27,6 @@ def played(*outcomes: str, policy: str = "model") -> list[Episode]:
 CONTROLS = {
     "ceiling": played("1111011111", "1111111110", policy="ceiling"),
     "shuffled": played("0000100000", "0000000000", policy="shuffled"),
-    "object erased": played("1111011111", "0000000000", policy="object erased"),
 }
 
 
@@ -54,19 +53,24 @@ def test_every_control_stands_beside_the_rate_paired_by_start() -> None:
     assert found.details["between"]["value"] == pytest.approx((0.5 - 0.05) / (0.9 - 0.05))
     low, high = found.details["between"]["interval"]
     assert low < 0.53 < high
-    assert found.details["needs_object"]["value"] == pytest.approx(0.45)
+    assert found.details["needs_object"] is None
 
 
 def test_only_shared_starts_are_compared() -> None:
     """The ceiling lacks the starts whose demonstration failed."""
     ceiling = played("11 1 ", policy="ceiling")
-    controls = {"ceiling": ceiling, "shuffled": played("00001", policy="shuffled")}
+    controls = {
+        "ceiling": ceiling,
+        "shuffled": played("00001", policy="shuffled"),
+        "object erased": played("01 0 ", policy="object erased"),
+    }
     found = compute("film_success", played("10111"), controls=controls)
     less = found.details["controls"]["ceiling"]["less"]
     assert (less["n"], less["only_first"]) == (3, 2)
     assert less["value"] == pytest.approx(-1 / 3)
     assert found.details["between"]["value"] == pytest.approx(2 / 3)
     assert found.details["between"]["n"] == 3
+    assert found.details["needs_object"]["value"] == pytest.approx(2 / 3)
 
 
 def test_without_floor_or_ceiling_there_is_no_rate() -> None:
@@ -75,7 +79,7 @@ def test_without_floor_or_ceiling_there_is_no_rate() -> None:
         known = {name: logs for name, logs in CONTROLS.items() if name != missing}
         found = compute("film_success", own, controls=known)
         assert found.value is None
-        assert f"{missing!r} was not played" in found.why_not
+        assert f"{missing!r} has no episode" in found.why_not
     assert "no episodes" in compute("film_success", [], controls=CONTROLS).why_not
 
 

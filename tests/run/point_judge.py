@@ -15,7 +15,7 @@ from wamlab.metrics.rivals import Clips
 from wamlab.models.base import Flow, Refusal
 from wamlab.run.film import Judge
 from wamlab.sim.env import start_seed
-from wamlab.types import FUTURE, INVERSE, VIDEO, Future, Prediction
+from wamlab.types import FUTURE, INVERSE, VIDEO, Cost, Future, Prediction
 
 ENV, VIEWS, OFFSETS = "point/push", ("top", "side"), (4, 8)
 SIDE = (torch.arange(16) + 0.5) / 16
@@ -46,7 +46,7 @@ class Reading(PointModel, name="point_reading"):
         steps = path.diff(dim=1) / (4 * point_env.STEP * SCALE)
         chunk = torch.zeros(len(path), 8, 4)
         chunk[..., :2] = self.trust(now)[:, None, None] * steps.repeat_interleave(4, 1)
-        return Prediction(action=self._stream(chunk))
+        return Prediction(action=self._stream(chunk), cost=Cost(calls=1))
 
     def trust(self, now):
         return torch.ones(len(now))
@@ -71,7 +71,8 @@ class Seer(PointModel, name="point_seer"):
         frames = [self.imagine(where(one, 0), where(one, 2)) for one in now]
         values = {f"image/{view}": torch.stack([shots[view] for shots in frames]) for view in VIEWS}
         return Prediction(
-            future=Future("pixels", "pixels", values, torch.tensor([OFFSETS] * len(now)))
+            future=Future("pixels", "pixels", values, torch.tensor([OFFSETS] * len(now))),
+            cost=Cost(calls=3),
         )
 
     def imagine(self, hand, block):

@@ -77,7 +77,7 @@ def test_every_condition_says_what_made_it(shown: str) -> None:
     played = play(player, 1, max_steps=4)[0]
     assert played.policy == (shown if shown != "imagined" else "point_seer")
     assert (player.made_by["shown"], player.made_by["judge"]) == (shown, "point_reading")
-    assert played.replans[0].calls == (2 if shown == "imagined" else 1)
+    assert played.replans[0].calls == (4 if shown == "imagined" else 1)
 
 
 def test_bad_requests_are_named() -> None:

@@ -48,7 +48,7 @@ def film_success(episodes: Sequence[Episode], *, controls: Controls | None = Non
     known = {name: list(logs) for name, logs in (controls or {}).items() if logs}
     for name in (FLOOR, CEILING):
         if name not in known:
-            raise NotApplicable(f"the control {name!r} was not played{nearest(name, known)}")
+            raise NotApplicable(f"the control {name!r} has no episode{nearest(name, known)}")
     found, own = success_any(episodes), success_values(episodes)
     if found.value is None:
         raise NotApplicable(found.why_not)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -72,7 +73,7 @@ def imagination_use(
     }
     undefined = {why: count for why, count in undefined.items() if count}
     floor = float(np.mean([_size(one.change("redrawn", "own")) for one in known]))
-    details = {"change": _sizes(known), "off": None}
+    details: dict[str, Any] = {"change": _sizes(known), "off": None}
     if not kept:
         said = "; ".join(f"{why} ({count})" for why, count in undefined.items())
         return Result(

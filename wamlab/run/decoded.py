@@ -101,8 +101,8 @@ class DecodedAgent(PolicyAgent):
         rows: Sequence[int],
         memory: Memory | None,
     ) -> RawPrediction:
-        shown = self._show(observations, rows)
-        action = self.judge.extract(shown, [observations[row][INSTRUCTION] for row in rows])
+        shown, cost = self._show(observations, rows)
+        action, read = self.judge.extract(shown, [observations[row][INSTRUCTION] for row in rows])
         steps = np.tile(np.arange(action.shape[1]), (len(rows), 1))
         ahead = {
             f"{IMAGE}{view}": np.stack([one[view][1:] for one in shown])
@@ -112,31 +112,32 @@ class DecodedAgent(PolicyAgent):
         return RawPrediction(
             action=Stream(action, steps, np.ones(steps.shape, bool)),
             future=Future(FRAMES, "uint8", ahead, offsets),
-            cost=Cost(1 + (self.shown == IMAGINED)),
+            cost=Cost(cost.calls + read.calls, cost.ms + read.ms),
         )
 
     def _show(
         self, observations: Mapping[int, RawObservation], rows: Sequence[int]
-    ) -> list[Frames]:
+    ) -> tuple[list[Frames], Cost]:
         """Of every row one window of a film: now, and the frames ahead."""
         if self.shown in NEED_WORLD:
-            return [self._real(row) for row in rows]
+            return [self._real(row) for row in rows], Cost()
         if self._imaginer is None:
-            return [self._shuffled(row) for row in rows]
+            return [self._shuffled(row) for row in rows], Cost()
         states = [self._rows[row] for row in rows]
-        ahead = self._imaginer.show(
+        ahead, cost = self._imaginer.show(
             [self._scenes[row].name for row in rows],
             [observations[row] for row in rows],
             [draw_seed(self.seed, state.seed, state.replans) for state in states],
             [state.history for state in states],
         )
-        now = [
-            {v: observations[row][f"{IMAGE}{v}"][None] for v in self.judge.views} for row in rows
+        windows: list[Frames] = [
+            {
+                view: np.concatenate([observations[row][f"{IMAGE}{view}"][None], frames[view]])
+                for view in self.judge.views
+            }
+            for row, frames in zip(rows, ahead, strict=True)
         ]
-        return [
-            {view: np.concatenate([first[view], frames[view]]) for view in self.judge.views}
-            for first, frames in zip(now, ahead, strict=True)
-        ]
+        return windows, cost
 
     def _real(self, row: int) -> Frames:
         """What the expert goes on to do, which does not depend on what was done before."""

@@ -9,6 +9,7 @@ frames says it is), every window begins without a history, and the instruction s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +23,7 @@ from wamlab.policy.history import History
 from wamlab.policy.policy import FRAMES, INSTRUCTION, Policy, RawPrediction
 from wamlab.policy.seeds import draw_seed
 from wamlab.sim.env import Env, RawObservation
-from wamlab.types import FUTURE, IMAGE, INVERSE, STATE, VIDEO, ActionSpace, Frames, Future
+from wamlab.types import FUTURE, IMAGE, INVERSE, STATE, VIDEO, ActionSpace, Cost, Frames, Future
 
 ROWS = 64
 
@@ -119,16 +120,17 @@ class Judge:
 
     def extract(
         self, shown: Sequence[Frames], instructions: Sequence[str]
-    ) -> Float[np.ndarray, "b h a"]:
+    ) -> tuple[Float[np.ndarray, "b h a"], Cost]:
         """The chunk between the frames (1 + T, H, W, 3) of one window each: now, and ahead.
 
         The instruction goes along because an observation has one; the judge does not read it.
         """
-        chunks = [
+        parts = [
             self._extract(shown[row : row + ROWS], instructions[row : row + ROWS])
             for row in range(0, len(shown), ROWS)
         ]
-        return np.concatenate(chunks)
+        cost = Cost(sum(one.calls for _, one in parts), sum(one.ms for _, one in parts))
+        return np.concatenate([chunks for chunks, _ in parts]), cost
 
     def read(self, film: Film, instruction: str) -> Float[np.ndarray, "n a"]:
         """All actions of a film, one for each tick."""
@@ -141,11 +143,12 @@ class Judge:
             }
             for w in range(count)
         ]
-        return np.concatenate([*self.extract(shown, [instruction] * count)])
+        chunks, _ = self.extract(shown, [instruction] * count)
+        return np.concatenate([*chunks])
 
     def _extract(
         self, shown: Sequence[Frames], instructions: Sequence[str]
-    ) -> Float[np.ndarray, "b h a"]:
+    ) -> tuple[Float[np.ndarray, "b h a"], Cost]:
         now: list[RawObservation] = [
             {
                 **{f"{IMAGE}{view}": frames[view][0] for view in self.views},
@@ -161,7 +164,7 @@ class Judge:
         offsets = np.tile(np.array(self.offsets), (len(shown), 1))
         answer = self.policy.query(now, INVERSE, future=Future(FRAMES, "uint8", ahead, offsets))
         assert answer.action is not None
-        return answer.action.values
+        return answer.action.values, answer.cost
 
 
 class Imaginer(Protocol):
@@ -181,8 +184,8 @@ class Imaginer(Protocol):
         observations: Sequence[RawObservation],
         seeds: Sequence[int],
         histories: Sequence[History | None] | None = None,
-    ) -> list[Frames]:
-        """Of every row the frames (T, H, W, 3) by view."""
+    ) -> tuple[list[Frames], Cost]:
+        """Of every row the frames (T, H, W, 3) by view, and what they cost together."""
         ...
 
 
@@ -216,10 +219,11 @@ class ModelImaginer:
         observations: Sequence[RawObservation],
         seeds: Sequence[int],
         histories: Sequence[History | None] | None = None,
-    ) -> list[Frames]:
+    ) -> tuple[list[Frames], Cost]:
         """Raises Refusal where what is imagined is no clocked pixels, with the reason."""
         answer = self.policy.query(observations, VIDEO, seed=[*seeds], histories=histories)
-        return [self._frames(answer, row) for row in range(len(observations))]
+        rows = range(len(observations))
+        return [self._frames(answer, row) for row in rows], answer.cost
 
     def _frames(self, answer: RawPrediction, row: int) -> Frames:
         frames, offsets = answer.frames(row), answer.frame_offsets(row)
@@ -245,7 +249,11 @@ class ClipImaginer:
 
     @property
     def made_by(self) -> dict[str, Any]:
-        return {"policy": self.name, "clips": len(self.clips.env)}
+        total = hashlib.sha256(",".join(self.clips.env).encode())
+        for frames in (self.clips.first, self.clips.future):
+            for view in sorted(frames):
+                total.update(np.ascontiguousarray(frames[view]).tobytes())
+        return {"policy": self.name, "clips": total.hexdigest()[:16]}
 
     def show(
         self,
@@ -253,16 +261,17 @@ class ClipImaginer:
         observations: Sequence[RawObservation],
         seeds: Sequence[int],
         histories: Sequence[History | None] | None = None,
-    ) -> list[Frames]:
+    ) -> tuple[list[Frames], Cost]:
         views, offsets = self.judge.views, self.judge.offsets
         seen = [
             Seen(name, {view: one[f"{IMAGE}{view}"][None] for view in views})
             for name, one in zip(env, observations, strict=True)
         ]
-        return [
+        shown: list[Frames] = [
             {view: self._nearest.frames(one, view, offsets) for view in views}  # type: ignore[arg-type]
             for one in seen
         ]
+        return shown, Cost()
 
 
 class Seen(NamedTuple):
@@ -298,7 +307,7 @@ class Unrolling:
         shots = [[_images(one)] for one in first]
         for window in range(windows):
             seeds = [draw_seed(self.seed, start, window) for start in starts]
-            shown = self.imaginer.show([env] * len(now), now, seeds)
+            shown, _ = self.imaginer.show([env] * len(now), now, seeds)
             for row, frames in enumerate(shown):
                 count = len(self.judge.offsets)
                 shots[row] += [{v: frames[v][k] for v in frames} for k in range(count)]

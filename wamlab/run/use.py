@@ -101,11 +101,11 @@ def use(
     with tqdm(total=states * len(env_names), desc="use", disable=not progress) as bar:
         for name in env_names:
             with ExitStack() as stack:
-                worlds = [
+                env, seeing, other = (
                     stack.enter_context(closing(world))
                     for world in (make(name, views=()), make(name), make(others[name]))
-                ]
-                desk = Desk(policy, *worlds, seed, search)
+                )
+                desk = Desk(policy, env, seeing, other, seed, search)
                 for index in range(states):
                     first = start_seed(split, start + index)
                     one = found.get((name, first))
