@@ -90,8 +90,9 @@ def between(own: Values, floor: Values, ceiling: Values) -> Between:
     """``(own - floor) / (ceiling - floor)`` on the starts that all three have played.
 
     Every task weighs the same; the interval draws tasks, then starts inside them, the three of a
-    start together. It has no value where the ceiling cannot be told from the floor: then the judge
-    cannot tell a real film from a shuffled one, and nothing can be judged.
+    start together, and leaves out draws in which the ceiling is not above the floor. It has no
+    value where the ceiling cannot be told from the floor: then the judge cannot tell a real film
+    from a shuffled one, and nothing can be judged.
     """
     shared = sorted(own.keys() & floor.keys() & ceiling.keys())
     if len(shared) < 2:
