@@ -191,3 +191,12 @@ def test_selecting_rows_keeps_what_is_raw(observations):
     assert answer.clipped.shape == (1,)
     assert answer.frames(0)["side"].shape == (2, 16, 16, 3)
     assert SPACE.size == answer.action.values.shape[-1]
+
+
+def test_a_state_that_is_not_known_is_absent() -> None:
+    model = PointModel()
+    seen, _ = PointEnv().reset(seed=0)
+    policy_of(model).query([seen, {**seen, "state": None}], POLICY)
+    state = model.seen[0][STATE]
+    assert state.present.tolist() == [[True], [False]]
+    np.testing.assert_allclose(state.values[0, 0], seen["state"])

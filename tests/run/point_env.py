@@ -45,6 +45,7 @@ class PointEnv:
         self.name, self.views, self.max_steps = name, views, max_steps
         self.image_size = 16
         self.gain, self.friction = 1.0, 1.0
+        self.erased = False
         self._start = 0
         self.reset(seed=0)
 
@@ -102,7 +103,10 @@ class PointEnv:
             (grid[None] - at[across]) ** 2 + (grid[:, None] - at[up]) ** 2 < (1.2 * RADIUS) ** 2
         )
         robot = disc(self.hand)
-        return {"robot": robot, "block": disc(self.block) & ~robot}
+        return {"robot": robot, "block": disc(self.block) & ~robot & (not self.erased)}
+
+    def erase_objects(self):
+        self.erased = True
 
     def camera(self, view):
         return Camera(np.eye(3), np.eye(4))

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from wamlab.nn.calls import flat_tensors
-from wamlab.types import ACTION, FUTURE, VALUE, Batch, Future, Prediction, Query, Stream
+from wamlab.types import ACTION, FUTURE, IMAGE, VALUE, Batch, Future, Prediction, Query, Stream
 
 MEMORY = "memory"
 TEXT = "text"
@@ -298,12 +298,19 @@ def _chunk(batch: Batch) -> Stream:
 
 
 def _own_future(model: Any, batch: Batch, seed: int) -> Future:
+    """What the model imagines, or, where it imagines nothing, the frames ahead in the batch."""
     for query in model.queries:
         if FUTURE in query.sampled and FUTURE not in query.given:
             future = ask(model, query, question(model, batch, query, seed=seed), seed=seed).future
             assert future is not None, f"{model.name} answers {query} without a future"
             return map_tensors(future, Tensor.detach)
-    raise ValueError(f"{model.name} samples no future that could be given: pass future=")
+    names = [name for name in batch.streams if name.startswith(IMAGE)]
+    ahead = {name: [int(k) for k in batch[name].offsets[0] if k > 0] for name in names}
+    shown = {name: batch[name].at(*ahead[name]) for name in names if ahead[name]}
+    if not shown:
+        raise ValueError(f"{model.name} samples no future that could be given: pass future=")
+    frames = {name: stream.values for name, stream in shown.items()}
+    return model.encode(frames, next(iter(shown.values())).offsets)
 
 
 def _missing(query: Query, base: Mapping[str, Any]) -> list[str]:

@@ -155,6 +155,8 @@ class Policy:
     ) -> RawPrediction:
         """Answer ``query`` for every observation, ``samples`` times; samples are innermost rows.
 
+        Of an observation whose state is None, such as an imagined frame, the state is absent.
+
         Args:
             action: the given chunk in raw units, (H, A) for all rows or (B, H, A).
             future: the given future, as an earlier answer returned it.
@@ -213,20 +215,33 @@ class Policy:
     ) -> Batch:
         for row, observation in enumerate(rows):
             self._check_observation(observation, row)
+        known = np.array([row.get(STATE, ()) is not None for row in rows])
         batch = windows(
-            rows,
+            [self._with_state(row) for row in rows],
             histories or [None] * len(rows),
             self.past,
             self.processor.to_batch,
             self.space.size,
         )
+        if STATE in batch and not known.all():
+            state = batch[STATE]
+            there = known[:, None] | (np.asarray(state.offsets) != 0)
+            batch.streams[STATE] = replace(state, present=state.present & there)
         return self.processor.normalize(batch.to(self.device))
+
+    def _with_state(self, observation: RawObservation) -> RawObservation:
+        """Something in the place of a state that is not known, which is then marked as absent."""
+        if observation.get(STATE, ()) is not None:
+            return observation
+        return {**observation, STATE: np.zeros(self.model.config.state_dim, np.float32)}
 
     def _check_observation(self, observation: RawObservation, row: int) -> None:
         for name in (*sorted(self.reads), INSTRUCTION):
             if name not in observation:
                 raise KeyError(f"observation {row} has no {name!r}{nearest(name, observation)}")
         for name, value in observation.items():
+            if name == STATE and value is None:
+                continue
             array = np.asarray(value)
             if name == INSTRUCTION and not isinstance(value, str):
                 raise ValueError(f"observation {row}: {name!r} is {value!r}, expected a sentence")

@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from wamlab.run.collect import demonstrate
+from wamlab.run.record import Recorder, moment
 from wamlab.sim.env import Env, start_seed
 from wamlab.sim.suites import BlindRow
+from wamlab.types import Episode
 
 
 def measure(
@@ -53,10 +55,24 @@ def measure(
 
 def replay(env: Env, start: int, actions: Float[np.ndarray, "n a"]) -> bool:
     """Whether these actions, executed open loop from a start, solve the task at any step."""
-    _, info = env.reset(seed=start)
-    if info["success"]:
-        return False
-    return any(env.step(action)[4]["success"] for action in env.space.clip(actions))
+    return replayed(env, start, actions).success_any
+
+
+def replayed(
+    env: Env, start: int, actions: Float[np.ndarray, "n a"], *, policy: str = "replay"
+) -> Episode:
+    """The log, without frames, of these actions executed open loop from a start.
+
+    It ends with the first success, with the actions, or with the environment's ``max_steps``.
+    """
+    observation, _ = env.reset(seed=start)
+    record = Recorder(env.name, start, moment(env, observation), policy, frames=False)
+    for action in env.space.clip(actions)[: env.max_steps]:
+        observation, *_ = env.step(action)
+        record.add(action, moment(env, observation))
+        if env.success:
+            break
+    return record.episode()
 
 
 def _demonstrate(

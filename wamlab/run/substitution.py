@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -140,9 +140,11 @@ class SubstitutedAgent(PolicyAgent):
     search: Search = field(default_factory=Search)
     make: MakeEnv = make_env
 
+    futures: ClassVar[tuple[str, ...]] = FUTURES
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        for chosen, known in ((self.future, FUTURES), (self.extractor, EXTRACTORS)):
+        for chosen, known in ((self.future, self.futures), (self.extractor, EXTRACTORS)):
             if chosen not in known:
                 raise KeyError(f"no substitute {chosen!r}{nearest(chosen, known)}")
         for query in (VIDEO, INVERSE):

@@ -184,6 +184,10 @@ class OGBenchScene:
     def masks(self, view: str) -> dict[str, Bool[np.ndarray, "h w"]]:
         return masks_of(self._things.names, self.render_view(view, "segmentation"))
 
+    def erase_objects(self) -> None:
+        """Leave the objects out of all pictures; see `wamlab.sim.erase`."""
+        self._things.erase()
+
     def contacts(self) -> list[tuple[str, str]]:
         return self._things.contacts(self.data)
 

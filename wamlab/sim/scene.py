@@ -28,6 +28,8 @@ import mujoco
 
 BoxArrays = tuple[Float[np.ndarray, "b 3"], Float[np.ndarray, "b 3 3"], Float[np.ndarray, "b 3"]]
 Kind = Literal["rgb", "depth", "segmentation"]
+NOT_DRAWN = mujoco.mjNGROUP - 1
+"""A group of geoms and sites that MuJoCo's default options leave out of pictures."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,11 @@ class Entities:
                 place = data.xpos[body] + turn @ self.points[index]
                 found[self.names[index]] = (centre - place) @ turn, axes @ turn, half
         return found
+
+    def erase(self) -> None:
+        """Leave things, and marks of any place, out of the model's pictures; physics stays."""
+        self.model.geom_group[self.of_geom > 0] = NOT_DRAWN
+        self.model.site_group[self.of_site != 0] = NOT_DRAWN
 
     def of_pixels(self, segmentation: Int[np.ndarray, "h w 2"]) -> Int[np.ndarray, "h w"]:
         """Entity index per pixel (-1 none) from MuJoCo's (object id, object type)."""

@@ -1,0 +1,123 @@
+"""Film success beside its controls, between floor and ceiling, and over several models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wamlab.metrics.base import compute
+from wamlab.metrics.compare import success_values
+from wamlab.metrics.plausibility import agreement, between, mmrv, pearson
+from wamlab.types import Episode
+
+
+def played(*outcomes: str, policy: str = "model") -> list[Episode]:
+    """One task for each string, one start for each digit; a blank start was not played."""
+    return [
+        Episode(
+            f"point/{task}", "push", seed, {}, np.zeros((2, 4), np.float32),
+            np.zeros((1, 4), np.float32), np.array([digit == "1"]), policy=policy,
+        )
+        for task, digits in enumerate(outcomes)
+        for seed, digit in enumerate(digits)
+        if digit != " "
+    ]  # fmt: skip
+
+
+CONTROLS = {
+    "ceiling": played("1111011111", "1111111110", policy="ceiling"),
+    "shuffled": played("0000100000", "0000000000", policy="shuffled"),
+}
+
+
+def test_the_rates_of_the_paper_have_their_intervals() -> None:
+    """40.74 % is 11 of 27, 61.11 % is 11 of 18: Wilson's intervals of the specification."""
+    for n, ends in ((27, (24.5, 59.3)), (18, (38.6, 79.7))):
+        own = played("1" * 11 + "0" * (n - 11))
+        controls = {"ceiling": played("1" * n), "shuffled": played("0" * n)}
+        found = compute("film_success", own, controls=controls)
+        assert found.value == pytest.approx(11 / n)
+        assert [100 * end for end in found.interval] == pytest.approx(ends, abs=0.05)
+        assert found.details["between"]["value"] == pytest.approx(11 / n)
+
+
+def test_every_control_stands_beside_the_rate_paired_by_start() -> None:
+    found = compute("film_success", played("1110011111", "1100000000"), controls=CONTROLS)
+    assert found.value == pytest.approx(0.5)
+    ceiling = found.details["controls"]["ceiling"]
+    assert ceiling["rate"] == pytest.approx(0.9)
+    assert ceiling["parts"] == {"point/0": [9, 10], "point/1": [9, 10]}
+    assert ceiling["less"]["value"] == pytest.approx(-0.4)
+    assert ceiling["less"]["won"] == (0, 8)
+    assert ceiling["less"]["p"] == pytest.approx(2 / 2**8)
+    assert found.details["between"]["value"] == pytest.approx((0.5 - 0.05) / (0.9 - 0.05))
+    low, high = found.details["between"]["interval"]
+    assert low < 0.53 < high
+    assert found.details["needs_object"] is None
+
+
+def test_only_shared_starts_are_compared() -> None:
+    """The ceiling lacks the starts whose demonstration failed."""
+    ceiling = played("11 1 ", policy="ceiling")
+    controls = {
+        "ceiling": ceiling,
+        "shuffled": played("00001", policy="shuffled"),
+        "object erased": played("01 0 ", policy="object erased"),
+    }
+    found = compute("film_success", played("10111"), controls=controls)
+    less = found.details["controls"]["ceiling"]["less"]
+    assert (less["n"], less["only_first"]) == (3, 2)
+    assert less["value"] == pytest.approx(-1 / 3)
+    assert found.details["between"]["value"] == pytest.approx(2 / 3)
+    assert found.details["between"]["n"] == 3
+    assert found.details["needs_object"]["value"] == pytest.approx(2 / 3)
+
+
+def test_without_floor_or_ceiling_there_is_no_rate() -> None:
+    own = played("1010")
+    for missing in ("ceiling", "shuffled"):
+        known = {name: logs for name, logs in CONTROLS.items() if name != missing}
+        found = compute("film_success", own, controls=known)
+        assert found.value is None
+        assert f"{missing!r} has no episode" in found.why_not
+    assert "no episodes" in compute("film_success", [], controls=CONTROLS).why_not
+
+
+def test_a_judge_that_cannot_tell_real_from_shuffled_judges_nothing() -> None:
+    one, other, own = (success_values(played(x)) for x in ("110100", "110010", "111111"))
+    found = between(own, floor=one, ceiling=other)
+    assert found.value is None
+    assert "cannot be told from the floor" in found.why_not
+    assert between(own, {}, {}).why_not == "0 starts were played in all three"
+
+
+def test_mmrv_and_pearson_have_the_values_of_the_specification() -> None:
+    sim, real = np.array([0.1, 0.5, 0.4, 0.9]), np.array([0.2, 0.3, 0.6, 0.8])
+    assert mmrv(sim, real) == pytest.approx(0.15)
+    assert mmrv(real, sim) == pytest.approx(0.05)
+    assert pearson(sim, real) == pytest.approx(0.83346, abs=5e-6)
+    tied, apart = np.array([0.5, 0.5, 0.9]), np.array([0.2, 0.3, 0.8])
+    assert mmrv(tied, apart) == pytest.approx(0.03333, abs=5e-6)
+    assert mmrv(apart, tied) == 0
+    assert pearson(np.ones(3), apart) is None
+    with pytest.raises(ValueError, match="two or more models"):
+        mmrv(np.ones(1), np.ones(1))
+    with pytest.raises(ValueError, match="NaN"):
+        pearson(np.array([np.nan, 1.0]), np.ones(2))
+
+
+def test_models_are_ranked_on_the_starts_that_all_of_them_played() -> None:
+    rates = {"a": "1000000000", "b": "1111000000", "c": "1111111100"}
+    films = {name: success_values(played(digits)) for name, digits in rates.items()}
+    same = agreement(films, films)
+    assert (same.models, same.mmrv, same.pearson) == (3, 0, pytest.approx(1))
+    assert same.mmrv_interval == (0, 0)
+    swapped = agreement(films, {"a": films["c"], "b": films["b"], "c": films["a"]})
+    assert swapped.mmrv == pytest.approx((0.7 + 0.4 + 0.7) / 3)
+    assert swapped.pearson == pytest.approx(-1, abs=0.02)
+    two = agreement({n: films[n] for n in "ab"}, {n: films[n] for n in "ab"})
+    assert two.pearson is None
+    with pytest.raises(ValueError, match="same two or more models"):
+        agreement(films, {"a": films["a"]})
+    with pytest.raises(ValueError, match="1 starts were played by all"):
+        agreement(films, {**films, "a": success_values(played("1"))})
