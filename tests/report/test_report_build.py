@@ -18,6 +18,7 @@ import run_folder
 from PIL import Image
 
 from wamlab.data.logs import LogError, save_episode, save_probe, save_recording, write_json
+from wamlab.nn.weights import MissingWeights
 from wamlab.report import build as report
 from wamlab.report.results import curves, write_results
 
@@ -297,3 +298,38 @@ def test_curves_are_thinned_and_what_is_no_number_is_left_out():
     assert list(found) == ["loss"]
     assert len(found["loss"]) == 400
     assert found["loss"][0] == [4.5, 4.5]
+
+
+def test_what_frozen_networks_see_is_told_or_which_command_gets_them(page, folder):
+    found = json.loads((folder / "results.json").read_text())["perceptual"]
+    assert {result["value"] for result in found.values()} == {None}
+    said = " ".join(text_of(page, "p"))
+    assert said.count("then: wam weights lpips-alex") == 1
+    assert "BSD-2-Clause" in said
+
+
+def test_lpips_and_features_stand_beside_the_last_frame(published, folder, tmp_path):
+    published("lpips-alex")
+    whole = shutil.copytree(folder, tmp_path / "whole")
+    page = report.build(whole).read_text(encoding="utf-8")
+    found = json.loads((whole / "results.json").read_text())["perceptual"]
+    rows = {row.split(" ")[0]: row for row in text_of(page, "tr")}
+    for result in found.values():
+        value, last = (f"{one:.3f}" for one in (result["value"], result["details"]["last frame"]))
+        row = rows[result["metric"]].replace("\N{MINUS SIGN}", "-")
+        assert value in row
+        assert last in row
+    assert found["lpips"]["value"] < found["lpips"]["details"]["last frame"] / 2
+    assert "N = 36 and 36, D = 256, 6 states" in rows["FD-AlexNet"]
+    said = " ".join(text_of(page, "p"))
+    assert "Frames of 48 x 48 pixels, not resized." in said
+    assert "FD-AlexNet: N is not above D: the covariance is singular, 1280 wanted." in said
+
+
+def test_features_that_cannot_be_had_are_an_error_when_they_are_asked_for(folder):
+    with pytest.raises(MissingWeights, match="no package ships DINOv2"):
+        report.build(folder, "DINOv2")
+    with pytest.raises(KeyError, match="no extractor 'AlexNett'; did you mean 'AlexNet'"):
+        report.build(folder, "AlexNett")
+    with pytest.raises(ValueError, match="is no TorchScript archive"):
+        report.build(folder, f"SSCD={folder / 'run.json'}")

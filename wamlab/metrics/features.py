@@ -112,9 +112,9 @@ class Moments:
         check_alike(self, other)
         count = self.count + other.count
         apart = other.mean - self.mean
-        between = np.outer(apart, apart) * (self.count * other.count / count)
         mean = self.mean + apart * (other.count / count)
-        scatter = self.scatter + other.scatter + between
+        scatter = self.scatter + other.scatter
+        scatter += np.outer(apart * (self.count * other.count / count), apart)
         return Moments(self.extractor, count, mean, scatter, self.seen)
 
     def __len__(self) -> int:
