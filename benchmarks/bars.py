@@ -9,6 +9,7 @@ from typing import Any
 import condition_tables
 import corner_bars
 import corners
+import metric_speed_table as metric_speed
 import pooling
 import substitution_tables
 from findings import MISSING, Finding, low_of, verdict
@@ -124,6 +125,12 @@ def speed(found: Found) -> Part:
     return Part("\n".join(text), findings)
 
 
+def measures(found: Found) -> Part:
+    findings = metric_speed.findings(found)
+    text = ["## The judge's bar 6: speed of measures\n", summary_table(findings)]
+    return Part("\n".join([*text, metric_speed.text(found)]), findings)
+
+
 def robustness(found: Found) -> Part:
     findings = [kill_finding(found), *flip_findings(found)]
     text = ["## Bar 5: nothing is lost\n", summary_table(findings)]
@@ -157,6 +164,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     conditions,
     substitutions,
     speed,
+    measures,
     robustness,
     house,
 )

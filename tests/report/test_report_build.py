@@ -20,6 +20,7 @@ from PIL import Image
 from wamlab.data.logs import LogError, save_episode, save_probe, save_recording, write_json
 from wamlab.nn.weights import MissingWeights
 from wamlab.report import build as report
+from wamlab.report.perceptual import measured
 from wamlab.report.results import curves, write_results
 
 MEASURE = """<script>addEventListener("load", () => {
@@ -326,10 +327,12 @@ def test_lpips_and_features_stand_beside_the_last_frame(published, folder, tmp_p
     assert "FD-AlexNet: N is not above D: the covariance is singular, 1280 wanted." in said
 
 
-def test_features_that_cannot_be_had_are_an_error_when_they_are_asked_for(folder):
+def test_features_that_cannot_be_had_are_an_error_when_they_are_asked_for(tmp_path):
+    (tmp_path / "odd.pt").write_text("no archive")
     with pytest.raises(MissingWeights, match="no package ships DINOv2"):
-        report.build(folder, "DINOv2")
+        measured([], "DINOv2")
     with pytest.raises(KeyError, match="no extractor 'AlexNett'; did you mean 'AlexNet'"):
-        report.build(folder, "AlexNett")
+        measured([], "AlexNett")
     with pytest.raises(ValueError, match="is no TorchScript archive"):
-        report.build(folder, f"SSCD={folder / 'run.json'}")
+        measured([], f"SSCD={tmp_path / 'odd.pt'}")
+    assert {one.why_not for one in measured([]).values()} == {"there are no probes"}
