@@ -9,6 +9,7 @@ from typing import Any
 import condition_tables
 import corner_bars
 import corners
+import metric_speed_table as metric_speed
 import physics_tables
 import pooling
 import substitution_tables
@@ -130,6 +131,12 @@ def speed(found: Found) -> Part:
     return Part("\n".join(text), findings)
 
 
+def measures(found: Found) -> Part:
+    findings = metric_speed.findings(found)
+    text = ["## The judge's bar 6: speed of measures\n", summary_table(findings)]
+    return Part("\n".join([*text, metric_speed.text(found)]), findings)
+
+
 def robustness(found: Found) -> Part:
     findings = [kill_finding(found), *flip_findings(found)]
     text = ["## Bar 5: nothing is lost\n", summary_table(findings)]
@@ -164,6 +171,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     substitutions,
     physics,
     speed,
+    measures,
     robustness,
     house,
 )

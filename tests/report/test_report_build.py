@@ -18,7 +18,9 @@ import run_folder
 from PIL import Image
 
 from wamlab.data.logs import LogError, save_episode, save_probe, save_recording, write_json
+from wamlab.nn.weights import MissingWeights
 from wamlab.report import build as report
+from wamlab.report.perceptual import measured
 from wamlab.report.results import curves, write_results
 
 MEASURE = """<script>addEventListener("load", () => {
@@ -297,3 +299,42 @@ def test_curves_are_thinned_and_what_is_no_number_is_left_out():
     assert list(found) == ["loss"]
     assert len(found["loss"]) == 400
     assert found["loss"][0] == [4.5, 4.5]
+
+
+def test_what_frozen_networks_see_is_told_or_which_command_gets_them(page, folder):
+    found = json.loads((folder / "results.json").read_text())["perceptual"]
+    assert {result["value"] for result in found.values()} == {None}
+    said = " ".join(text_of(page, "p"))
+    assert said.count("then: wam weights lpips-alex") == 1
+    assert "BSD-2-Clause" in said
+
+
+@pytest.mark.slow
+def test_lpips_and_features_stand_beside_the_last_frame(published, tmp_path):
+    published("lpips-alex")
+    for seed in range(4):
+        save_probe(tmp_path, pusher.probe(seed, samples=2, noise=4.0))
+    page = report.build(tmp_path).read_text(encoding="utf-8")
+    found = json.loads((tmp_path / "results.json").read_text())["perceptual"]
+    rows = {row.split(" ")[0]: row for row in text_of(page, "tr")}
+    for result in found.values():
+        value, last = (f"{one:.3f}" for one in (result["value"], result["details"]["last frame"]))
+        row = rows[result["metric"]].replace("\N{MINUS SIGN}", "-")
+        assert value in row
+        assert last in row
+    assert found["lpips"]["value"] < found["lpips"]["details"]["last frame"] / 2
+    assert "N = 16 and 16, D = 256, 4 states" in rows["FD-AlexNet"]
+    said = " ".join(text_of(page, "p"))
+    assert "Frames of 48 x 48 pixels, not resized." in said
+    assert "FD-AlexNet: N is not above D: the covariance is singular, 1280 wanted." in said
+
+
+def test_features_that_cannot_be_had_are_an_error_when_they_are_asked_for(tmp_path):
+    (tmp_path / "odd.pt").write_text("no archive")
+    with pytest.raises(MissingWeights, match="no package ships DINOv2"):
+        measured([], "DINOv2")
+    with pytest.raises(KeyError, match="no extractor 'AlexNett'; did you mean 'AlexNet'"):
+        measured([], "AlexNett")
+    with pytest.raises(ValueError, match="is no TorchScript archive"):
+        measured([], f"SSCD={tmp_path / 'odd.pt'}")
+    assert {one.why_not for one in measured([]).values()} == {"there are no probes"}

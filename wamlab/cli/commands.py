@@ -135,7 +135,7 @@ def imagine(options: Options) -> None:
 def report(options: Options) -> None:
     from wamlab.report.build import build
 
-    print(build(options.folder))
+    print(build(options.folder, options.features))
 
 
 def compare(options: Options) -> None:
@@ -159,6 +159,20 @@ def verify(options: Options) -> int:
         raise FileNotFoundError(f"there is nothing at {path}")
     folders = sorted((path / "checkpoints").glob("[!.]*")) or [path]
     return max(_problems(str(folder), verify_manifest(folder)) for folder in folders)
+
+
+def weights(options: Options) -> None:
+    from wamlab.nn.weights import WEIGHTS, convert, find, path_of
+
+    if options.name is None:
+        if options.source:
+            raise ValueError("--from is the file of one of them: name which")
+        for name, one in WEIGHTS.items():
+            there = str(path_of(name)) if path_of(name).is_file() else f"{one.install}, then this"
+            print(f"{name}: {one.about}. Licence: {one.licence}. {there}")
+        return
+    print(f"licence: {find(options.name).licence}")
+    print(convert(options.name, options.source))
 
 
 def _run_folder(checkpoint: str) -> str:

@@ -96,7 +96,9 @@ GIF or MP4.""",
         "one HTML file from the logs alone",
         """\
 (Re)build results.json and the one-file HTML report from the logs of a folder, without model or
-simulator.""",
+simulator. LPIPS and the distances of features need published weights (wam weights); without them
+the report says so. --features compares by another network: MobileNetV2, VGG16, or one of a file of
+yours (I3D, Inception, SSCD, DreamSim as TorchScript; DINOv2, V-JEPA2 as a transformers folder).""",
         "wam report runs/demo",
     ),
     "compare": Teach(
@@ -113,5 +115,13 @@ tell two runs apart it says so.""",
 Every byte of a checkpoint or dataset against its manifest. Exit code 1 when one is not what was
 written.""",
         "wam verify runs/uwm",
+    ),
+    "weights": Teach(
+        "published weights of LPIPS and MobileNetV2, from the packages that ship them",
+        """\
+Published weights that measures use: which there are, under which licence, and what gets them. With
+a name, read them from the installed package (only the file whose digest is known, by a reader that
+runs nothing of it) and keep them as safetensors in the user's cache, or in WAMLAB_WEIGHTS.""",
+        "wam weights lpips-alex",
     ),
 }

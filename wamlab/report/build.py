@@ -18,7 +18,7 @@ from wamlab.data.logs import (
     write_atomic,
 )
 from wamlab.metrics.base import state_name
-from wamlab.report import charts, open_loop, words
+from wamlab.report import charts, open_loop, perceptual, words
 from wamlab.report.charts import Axis, Mark
 from wamlab.report.pictures import Card, card, recorded_card, rollout
 from wamlab.report.results import ENTITIES, NOT_LOSSES, write_results
@@ -36,14 +36,13 @@ MEASURES = {
 CONTROLS = ("static", "retrieval", "oracle")
 
 
-def build(folder: str | Path) -> Path:
+def build(folder: str | Path, features: str | None = None) -> Path:
     """Write ``results.json`` and ``report.html`` of a run folder; returns the page's path.
 
-    Raises:
-        LogError: a folder without logs, or a log that cannot be read.
+    Args, Raises: as `wamlab.report.results.results`.
     """
     folder = Path(folder)
-    found = write_results(folder)
+    found = write_results(folder, features)
     page = render(
         found,
         _cards(folder, found["pictures"]),
@@ -86,6 +85,7 @@ def render(
             tasks=task_rows(found),
             rate_scale=charts.scale(RATES, [0.0, 0.5, 1.0], words.percent),
             rivals=rival_rows(found),
+            perceptual=perceptual.shown(found["perceptual"]),
             joint=joint_rows(found),
             curves=curve_rows(found["loss"]),
             facts=facts(found["run"], found["starts"]),

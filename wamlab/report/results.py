@@ -27,7 +27,7 @@ from wamlab.data.logs import (
 )
 from wamlab.metrics.base import Result, compute, imagining, state_name
 from wamlab.metrics.visual import RivalFrames
-from wamlab.report import words
+from wamlab.report import perceptual, words
 from wamlab.report.open_loop import judged
 from wamlab.types import Episode, Probe, Recording
 
@@ -41,11 +41,16 @@ POINTS = 400
 NOT_LOSSES = {"step", "stage_step", "stage", "time", "seconds"}
 
 
-def results(folder: str | Path) -> dict[str, Any]:
+def results(folder: str | Path, features: str | None = None) -> dict[str, Any]:
     """All that a report says in numbers, as plain JSON values.
+
+    Args:
+        features: the extractor whose features are compared (`wamlab.report.perceptual`).
 
     Raises:
         LogError: a folder without logs, or a log that cannot be read.
+        KeyError, MissingWeights, ValueError: no such extractor, or its file is not there or
+            another one.
     """
     folder = Path(folder)
     episodes, probes = load_episodes(folder, frames=False), load_probes(folder)
@@ -67,6 +72,7 @@ def results(folder: str | Path) -> dict[str, Any]:
         "blind": blind,
         "success": _plain(success),
         "fidelity": _plain(fidelity),
+        "perceptual": _plain(perceptual.measured(probes, features)),
         "rivals": _plain(_over_rivals(probes, rivals)),
         "joint": {entity: _plain(_joint(probes, entity, rivals)) for entity in ENTITIES},
         "starts": {"episodes": _range(episodes), "probes": _range(probes)},
@@ -78,9 +84,9 @@ def results(folder: str | Path) -> dict[str, Any]:
     return _finite(found)
 
 
-def write_results(folder: str | Path) -> dict[str, Any]:
-    """Compute the results of a run folder and write them to its ``results.json``."""
-    found = results(folder)
+def write_results(folder: str | Path, features: str | None = None) -> dict[str, Any]:
+    """Compute the results of a run folder and write them to its ``results.json``; see `results`."""
+    found = results(folder, features)
     write_json(Path(folder) / "results.json", found)
     return found
 
