@@ -454,7 +454,8 @@ class Branch:
     (the own action in another physics), ``control``. ``imagined`` frames at ``offsets``, None with
     ``why_not`` where the model imagines nothing that can be shown. ``happened`` are the frames at
     the same offsets, ``entities`` the poses (H+1, 7) over the whole chunk, ``masks`` the robot's
-    and objects' pixels by ``<view>/<entity>`` (T, H, W) at the offsets.
+    and objects' pixels by ``<view>/<entity>`` (T, H, W) at the offsets. ``instruction`` is what the
+    action was drawn for, where that is another than the probe's.
     """
 
     kind: BranchKind
@@ -469,6 +470,7 @@ class Branch:
     success: bool = False
     calls: int = 0
     ms: float = 0.0
+    instruction: str = ""
 
 
 @dataclass

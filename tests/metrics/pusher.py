@@ -103,7 +103,7 @@ def imposed(own: np.ndarray) -> dict[str, np.ndarray]:
         "zero": 0 * own,
         "mirrored": own * [1, -1],
         "truncated": own * early,
-        "half speed": own / 2,
+        "half-speed": own / 2,
     }
 
 

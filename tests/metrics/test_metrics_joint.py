@@ -145,7 +145,7 @@ def test_a_hand_made_case_has_its_value_by_arithmetic():
     forced = compute("eic_cf", [probe])
     assert forced.value == pytest.approx(1 - 15 / others)
     assert forced.details["static"] == pytest.approx(1 - 150 / 30)
-    assert forced.details["imposed"] == ["half speed", "mirrored", "truncated", "zero"]
+    assert forced.details["imposed"] == ["half-speed", "mirrored", "truncated", "zero"]
 
 
 def test_the_pixel_gate_follows_the_measured_noise(planted):
@@ -194,3 +194,15 @@ def test_branches_that_do_not_fit_together_are_refused():
         branch.action = branch.action[:12]
     with pytest.raises(ValueError, match="after its 12 actions"):
         compute("eic", [short])
+
+
+def test_whatever_else_is_imposed_the_counterfactual_form_keeps_its_fixed_set():
+    probes = pusher.probes("oracle", 4)
+    before = compute("eic_cf", probes)
+    for probe in probes:
+        zero = next(branch for branch in probe.of("imposed") if branch.label == "zero")
+        probe.branches.append(dataclasses.replace(zero, label="gripper-flipped"))
+    assert compute("eic_cf", probes) == before
+    for probe in probes:
+        probe.branches = [*probe.of("own"), probe.branches[-1]]
+    assert "no imposed branches (zero, mirrored" in compute("eic_cf", probes).why_not

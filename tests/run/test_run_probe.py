@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import point_env
 import pytest
+import torch
 from point_env import SPACE, STEP
 from point_model import Latent, Planner, PointConfig, PointModel, Reactive, policy_of
 
 from wamlab.data.logs import load_probes
 from wamlab.models.base import Refusal
 from wamlab.policy.geometric import Reach, WaypointExecutor
-from wamlab.run.impose import impose
+from wamlab.run.impose import OTHER_INSTRUCTION, impose
 from wamlab.run.probe import execute, probe
 from wamlab.run.reach import strata
 from wamlab.types import FORWARD, JOINT
@@ -181,10 +184,46 @@ ACTION = np.array([[1, 0.4, 0, k] for k in (0.1, 0.2, 0.3, 0.4)], np.float32)
             "half-speed",
             [[0.5, 0.2, 0, 0.1], [0.5, 0.2, 0, 0.1], [0.5, 0.2, 0, 0.2], [0.5, 0.2, 0, 0.2]],
         ),
+        (
+            "gripper-flipped",
+            [[1, 0.4, 0, -0.1], [1, 0.4, 0, -0.2], [1, 0.4, 0, -0.3], [1, 0.4, 0, -0.4]],
+        ),
+        ("late", [[0, 0, 0, 0.1], [1, 0.4, 0, 0.1], [1, 0.4, 0, 0.2], [1, 0.4, 0, 0.3]]),
     ],
 )
 def test_interventions(name, expected):
     np.testing.assert_allclose(impose(name, ACTION, SPACE), expected, atol=1e-6)
+
+
+def test_a_gripper_is_flipped_at_the_middle_of_its_bounds():
+    opening = dataclasses.replace(SPACE, low=(-1.0, -1.0, -1.0, 0.0), high=(1.0, 1.0, 1.0, 0.08))
+    flipped = impose("gripper-flipped", np.float32([[0, 0, 0, 0.02], [0, 0, 0, 0.08]]), opening)
+    np.testing.assert_allclose(flipped[:, 3], [0.06, 0.0], atol=1e-7)
+
+
+class Listening(PointModel, name="point_listening"):
+    """Goes the other way when it is told anything but to push the block to the right."""
+
+    def sample(self, observation, query, **options):
+        answer = super().sample(observation, query, **options)
+        if answer.action is not None:
+            told = [1.0 if "right" in said else -1.0 for said in observation.text.sentences]
+            answer.action.values *= torch.tensor(told)[:, None, None]
+        return answer
+
+
+def test_the_action_of_another_instruction_is_imposed_with_the_noise_of_the_own_one():
+    others = {"point/push": "push the block to the left"}
+    one = run(Listening(), 1, imposed=("zero", OTHER_INSTRUCTION), others=others)[0]
+    zero, other = one.of("imposed")
+    np.testing.assert_allclose(other.action, -one.of("own")[0].action, atol=1e-6)
+    assert (other.label, other.instruction) == (OTHER_INSTRUCTION, others["point/push"])
+    assert zero.instruction == ""
+    walked = one.entities["robot"][:3] + other.action[:, :3].sum(axis=0) * STEP
+    np.testing.assert_allclose(other.entities["robot"][-1, :3], walked.clip(0, 1), atol=1e-5)
+    assert other.imagined["top"].shape == other.happened["top"].shape
+    with pytest.raises(ValueError, match="none is known for point/push"):
+        run(Listening(), 1, imposed=(OTHER_INSTRUCTION,))
 
 
 def test_unknown_interventions_and_spaces_without_y():
@@ -193,6 +232,8 @@ def test_unknown_interventions_and_spaces_without_y():
     joints = SPACE.__class__(**{**vars(SPACE), "names": ("j1", "j2", "gripy", "grip")})
     with pytest.raises(ValueError, match="one dimension called y"):
         impose("mirrored", ACTION, joints)
+    with pytest.raises(ValueError, match="one dimension called grip; the space has"):
+        impose("gripper-flipped", ACTION, dataclasses.replace(SPACE, names=("x", "y", "z", "w")))
 
 
 def test_no_policy_at_all_is_refused():

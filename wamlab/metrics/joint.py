@@ -5,7 +5,7 @@ each action is executed and gives ``x*_i``. The distance between two frames is t
 over one region: the union of the entity's masks in the frame now and in every execution compared.
 
     EIC    = 1 - mean_i d(x^_i, x*_i) / mean_{i != j} d(x^_i, x*_j)
-    EIC_cf = 1 - mean_i d(x^_i, x*_i) / mean_{i, k} d(x^_i, x*_k)      k: imposed actions
+    EIC_cf = 1 - mean_i d(x^_i, x*_i) / mean_{i, k} d(x^_i, x*_k)      k: `LISTED` imposed actions
     SKILL  = 1 - mean_i d(x^_i, x*_i) / mean_i d(x_now, x*_i)
 
 EIC is 1 for coupled and right, 0 for no coupling (the same-state shuffled pairing), below 0 for
@@ -53,6 +53,9 @@ OBJECT = "object"
 HAND_GATE = 0.010
 OBJECT_GATE = 0.005
 FEWEST_PIXELS = 4
+LISTED = ("zero", "mirrored", "truncated", "half-speed")
+"""The imposed actions that EIC_cf is taken against, whatever else was imposed: a fixed set, or two
+models probed with different interventions could not be compared."""
 
 Video = Float[np.ndarray, "k h w c"]
 Pair = tuple[float, float]
@@ -157,9 +160,9 @@ def eic_cf(
 ) -> Result:
     """The counterfactual form, against executions of imposed actions; for one sample as well."""
     _need_imagined(probes)
-    labels = sorted({branch.label for probe in probes for branch in probe.of("imposed")})
+    labels = sorted({branch.label for probe in probes for branch in _listed(probe)})
     if not labels:
-        raise NotApplicable("the probes hold no imposed branches (zero, mirrored, ...)")
+        raise NotApplicable(f"the probes hold no imposed branches ({', '.join(LISTED)})")
     return _consistency(EIC_CF, probes, entity, rivals, imposed=labels)
 
 
@@ -207,6 +210,10 @@ def gate_metres(entity: str) -> float:
     return HAND_GATE if entity == ROBOT else OBJECT_GATE
 
 
+def _listed(probe: Probe) -> list[Branch]:
+    return [branch for branch in probe.of("imposed") if branch.label in LISTED]
+
+
 def _against_samples(look: Look, shown: Video, region: Bool[np.ndarray, "h w"]) -> Pair:
     every = distance(shown[:, None], look.executed(look.own)[None], region)
     return float(np.diagonal(every).mean()), _off_diagonal(every)
@@ -232,7 +239,7 @@ EIC = Form(
 )
 EIC_CF = Form(
     "eic_cf",
-    others=lambda probe: probe.of("imposed"),
+    others=_listed,
     pair=_against_imposed,
     metres=lambda look: float(look.spread().mean()),
 )

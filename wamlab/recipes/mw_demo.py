@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from wamlab.recipes.run import DataConfig, ProbeConfig, RolloutConfig, Run, small, tiny
+from wamlab.run.impose import IMPOSED, OTHER_INSTRUCTION
 from wamlab.train.optim import OptimConfig
 from wamlab.train.trainer import TrainConfig
 
@@ -28,7 +29,7 @@ def run(model: str) -> Run:
             optim=OptimConfig(lr=1.5e-3, ema=0.995, warmup_steps=100),
         ),
         rollout=RolloutConfig(episodes=10, execute_steps=8),
-        probe=ProbeConfig(states=6, samples=4),
+        probe=ProbeConfig(states=6, samples=4, imposed=(*IMPOSED, OTHER_INSTRUCTION)),
     )
 
 
@@ -41,5 +42,5 @@ def quick(model: str) -> Run:
         data=DataConfig(envs=(TASK,), episodes=4),
         train=dataclasses.replace(whole.train, steps=60, batch_size=16),
         rollout=RolloutConfig(episodes=2, execute_steps=8),
-        probe=ProbeConfig(states=2, samples=2),
+        probe=ProbeConfig(states=2, samples=2, imposed=tuple(IMPOSED)),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from wamlab.config import from_dict, override, to_dict
 from wamlab.data.lerobot import Alignment
+from wamlab.metrics.joint import LISTED
 from wamlab.models.base import ModelConfig, Sampling, model_class
 from wamlab.policy.executors import Choice
 from wamlab.sim.instructions import Sentence
@@ -74,10 +75,15 @@ class RolloutConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """Executed imaginations: ``samples`` joint draws from each of ``states`` per environment."""
+    """Executed imaginations: ``samples`` joint draws from each of ``states`` per environment.
+
+    ``imposed`` are interventions of `wamlab.run.impose`; ``other-instruction`` says what the next
+    environment of the run's data says.
+    """
 
     states: int = 10
     samples: int = 4
+    imposed: tuple[str, ...] = LISTED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -339,7 +339,24 @@ def execute_imagination(
         expand(envs),
         wanted.states,
         wanted.samples,
+        imposed=wanted.imposed,
+        others=other_instructions(run, expand(envs)),
         executor=follow,
         seed=seed,
         out=out,
     )
+
+
+def other_instructions(run: Run, envs: Sequence[str]) -> dict[str, str]:
+    """For each environment the instruction of the next one, of those that the run was trained on,
+    that says something else; none for a run of one instruction."""
+    from wamlab.sim.registry import instruction_of
+
+    taught = expand(run.data.envs)
+    found = {}
+    for env in envs:
+        after = taught.index(env) + 1 if env in taught else 0
+        said = [instruction_of(other) for other in (*taught[after:], *taught[:after])]
+        if others := [one for one in said if one != instruction_of(env)]:
+            found[env] = others[0]
+    return found

@@ -6,9 +6,9 @@ and the action of one draw. Every branch's chunk is executed whole and open loop
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from wamlab.data.logs import claim, read_probes, save_probe
 from wamlab.data.manifest import check_open
+from wamlab.metrics.joint import LISTED
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import Agent, ExpertAgent
 from wamlab.policy.executors import Executor
 from wamlab.policy.policy import RawPrediction
 from wamlab.policy.seeds import draw_seed
-from wamlab.run.impose import IMPOSED, impose
+from wamlab.run.impose import OTHER_INSTRUCTION, check_imposed, impose
 from wamlab.run.reach import STRATA, Reached, reach
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.sim.env import Env, Split, start_seed
@@ -88,7 +89,8 @@ def probe(
     start: int = 0,
     seed: int = 0,
     out: str | Path | None = None,
-    imposed: Sequence[str] = tuple(IMPOSED),
+    imposed: Sequence[str] = LISTED,
+    others: Mapping[str, str] | None = None,
     agent: Agent | None = None,
     executor: Executor | None = None,
     make: MakeEnv = make_env,
@@ -101,20 +103,24 @@ def probe(
 
     Args:
         out: a folder for the logs; a probe that is there already is not made again.
+        imposed: names of `wamlab.run.impose`.
+        others: by environment another instruction, whose action ``other-instruction`` imposes.
         agent: who goes to the states (None: the expert, without variants).
         executor: what turns a plan without actions (waypoints, sub-goals) into those executed.
 
     Raises:
         KeyError: an unknown intervention.
         Refusal: the model answers neither JOINT nor POLICY.
-        ValueError: ``out`` holds probes of another policy, or is no folder for logs.
+        ValueError: ``out`` holds probes of another policy, or is no folder for logs; the action
+            space lacks what an intervention changes; no other instruction is known.
     """
     names = [env_names] if isinstance(env_names, str) else list(env_names)
-    for name in imposed:
-        impose(name, np.zeros((2, policy.space.size), np.float32), policy.space)
+    check_imposed(imposed, policy.space)
+    told = _told(names, imposed, others or {})
     if out is not None:
         check_open(Path(out))
         how = {"split": split, "samples": samples, "imposed": [*imposed], "seed": seed}
+        how |= {"others": dict(told)} if told else {}
         reached = None if agent is None else agent.made_by
         who = {"policy": policy.name, "weights": policy.digest, "agent": reached}
         claim(out, "probes", {**who, **how})
@@ -123,7 +129,9 @@ def probe(
     with tqdm(total=states * len(names), desc="probes", disable=not progress) as bar:
         for name in names:
             with closing(make(name)) as seeing, closing(make(name, views=())) as env:
-                bench = Bench(policy, env, seeing, samples, seed, tuple(imposed), executor)
+                bench = Bench(
+                    policy, env, seeing, samples, seed, tuple(imposed), executor, told.get(name, "")
+                )
                 for index in range(states):
                     first = start_seed(split, start + index)
                     one = found.get((name, first))
@@ -138,15 +146,19 @@ def probe(
 
 @dataclass
 class Bench:
-    """One environment twice, to act in (without rendering every step) and to see with."""
+    """One environment twice, to act in (without rendering every step) and to see with.
+
+    ``other`` is the instruction whose action ``other-instruction`` imposes.
+    """
 
     policy: Asked
     env: Env
     seeing: Env
     samples: int
     seed: int
-    imposed: tuple[str, ...] = tuple(IMPOSED)
+    imposed: tuple[str, ...] = LISTED
     executor: Executor | None = None
+    other: str = ""
 
     def probe(self, start: int, stratum: str, agent: Agent | None = None) -> Probe:
         """The probe of one start; see `probe`."""
@@ -182,11 +194,7 @@ class Bench:
 
     def own(self, at: Reached) -> list[Branch]:
         """The model's own samples, executed; joint ones, or actions alone with ``why_not``."""
-        try:
-            answer, why = self._ask(at, JOINT, samples=self.samples), ""
-        except Refusal as refusal:
-            answer = self._ask(at, POLICY, samples=self.samples)
-            why = f"not a joint sample: {refusal}"
+        answer, why = self._act(at, self.samples)
         rows = range(self.samples)
         chunks = [self._chunk(at, answer, row) for row in rows]
         labels = [f"sample {row}" for row in rows]
@@ -196,13 +204,33 @@ class Bench:
         """The interventions on the first own chunk, imagined with the same noise and executed."""
         if not self.imposed:
             return []
-        chunks = [impose(name, own, self.policy.space) for name in self.imposed]
+        chunks = [self._imposed(name, at, own) for name in self.imposed]
         try:
             answer = self._ask(at, FORWARD, copies=len(chunks), action=np.stack(chunks))
             why = answer.undecoded
         except Refusal as refusal:
             answer, why = RawPrediction(), str(refusal)
-        return self._branches("imposed", self.imposed, at, chunks, answer, why)
+        branches = self._branches("imposed", self.imposed, at, chunks, answer, why)
+        for branch in branches:
+            if branch.label == OTHER_INSTRUCTION:
+                branch.instruction = self.other
+        return branches
+
+    def _imposed(
+        self, name: str, at: Reached, own: Float[np.ndarray, "h a"]
+    ) -> Float[np.ndarray, "h a"]:
+        """What is imposed: made of the own chunk, or drawn anew for the other instruction."""
+        if name != OTHER_INSTRUCTION:
+            return impose(name, own, self.policy.space)
+        told = replace(at, observation={**at.observation, "instruction": self.other})
+        return self._chunk(told, self._act(told, 1)[0], 0)
+
+    def _act(self, at: Reached, samples: int) -> tuple[RawPrediction, str]:
+        """Joint samples; of a model that does not draw any its actions, and why."""
+        try:
+            return self._ask(at, JOINT, samples=samples), ""
+        except Refusal as refusal:
+            return self._ask(at, POLICY, samples=samples), f"not a joint sample: {refusal}"
 
     def _ask(self, at: Reached, query: Query, *, copies: int = 1, **options: Any) -> RawPrediction:
         seeds = [draw_seed(self.seed, at.seed, at.step)] * copies
@@ -338,6 +366,17 @@ def _unclocked(answer: RawPrediction, steps: int) -> str:
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one.astype(np.int16) - other.astype(np.int16)).max())
+
+
+def _told(
+    names: Sequence[str], imposed: Sequence[str], others: Mapping[str, str]
+) -> Mapping[str, str]:
+    """The other instruction of each environment, where one is imposed."""
+    if OTHER_INSTRUCTION not in imposed:
+        return {}
+    if missing := [name for name in names if not others.get(name)]:
+        raise ValueError(f"{OTHER_INSTRUCTION!r} is imposed, but none is known for {missing[0]}")
+    return others
 
 
 def _finished(out: Path) -> dict[tuple[str, int], Probe]:
