@@ -136,7 +136,7 @@ def test_rivals_measures_curves_and_facts_are_on_the_page(page):
 def test_every_axis_has_its_section_and_every_registered_measure_a_row(page, folder):
     sections = re.findall(r'<section id="(\w+)">', page)
     axes = ["success", "fidelity", "physics", "plausibility", "coupling"]
-    assert sections == [*axes, "training", "made"]
+    assert sections == [*axes, "pictures", "training", "made"]
     (links,) = re.findall(r'<nav aria-label="Sections">(.*?)</nav>', page, re.S)
     assert re.findall(r'href="#(\w+)">', links) == sections
     found = json.loads((folder / "results.json").read_text())["axes"]

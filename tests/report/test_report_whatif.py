@@ -179,6 +179,8 @@ def browser(port, folder, tmp_path_factory) -> Iterator[Browser]:
 def opened(browser, folder) -> Browser:
     browser.call(f"{browser.session}/url", {"url": "about:blank"})
     browser.open(folder / whatif.NAME)
+    browser.until('document.body.dataset.drawn === "0/0/corner/2"')
+    browser.press("ArrowLeft")
     browser.until('document.body.dataset.drawn === "0/0/corner/1"')
     return browser
 
@@ -277,7 +279,7 @@ def test_it_fits_and_follows_colours_and_calm(port, folder, tmp_path, width, sch
     browser = Browser(port, tmp_path / "profile", *flags)
     try:
         browser.open(folder / whatif.NAME, "#toy/pusher/2-0")
-        browser.until('document.body.dataset.drawn === "2/0/corner/1"')
+        browser.until('document.body.dataset.drawn === "2/0/corner/2"')
         assert browser.run("document.documentElement.scrollWidth <= innerWidth")
         assert browser.run("at('play').hidden")
         paper = {"light": "rgb(251, 250, 248)", "dark": "rgb(20, 23, 27)"}[scheme]

@@ -67,7 +67,8 @@ function outline(pen, label, width, height) {
     const lit = verdict(score && score[at("light").value]);
     const path = edges(label, index + 1, width, height, LIT[lit]);
     pen.lineCap = "square";
-    for (const [line, colour] of [[4.5, "#fff"], [2.5, style.getPropertyValue(colours[lit])]]) {
+    const halo = lit === "none" ? [] : [[4.5, "#fff"]];
+    for (const [line, colour] of [...halo, [2.5, style.getPropertyValue(colours[lit])]]) {
       pen.lineWidth = line;
       pen.strokeStyle = colour;
       pen.stroke(path);
@@ -117,7 +118,7 @@ function moment() {
 }
 
 function told(score) {
-  return typeof score === "number" ? number(score) : `not measured, ${score}`;
+  return typeof score === "number" ? number(score) : "not measured";
 }
 
 function sentence() {
@@ -256,6 +257,6 @@ states.forEach((one, index) => {
 });
 for (const id of ["choose", "stage", "scores"]) at(id).hidden = false;
 at("play").hidden = calm.matches;
-picked.frame = 1;
+picked.frame = Infinity;
 const asked = decodeURIComponent(location.hash.slice(1));
 enter(Math.max(0, states.findIndex((one) => one.name === asked)));
