@@ -28,7 +28,7 @@ def main() -> None:
         held.write_text("\n".join(FIXED))
         install = [*pip, "install", "--quiet", "--constraint", str(held)]
         subprocess.run([*install, "torch"], check=True)
-        subprocess.run([*install, f"{ROOT}[sim,dev]"], check=True)
+        subprocess.run([*install, f"{ROOT}[sim,rerun,dev]"], check=True)
         subprocess.run([*pip, "check"], check=True)
         frozen = subprocess.run(
             [*pip, "list", "--format", "freeze"], check=True, capture_output=True, text=True

@@ -133,7 +133,7 @@ function sentence() {
 function cell(value) {
   const made = document.createElement("td");
   if (typeof value !== "number") {
-    made.append(element("span", value === undefined ? "\u2013" : `not measured: ${value}`, { className: "quiet" }));
+    made.append(element("span", value ?? "\u2013", { className: "quiet why" }));
     return made;
   }
   const meter = element("div", element("b", number(value)), { className: `meter lit-${verdict(value)}` });
