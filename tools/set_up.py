@@ -21,6 +21,7 @@ OLDEST = (3, 11)
 TORCH = "torch"
 GL_PACKAGES = ("libegl1", "libgl1-mesa-dri")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+DRIVER = "chromedriver"
 GL_PROBE = """
 import mujoco
 from OpenGL import GL
@@ -98,10 +99,10 @@ def renders(python: Path) -> bool:
 
 def ensure_browser() -> None:
     """Chromium for the tests that open the report; without it they skip themselves."""
-    if any(map(shutil.which, BROWSERS)):
+    if any(map(shutil.which, BROWSERS)) and shutil.which(DRIVER):
         return
     try:
-        apt_install("chromium")
+        apt_install("chromium", "chromium-driver")
     except SetUpError as error:
         say(f"the tests that open a browser will be skipped ({error})")
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wamlab.metrics.base import Metric, Result, axis_of, compute, find, names
+from wamlab.metrics.base import Logs, Metric, Result, axis_of, compute, find, names
 from wamlab.report import words
 from wamlab.types import Episode, Probe
 
@@ -35,7 +35,7 @@ def further(
     episodes: Sequence[Episode], probes: Sequence[Probe], known: Mapping[str, Result]
 ) -> dict[str, dict[str, Result]]:
     """Every registered measure that no table was made for, by axis; ``known`` are computed."""
-    logs = {"episodes": episodes, "probes": probes}
+    logs: dict[str, Logs] = {"episodes": episodes, "probes": probes}
     found: dict[str, dict[str, Result]] = {axis: {} for axis in ANCHORS}
     for name in names():
         axis, needs = axis_of(name), getattr(find(name), "needs", "")

@@ -64,7 +64,7 @@ def chosen(names: Sequence[str], wanted: Sequence[str]) -> set[str]:
     first = [name for name in wanted if name in names][:MOST]
     rest = [name for name in names if name not in first]
     room = min(MOST - len(first), len(rest))
-    places = np.linspace(0, len(rest) - 1, room).round().astype(int) if room else []
+    places = np.linspace(0, len(rest) - 1, room).round().astype(int)
     return {*first, *(rest[place] for place in places)}
 
 

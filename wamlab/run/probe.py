@@ -119,7 +119,12 @@ def probe(
     told = _told(names, imposed, others or {})
     if out is not None:
         check_open(Path(out))
-        how = {"split": split, "samples": samples, "imposed": [*imposed], "seed": seed}
+        how: dict[str, Any] = {
+            "split": split,
+            "samples": samples,
+            "imposed": [*imposed],
+            "seed": seed,
+        }
         how |= {"others": dict(told)} if told else {}
         reached = None if agent is None else agent.made_by
         who = {"policy": policy.name, "weights": policy.digest, "agent": reached}
