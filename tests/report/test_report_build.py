@@ -18,8 +18,10 @@ import run_folder
 from PIL import Image
 
 from wamlab.data.logs import LogError, save_episode, save_probe, save_recording, write_json
+from wamlab.metrics.base import NotApplicable, Result, _found, axis_of, find, metric, names
 from wamlab.nn.weights import MissingWeights
 from wamlab.report import build as report
+from wamlab.report.axes import SHOWN
 from wamlab.report.perceptual import measured
 from wamlab.report.results import curves, write_results
 
@@ -87,7 +89,8 @@ def test_the_page_is_one_file_that_asks_nobody_for_anything(page):
     assert page.lstrip().startswith("<!doctype html>")
     addresses = re.findall(r'(?:src|srcset|href)="([^"]*)"', page)
     assert addresses
-    assert all(address.startswith(("data:image/", "#")) for address in addresses)
+    elsewhere = {a for a in addresses if not a.startswith(("data:image/", "#"))}
+    assert elsewhere == {"whatif.html"}
     assert not re.search(r"https?://|@import|url\(", page)
 
 
@@ -130,6 +133,69 @@ def test_rivals_measures_curves_and_facts_are_on_the_page(page):
     assert text_of(page, "summary") == ["model 13 values"]
     assert page.count('class="curve"') == 4
     assert page.count('class="strip"') == 10
+
+
+def test_every_axis_has_its_section_and_every_registered_measure_a_row(page, folder):
+    sections = re.findall(r'<section id="(\w+)">', page)
+    axes = ["success", "fidelity", "physics", "plausibility", "coupling"]
+    assert sections == [*axes, "pictures", "training", "made"]
+    (links,) = re.findall(r'<nav aria-label="Sections">(.*?)</nav>', page, re.S)
+    assert re.findall(r'href="#(\w+)">', links) == sections
+    found = json.loads((folder / "results.json").read_text())["axes"]
+    rows = text_of(page, "tr")
+    for name in names():
+        axis, needs = axis_of(name), find(name).needs
+        if needs != "recordings" and name not in SHOWN:
+            assert name in found[axis]
+            assert any(row.startswith(name.replace("_", " ")) for row in rows), name
+
+
+def test_a_measure_is_shown_with_interval_and_controls_or_why_it_is_not(page):
+    rows = text_of(page, "tr")
+    (last,) = [row for row in rows if row.startswith("success last")]
+    assert re.search(r"The rate of episodes in which the last .* rate 0\.\d+ to 0?\.?\d+", last)
+    (smooth,) = [row for row in rows if row.startswith("action smoothness")]
+    assert re.search(r"\d to .*\d 15$", smooth)
+    (alarms,) = [row for row in rows if row.startswith("alarms")]
+    assert "Not applicable: " in alarms
+    (steps,) = [row for row in rows if row.startswith("steps to success")]
+    assert re.search(r"undefined: ", steps)
+
+
+def test_a_new_measure_of_an_axis_stands_in_its_table_without_a_template(tmp_path, monkeypatch):
+    """One with an interval, controls and a noise floor, and one that cannot be computed."""
+
+    @metric("ghosts", needs="probes", unit="m")
+    def ghosts(probes):
+        """How far things move untouched. And what it does not say."""
+        near = {"static": 0.0, "static_interval": (-0.5, 0.25), "oracle": 1.0, "by_lag": {1: 2.0}}
+        return Result("ghosts", "m", 0.5, interval=(0.25, 0.75), n=3, floor=0.01, details=near)
+
+    @metric("dreams", needs="probes")
+    def dreams(probes):
+        """Whether it dreams."""
+        raise NotApplicable("no state was slept in")
+
+    @metric("asked", needs="probes")
+    def asked(probes, *, threshold):
+        """What nobody can compute without being told more."""
+        raise AssertionError
+
+    for function, file in ((ghosts, "physics"), (dreams, "plausibility"), (asked, "physics_x")):
+        function.__module__ = f"wamlab.metrics.{file}"
+    registered = {one.metric_name: one for one in (ghosts, dreams, asked)}
+    monkeypatch.setattr("wamlab.metrics.base._found", lambda: {**_found(), **registered})
+    save_probe(tmp_path, pusher.probe(0, samples=2))
+    page = report.build(tmp_path).read_text(encoding="utf-8")
+    physics, rest = page.split('<section id="physics">')[1].split('<section id="plausibility">')
+    (row,) = [row for row in text_of(physics, "tr") if row.startswith("ghosts")]
+    assert row == (
+        "ghosts How far things move untouched. And what it does not say 0.5 m 0.25 to 0.75 "
+        "noise floor 0.01 static 0 (\u22120.5 to 0.25) oracle 1 3"
+    )
+    (row,) = [row for row in text_of(rest, "tr") if row.startswith("dreams")]
+    assert row == "dreams Whether it dreams Not applicable: no state was slept in."
+    assert "asked" not in text_of(physics, "th")
 
 
 def test_worst_and_random_states_are_a_function_of_the_logs(folder):

@@ -151,6 +151,12 @@ def compare(options: Options) -> None:
         print(f"page: {page}", file=sys.stderr if options.json else sys.stdout)
 
 
+def export(options: Options) -> None:
+    from wamlab.report.rrd import export as record
+
+    print(record(options.log, options.out))
+
+
 def verify(options: Options) -> int:
     from wamlab.data.manifest import verify_manifest
 

@@ -96,9 +96,11 @@ GIF or MP4.""",
         "one HTML file from the logs alone",
         """\
 (Re)build results.json and the one-file HTML report from the logs of a folder, without model or
-simulator. LPIPS and the distances of features need published weights (wam weights); without them
-the report says so. --features compares by another network: MobileNetV2, VGG16, or one of a file of
-yours (I3D, Inception, SSCD, DreamSim as TorchScript; DINOv2, V-JEPA2 as a transformers folder).""",
+simulator. Where there are probes, whatif.html beside it shows them state by state: pick an action
+to impose, and see what was imagined beside what happened. LPIPS and the distances of features need
+published weights (wam weights); without them the report says so. --features compares by another
+network: MobileNetV2, VGG16, or one of a file of yours (I3D, Inception, SSCD, DreamSim as
+TorchScript; DINOv2, V-JEPA2 as a transformers folder).""",
         "wam report runs/demo",
     ),
     "compare": Teach(
@@ -108,6 +110,13 @@ Runs side by side, from their logs alone: success on the starts that both have p
 on the states that both have probed, every difference paired and with its interval. Where it cannot
 tell two runs apart it says so.""",
         "wam compare runs/uwm runs/reactive --out comparison.html",
+    ),
+    "export": Teach(
+        "an episode or probe as a Rerun recording",
+        """\
+The log of one episode or probe as a Rerun recording (.rrd): frames, what was imagined, poses and
+actions over steps. Needs the extra wamlab[rerun].""",
+        "wam export runs/uwm/probes/metaworld__door-unlock/2000000-12.npz --out state.rrd",
     ),
     "verify": Teach(
         "every byte of a checkpoint or dataset against its manifest",

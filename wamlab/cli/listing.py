@@ -44,9 +44,11 @@ def recipes() -> Table:
 
 
 def metrics() -> Table:
-    from wamlab.metrics.base import find, names
+    from wamlab.metrics.base import axis_of, find, names
 
-    return {name: {"needs": getattr(find(name), "needs", "")} for name in names()}
+    return {
+        name: {"needs": getattr(find(name), "needs", ""), "axis": axis_of(name)} for name in names()
+    }
 
 
 TABLES: dict[str, Callable[[], Table]] = {

@@ -78,6 +78,7 @@ def make_parser() -> Parser:
         _imagine,
         _report,
         _compare,
+        _export,
         _verify,
         _weights,
     )
@@ -288,6 +289,12 @@ def _compare(commands: Any) -> None:
     parser.add_argument("folders", nargs="+", metavar="RUN", help="folders with logs in them")
     parser.add_argument("--out", metavar="FILE", help="an HTML page with tables and intervals")
     parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _export(commands: Any) -> None:
+    parser = _command(commands, "export")
+    parser.add_argument("log", metavar="LOG", help="an .npz file below episodes/ or probes/")
+    _out(parser, "a Rerun recording, .rrd", name="FILE")
 
 
 def _verify(commands: Any) -> None:

@@ -160,6 +160,19 @@ def load_recordings(folder: str | Path) -> list[Recording]:
     return [_load(path, Recording) for path in paths]
 
 
+def load_log(path: str | Path) -> Episode | Probe:
+    """The episode or probe of one file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        LogError: neither of the two, another schema, a truncated or damaged file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no log at {path}")
+    return _load(path, Probe if path.parent.parent.name == "probes" else Episode)
+
+
 def load_rivals(folder: str | Path, probe: Probe) -> dict[str, Frames]:
     """What each rival showed for this probe; empty when no rivals were saved."""
     path = _probe_path(folder, probe, RIVALS)

@@ -21,6 +21,18 @@ from wamlab.config import nearest
 from wamlab.metrics.stats import Interval, bootstrap
 from wamlab.types import Branch, Episode, Probe, Recording
 
+AXES: dict[str, tuple[str, ...]] = {
+    "policy success": ("success", "surprise"),
+    "visual fidelity": ("visual", "perceptual"),
+    "physical commonsense": ("physics", "motion"),
+    "action plausibility": ("plausibility", "use"),
+    "joint coupling": ("joint", "coupling", "effects", "worlds"),
+    "recorded episodes": ("open_loop", "likelihood", "information"),
+}
+"""What is judged, and the files of this room that judge it; ``physics_frames`` goes to ``physics``.
+
+A metric belongs to the axis of its file, and a report finds it there."""
+
 Needs = Literal["episodes", "probes", "recordings"]
 Logs = Sequence[Episode] | Sequence[Probe] | Sequence[Recording]
 
@@ -104,6 +116,19 @@ def find(name: str) -> Metric:
     if name not in known:
         raise KeyError(f"no metric {name!r}{nearest(name, known)}")
     return known[name]
+
+
+def axis_of(name: str) -> str:
+    """The axis of the metric of this name.
+
+    Raises:
+        KeyError: an unknown metric, or one whose file is of no axis.
+    """
+    file = find(name).__module__.rpartition(".")[2]
+    for axis, files in AXES.items():
+        if any(file == known or file.startswith(f"{known}_") for known in files):
+            return axis
+    raise KeyError(f"{name!r} is measured in {file}.py, which is of none of the axes {list(AXES)}")
 
 
 def compute(name: str, logs: Logs, **options: Any) -> Result:

@@ -18,7 +18,8 @@ from wamlab.data.logs import (
     write_atomic,
 )
 from wamlab.metrics.base import state_name
-from wamlab.report import charts, open_loop, perceptual, words
+from wamlab.report import charts, open_loop, perceptual, whatif, words
+from wamlab.report.axes import ANCHORS, further_rows
 from wamlab.report.charts import Axis, Mark
 from wamlab.report.pictures import Card, card, recorded_card, rollout
 from wamlab.report.results import ENTITIES, NOT_LOSSES, write_results
@@ -37,19 +38,29 @@ CONTROLS = ("static", "retrieval", "oracle")
 
 
 def build(folder: str | Path, features: str | None = None) -> Path:
-    """Write ``results.json`` and ``report.html`` of a run folder; returns the page's path.
+    """Write ``results.json``, ``report.html`` and, of a folder with probes, the what-if viewer.
+
+    Returns the report's path.
 
     Args, Raises: as `wamlab.report.results.results`.
     """
     folder = Path(folder)
     found = write_results(folder, features)
+    viewer = build_viewer(folder, [*found["pictures"]["worst"], *found["pictures"]["random"]])
     page = render(
         found,
         _cards(folder, found["pictures"]),
         _rollouts(folder),
         _recorded_cards(folder, found["recorded"]),
+        what_if="" if viewer is None else viewer.name,
     )
     return write_atomic(folder / "report.html", lambda file: file.write(page.encode()))
+
+
+def build_viewer(folder: str | Path, wanted: Sequence[str] = ()) -> Path | None:
+    """Write the what-if viewer of a folder's probes, these states first; None without probes."""
+    template = environment().get_template("whatif.html.j2")
+    return whatif.write_page(Path(folder), wanted, template, _asset("whatif.js"))
 
 
 def environment() -> jinja2.Environment:
@@ -72,6 +83,7 @@ def render(
     cards: Mapping[str, Any],
     rollouts: Sequence[Row],
     recorded_cards: Sequence[Card],
+    what_if: str = "",
 ) -> str:
     """The page of these results and pictures."""
     return (
@@ -81,6 +93,8 @@ def render(
             script=_asset("report.js"),
             found=found,
             title=words.policy_name(found),
+            anchors=ANCHORS,
+            further={a: further_rows(rows) for a, rows in found["axes"].items()},
             verdict=words.verdict(found),
             tasks=task_rows(found),
             rate_scale=charts.scale(RATES, [0.0, 0.5, 1.0], words.percent),
@@ -94,6 +108,7 @@ def render(
             recorded=open_loop.shown(found["recorded"]),
             origin=words.origin(found["recorded"]),
             recorded_cards=recorded_cards,
+            what_if=what_if,
         )
     )
 

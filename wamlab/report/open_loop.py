@@ -129,16 +129,22 @@ def _curve(found: Row) -> Row | None:
     own = found["actions"].get(found["acting"])
     if own is None or own["value"] is None:
         return None
-    series = [("own", own)] + [
-        (KINDS[name], result)
+    series = [("own", found["acting"], own)] + [
+        (KINDS[name], name, result)
         for name, result in found["rival_actions"].items()
         if name in KINDS and result["value"] is not None
     ]
-    drawn = [(kind, _points(result["details"]["steps"])) for kind, result in series]
+    drawn = [(kind, _points(result["details"]["steps"])) for kind, _, result in series]
     top = max(value for _, points in drawn for _, value in points)
     steps = len(own["details"]["steps"])
     label = f"normalised action error over {steps} steps, from 0 to {words.number(top)}"
-    return {"chart": charts.curves(drawn, label), "top": top, "steps": steps, "own": _ends(own)}
+    return {
+        "chart": charts.curves(drawn, label),
+        "key": [(kind, name) for kind, name, _ in series],
+        "top": top,
+        "steps": steps,
+        "own": _ends(own),
+    }
 
 
 def _points(steps: Sequence[float]) -> list[tuple[float, float]]:

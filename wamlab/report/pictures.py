@@ -19,6 +19,7 @@ COLUMNS = 8
 HOLD_MS = (900, 700, 1100)
 ROLLOUT_FRAMES = 48
 GAP = 2
+SHEET_QUALITY = 88
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,20 @@ def filmstrip(frames: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "h w2 4
     return rearrange(spaced, "t h w c -> h (t w) c")[:, :-GAP]
 
 
-def png(frame: UInt8[np.ndarray, "h w c"]) -> str:
-    """A frame as the address of a PNG inside the page."""
+def sheet(frames: UInt8[np.ndarray, "t h w 3"]) -> str:
+    """Frames from left to right without a gap, as one picture."""
+    return picture(rearrange(frames, "t h w c -> h (t w) c"))
+
+
+def picture(frame: UInt8[np.ndarray, "h w 3"]) -> str:
+    """A frame as the address of a WebP inside the page: small, and true to a few grey levels."""
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "WEBP", quality=SHEET_QUALITY, method=6)
+    return _address("webp", file)
+
+
+def png(frame: UInt8[np.ndarray, "..."]) -> str:
+    """A frame (h, w, c), or a map (h, w), as the address of a PNG inside the page."""
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "PNG", optimize=True)
     return _address("png", file)

@@ -28,6 +28,7 @@ from wamlab.data.logs import (
 from wamlab.metrics.base import Result, compute, imagining, state_name
 from wamlab.metrics.visual import RivalFrames
 from wamlab.report import perceptual, words
+from wamlab.report.axes import further
 from wamlab.report.open_loop import judged
 from wamlab.types import Episode, Probe, Recording
 
@@ -53,7 +54,7 @@ def results(folder: str | Path, features: str | None = None) -> dict[str, Any]:
             another one.
     """
     folder = Path(folder)
-    episodes, probes = load_episodes(folder, frames=False), load_probes(folder)
+    episodes, probes = load_episodes(folder), load_probes(folder)
     recordings, losses = load_recordings(folder), load_losses(folder)
     if not (episodes or probes or recordings or losses):
         kinds = "no episodes/, no probes/, no recordings/ and no loss.jsonl"
@@ -75,6 +76,7 @@ def results(folder: str | Path, features: str | None = None) -> dict[str, Any]:
         "perceptual": _plain(perceptual.measured(probes, features)),
         "rivals": _plain(_over_rivals(probes, rivals)),
         "joint": {entity: _plain(_joint(probes, entity, rivals)) for entity in ENTITIES},
+        "axes": {axis: _plain(ones) for axis, ones in further(episodes, probes, success).items()},
         "starts": {"episodes": _range(episodes), "probes": _range(probes)},
         "probes": _census(probes),
         "pictures": picked(probes, fidelity["moving_psnr"]),

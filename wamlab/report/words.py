@@ -13,6 +13,7 @@ def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
     """``0.42``, with a true minus sign; an en dash where there is no number."""
     if value is None:
         return NONE
+    value = round(value, digits) + 0.0  # no minus before what rounds to zero
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
     return text.replace("-", MINUS)
 

@@ -33,8 +33,8 @@ from wamlab.models.base import Refusal
 from wamlab.policy.agents import ExpertAgent
 from wamlab.policy.policy import FRAMES, Policy, RawPrediction
 from wamlab.policy.seeds import draw_seed
+from wamlab.run.execute import execute
 from wamlab.run.impose import mirrored
-from wamlab.run.probe import execute
 from wamlab.run.reach import STRATA, Reached, reach
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.run.substitution import FUTURES, Bench, Search, SubstitutedAgent

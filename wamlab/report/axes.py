@@ -1,0 +1,113 @@
+"""Measures by axis: whatever is registered for one, computed and shown without its own template.
+
+A report shows some measures in tables made for them (`SHOWN`); every other one that needs nothing
+but episodes or probes stands in the table of its axis, with what it is read against.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wamlab.metrics.base import Logs, Metric, Result, axis_of, compute, find, names
+from wamlab.metrics.joint import OBJECT, ROBOT
+from wamlab.report import words
+from wamlab.types import Episode, Probe
+
+Row = dict[str, Any]
+ANCHORS = {
+    "policy success": "success",
+    "visual fidelity": "fidelity",
+    "physical commonsense": "physics",
+    "action plausibility": "plausibility",
+    "joint coupling": "coupling",
+}
+"""The axes that have a section of their own, and its place in the page."""
+
+SHOWN = {
+    *("success_any", "success_over_blind"),
+    *("moving_psnr", "static_psnr", "psnr", "ssim", "moving_psnr_over_rival"),
+    *("lpips", "moving_lpips", "frechet_distance", "kernel_distance"),
+    *("feature_similarity", "feature_distance"),
+    *("eic", "eic_cf", "skill", "div"),
+}
+ON_STATES = "state_"
+"""Measures of the robot and of the object, apart from each other, begin with it."""
+
+
+def further(
+    episodes: Sequence[Episode], probes: Sequence[Probe], known: Mapping[str, Result]
+) -> dict[str, dict[str, Result]]:
+    """Every registered measure that no table was made for, by axis; ``known`` are computed."""
+    logs: dict[str, Logs] = {"episodes": episodes, "probes": probes}
+    found: dict[str, dict[str, Result]] = {axis: {} for axis in ANCHORS}
+    for name in names():
+        axis, needs = axis_of(name), getattr(find(name), "needs", "")
+        if (
+            axis not in found
+            or needs not in logs
+            or name in SHOWN
+            or not _needs_no_more(find(name))
+        ):
+            continue
+        if name.startswith(ON_STATES) and "entity" in inspect.signature(find(name)).parameters:
+            for entity in (ROBOT, OBJECT):
+                found[axis][f"{name}, {entity}"] = compute(name, logs[needs], entity=entity)
+        else:
+            found[axis][name] = known.get(name) or compute(name, logs[needs])
+    return found
+
+
+def further_rows(results: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """A row for each measure of one axis."""
+    return [
+        {
+            **result,
+            "title": name.replace("_", " "),
+            "meaning": meaning(name.partition(",")[0]),
+            "said": figure(result["value"]),
+            "ends": between(result["interval"]),
+            "beside": beside(result),
+        }
+        for name, result in results.items()
+    ]
+
+
+def meaning(name: str) -> str:
+    """The first sentence that a measure says of itself."""
+    first = inspect.cleandoc(find(name).__doc__ or "").partition("\n\n")[0]
+    return " ".join(first.split()).removesuffix(".")
+
+
+def beside(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The numbers that a value is read against, each with its interval where it has one."""
+    details = result["details"]
+    pairs = [("noise floor", figure(result["floor"]))] if result["floor"] is not None else []
+    for name, value in details.items():
+        if _is_number(value):
+            ends = between(details.get(f"{name}_interval"))
+            pairs.append(
+                (name.replace("_", " "), f"{figure(value)} ({ends})" if ends else figure(value))
+            )
+    return pairs
+
+
+def figure(value: float | None) -> str:
+    """Three significant digits, whatever the unit."""
+    if value is None:
+        return words.NONE
+    return f"{value:.3g}".replace("-", words.MINUS)
+
+
+def between(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"{figure(interval[0])} to {figure(interval[1])}"
+
+
+def _needs_no_more(metric: Metric) -> bool:
+    _, *options = inspect.signature(metric).parameters.values()
+    return all(option.default is not inspect.Parameter.empty for option in options)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
