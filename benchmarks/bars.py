@@ -11,6 +11,7 @@ import corner_bars
 import corners
 import metric_speed_table as metric_speed
 import physics_tables
+import planted_tables
 import pooling
 import substitution_tables
 from findings import MISSING, Finding, low_of, verdict
@@ -117,6 +118,11 @@ def physics(found: Found) -> Part:
     return Part("\n".join(text), [physics_tables.finding(found)])
 
 
+def planted(found: Found) -> Part:
+    text = ["## Planted faults beside the joint measures\n", planted_tables.tables(found)]
+    return Part("\n".join(text), [planted_tables.finding(found)])
+
+
 def speed(found: Found) -> Part:
     findings = [*step_findings(found), latency_finding(found), collection_finding(found)]
     rows = [
@@ -169,6 +175,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     systems,
     conditions,
     substitutions,
+    planted,
     physics,
     speed,
     measures,

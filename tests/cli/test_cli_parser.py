@@ -42,6 +42,7 @@ PUBLIC = {
         "--env",
         "--states",
         "--samples",
+        "--readers",
         "--seed",
         "--out",
         "--set",

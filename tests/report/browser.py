@@ -59,6 +59,9 @@ class Browser:
         return str(self.run(f"document.querySelector({json.dumps(selector)}).textContent.trim()"))
 
     def click(self, selector: str) -> None:
+        # Pages scroll smoothly, and a click is aimed where the element is at that moment.
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.run(f"{element}.scrollIntoView({{behavior: 'instant', block: 'center'}})")
         using = {"using": "css selector", "value": selector}
         found = self.call(f"{self.session}/element", using)[ELEMENT]
         self.call(f"{self.session}/element/{found}/click")

@@ -146,7 +146,7 @@ def test_every_axis_has_its_section_and_every_registered_measure_a_row(page, fol
     for name in names():
         axis, needs = axis_of(name), find(name).needs
         if needs != "recordings" and name not in SHOWN:
-            assert name in found[axis]
+            assert name in {shown.partition(",")[0] for shown in found[axis]}
             assert any(row.startswith(name.replace("_", " ")) for row in rows), name
 
 

@@ -108,6 +108,7 @@ def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
 
 def probe(options: Options) -> None:
     from wamlab.recipes.work import acting_run, execute_imagination, restores
+    from wamlab.run.reading import read_probes_of
 
     run, policy = acting_run(options.checkpoint, options.device)
     wanted = dataclasses.replace(run.probe, states=options.states, samples=options.samples)
@@ -117,6 +118,9 @@ def probe(options: Options) -> None:
     probes = execute_imagination(run, policy, options.env, options.out, seed=options.seed)
     branches = sum(len(probe.branches) for probe in probes)
     print(f"{len(probes)} states, {branches} executed chunks: {options.out}")
+    if options.readers is not None:
+        read = sum(bool(one.reader) for one in read_probes_of(policy, options.out, options.readers))
+        print(f"{read} of them read by the state readers in {options.readers}")
 
 
 def imagine(options: Options) -> None:

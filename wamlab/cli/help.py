@@ -82,8 +82,10 @@ rivals that need no model, and how likely the recording was. Episodes that the r
         """\
 Save states along expert episodes; from each, let the model imagine and act jointly, execute the
 whole chunk, put the state back, and log what was imagined beside what happened, with controls. It
-is the raw material of the joint measures.""",
-        "wam probe runs/uwm --env mw-demo --states 20 --samples 4 --out runs/uwm/probes",
+is the raw material of the joint measures. With --readers, state readers see where the hand and the
+objects are in the imagined frames, and the joint measures are taken on places as well as on pixels.
+""",
+        "wam probe runs/uwm --env mw-demo --states 20 --out runs/uwm/probes --readers runs/readers",
     ),
     "imagine": Teach(
         "one imagined future beside what really happened, as a GIF or MP4",

@@ -259,6 +259,12 @@ def _probe(commands: Any) -> None:
     _env(parser)
     _count(parser, "--states", 20, "saved states of each environment")
     _count(parser, "--samples", 4, "joint samples from each state")
+    parser.add_argument(
+        "--readers",
+        metavar="DIR",
+        help="read where everything is imagined, by the state readers of this folder; those that "
+        "are not there are trained first (a minute or two an environment) and kept",
+    )
     _seed(parser, "of states and samples")
     _out(parser, "where the logs go")
     _set(parser)
