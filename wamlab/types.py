@@ -515,6 +515,10 @@ class Probe:
     def of(self, kind: BranchKind) -> list[Branch]:
         return [branch for branch in self.branches if branch.kind == kind]
 
+    def filmed(self) -> list[Branch]:
+        """The branches that were looked at while they were executed: they hold frames."""
+        return [branch for branch in self.branches if branch.happened]
+
 
 @dataclass
 class Denoised:

@@ -59,7 +59,7 @@ def sights(probe: Probe, branch: Branch) -> Iterator[Sight]:
     """
     others = [
         one
-        for one in probe.branches
+        for one in probe.filmed()
         if one is not branch and np.array_equal(one.offsets, branch.offsets)
     ]
     for view in branch.happened:
