@@ -9,6 +9,7 @@ from typing import Any
 import condition_tables
 import corner_bars
 import corners
+import judge_tables
 import metric_speed_table as metric_speed
 import physics_tables
 import planted_tables
@@ -118,6 +119,11 @@ def physics(found: Found) -> Part:
     return Part("\n".join(text), [physics_tables.finding(found)])
 
 
+def judged(found: Found) -> Part:
+    text = ["## The whole vector of every model\n", judge_tables.tables(found)]
+    return Part("\n".join(text), [judge_tables.finding(found)])
+
+
 def planted(found: Found) -> Part:
     text = ["## Planted faults beside the joint measures\n", planted_tables.tables(found)]
     return Part("\n".join(text), [planted_tables.finding(found)])
@@ -175,6 +181,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     systems,
     conditions,
     substitutions,
+    judged,
     planted,
     physics,
     speed,

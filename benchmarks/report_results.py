@@ -49,7 +49,8 @@ def read(folder: Path) -> Found:
     conditions = [load(path) for path in sorted(folder.glob("*/conditions/*.json"))]
     substitutions = [load(path) for path in sorted(folder.glob("*/substitutions/*.json"))]
     recorded = [load(path) for path in sorted(folder.glob("*/real_clips/*.json"))]
-    return Found(files, cells, steps, conditions, substitutions, recorded)
+    judged = [load(path) for path in sorted(folder.glob("*/judged/*.json"))]
+    return Found(files, cells, steps, conditions, substitutions, recorded, judged)
 
 
 def page(found: Found) -> str:

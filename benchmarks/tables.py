@@ -34,7 +34,8 @@ class Found:
     """All committed results: single files by name, cells, and the fixed steps by protocol.
 
     ``conditions`` are cells played where something is other than in training, ``substitutions``
-    such whose imagination or extraction was another's, ``recorded`` what they make of real clips.
+    such whose imagination or extraction was another's, ``recorded`` what they make of real clips,
+    ``judged`` what their imagination is worth by every measure.
     """
 
     files: Mapping[str, Any]
@@ -43,6 +44,7 @@ class Found:
     conditions: Sequence[Cell] = ()
     substitutions: Sequence[Cell] = ()
     recorded: Sequence[Cell] = ()
+    judged: Sequence[Cell] = ()
 
 
 def protocol(found: Found, name: str) -> str:

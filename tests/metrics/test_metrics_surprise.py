@@ -162,4 +162,6 @@ def test_an_episode_without_imagination_or_frames_says_nothing() -> None:
     for plan in one.replans:
         plan.imagined = None
     assert surprises(one) == []
+    one.replans = []
+    assert surprises(one) == []
     assert "imagined frames logged" in compute("failure_auroc", [one]).why_not

@@ -103,7 +103,10 @@ state_cf_mae = on_states("state_cf_mae", effects.cf_mae, imposed_paths)
 def state_eic_cf(
     probes: Sequence[Probe], *, entity: str = ROBOT, at: Sequence[int] | None = None
 ) -> Result:
-    """`wamlab.metrics.coupling.eic_cf` against the `LISTED` interventions."""
+    """The counterfactual form: what was imagined against executions of the listed interventions.
+
+    See `wamlab.metrics.coupling.eic_cf`.
+    """
     paths = own_paths(probes, entity)
     return coupling.eic_cf(paths, executions(probes, entity, paths.offsets, _listed), at=at)
 
@@ -112,7 +115,10 @@ def state_eic_cf(
 def state_eic_ref(
     probes: Sequence[Probe], *, entity: str = ROBOT, at: Sequence[int] | None = None
 ) -> Result:
-    """`wamlab.metrics.coupling.eic_ref` over the expert's chunk and the interventions on it."""
+    """EIC over a denominator that is the same for every model.
+
+    That of `wamlab.metrics.coupling.eic_ref`: the expert's chunk and the interventions on it.
+    """
     paths = own_paths(probes, entity)
     references = executions(probes, entity, paths.offsets, _references)
     return coupling.eic_ref(paths, references, at=at)
@@ -143,7 +149,10 @@ def state_dwa(
     at: Sequence[int] | None = None,
     least_eic: float | None = worlds.LEAST_EIC,
 ) -> Result:
-    """`wamlab.metrics.worlds.dwa` of the robot and of the objects together."""
+    """Which physics was imagined: how much nearer the true world is than the nearest other.
+
+    See `wamlab.metrics.worlds.dwa`; of the robot and of the objects together.
+    """
     every = [own_paths(probes, entity) for entity in ENTITIES if _there(probes, entity)]
     labels = sorted(
         {branch.label.partition(":")[0] for probe in probes for branch in probe.of("world")}
@@ -160,7 +169,9 @@ def state_dwa(
 
 @metric("state_ocb", needs="probes", unit="rate")
 def state_ocb(probes: Sequence[Probe], *, branches: str = "own") -> Result:
-    """`wamlab.metrics.worlds.ocb` at the end of the chunk, as the reader sees success there.
+    """How much more often success is imagined than met, at the end of the chunk.
+
+    See `wamlab.metrics.worlds.ocb`; in imagined frames it is the reader that sees success.
 
     Args:
         branches: ``own`` or ``imposed``: outcomes of the own actions, or of those that mostly fail.

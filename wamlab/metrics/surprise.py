@@ -94,10 +94,12 @@ def frame_surprise(imagined: Frames, arrived: Frames, planned_at: Frames) -> flo
 
 
 def surprises(episode: Episode) -> list[Surprise]:
-    """The surprise of each plan of an episode up to its first success.
+    """The surprise of each plan of an episode up to its first success; none of a replay's.
 
     A plan that imagined nothing up to the next one is left out.
     """
+    if not episode.replans:
+        return []
     solved = episode.success.argmax() + 1 if episode.success.any() else len(episode)
     ends = [plan.step for plan in episode.replans[1:]] + [len(episode)]
     found = []

@@ -1,0 +1,110 @@
+"""The whole vector of a trained cell: every axis, with intervals and controls.
+
+    python benchmarks/judge.py mw-6 --models uwm --seeds 0 --states 50 --samples 8
+    python benchmarks/judge.py mw-6 --models gr1 vpp unipi --seeds 0 --states 24 --samples 6
+
+Probes what `success.py` has trained from states that are spread over its tasks, reads the probes
+(one state reader for each task, shared by all models of the protocol), shows the rivals, and writes
+what a report would say to ``benchmarks/results/<protocol>/judged/<cell>.json``, with the minutes of
+each part. Probes that are there are not made again, nor are those that were read read again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import machine
+import trained
+from cells import Cell, Places, rounded, without_items
+from tqdm import tqdm
+
+from wamlab.data.logs import write_json
+from wamlab.recipes.work import acting_run, execute_imagination, expand, show_rivals
+from wamlab.report.results import write_results
+from wamlab.run.reading import read_probes_of
+from wamlab.train.provenance import provenance
+
+
+def judge(cell: Cell, places: Places, states: int, samples: int) -> Path:
+    """Probe, read and judge one cell.
+
+    Raises:
+        CheckpointError: the cell has not been trained here.
+    """
+    folder = places.work / cell.protocol / cell.name
+    run, policy = acting_run(folder, "cpu")
+    envs = expand(run.data.envs)
+    wanted = dataclasses.replace(run.probe, states=math.ceil(states / len(envs)), samples=samples)
+    run, out = dataclasses.replace(run, probe=wanted), folder / "judged"
+    before, minutes = machine.state(), {}
+    with timed(minutes, "probing"):
+        execute_imagination(run, policy, envs, out, seed=run.train.seed)
+    with timed(minutes, "reading"):
+        probes = read_probes_of(policy, out, places.work / cell.protocol / "readers")
+    with timed(minutes, "rivals"):
+        show_rivals(run, probes, [places.work / cell.protocol / "data"], out)
+    with timed(minutes, "measuring"):
+        found = write_results(out)
+    return write_json(
+        result_path(cell, places.results),
+        rounded(
+            {
+                **trained.which(cell),
+                **vector(found),
+                "settings": {"states": len(probes), "samples": samples},
+                "minutes": minutes,
+                "machine": before,
+                "provenance": provenance(),
+            }
+        ),
+    )
+
+
+def result_path(cell: Cell, results: Path) -> Path:
+    return results / cell.protocol / "judged" / f"{cell.name}.json"
+
+
+def vector(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report says of the imagination, without the values of single states."""
+    by_name = {name: _plain(found[name]) for name in ("fidelity", "perceptual", "rivals")}
+    joint = {entity: _plain(measures) for entity, measures in found["joint"].items()}
+    axes = {axis: _plain(measures) for axis, measures in found["axes"].items()}
+    return {**by_name, "joint": joint, "axes": axes, "census": found["probes"]}
+
+
+@contextmanager
+def timed(minutes: dict[str, float], part: str) -> Iterator[None]:
+    """Note how many minutes of wall clock a part took."""
+    began = time.perf_counter()
+    yield
+    minutes[part] = (time.perf_counter() - began) / 60
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = trained.parser(__doc__, ["uwm"])
+    parser.add_argument("--states", type=int, default=24, help="spread over the tasks")
+    parser.add_argument("--samples", type=int, default=6, help="own samples from each state")
+    args = parser.parse_args(words)
+    places = trained.places(args)
+    for cell in tqdm(trained.cells(args), desc=f"{args.protocol} judged"):
+        if result_path(cell, places.results).exists():
+            tqdm.write(f"{cell.name} is there")
+            continue
+        tqdm.write(str(judge(cell, places, args.states, args.samples)))
+
+
+def _plain(measures: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {**without_items(one), "parts": _plain(one.get("parts", {}))}
+        for name, one in measures.items()
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What `judge.py` found of the models, side by side: a row for each measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from findings import MISSING, Finding, verdict
+from pooling import Cell
+from tables import Found
+from wording import command, machine, table
+
+from wamlab.report.axes import between, figure
+
+ASKED = {"uwm": 50}
+STATES = 24
+MINUTES = {"uwm": 60.0}
+LIMIT = 30.0
+MODELS = ("uwm", "gr1", "vpp", "unipi")
+AGAINST = ("static", "retrieval", "oracle", "chance", "last")
+ENTITIES = ("robot", "object")
+
+
+def finding(found: Found) -> Finding:
+    """Whether every model was judged, on enough states and in time."""
+    bar = (
+        "the whole vector of `uwm` on `mw-6` (50 states, 8 samples) within 60 minutes, of the "
+        "other models (24 states, 6 samples) within 30"
+    )
+    judged = {cell["model"]: cell for cell in found.judged if cell["protocol"] == "mw-6"}
+    if not judged:
+        return Finding("judge", bar, "", MISSING)
+    took = {model: sum(cell["minutes"].values()) for model, cell in judged.items()}
+    good = all(took[m] <= MINUTES.get(m, LIMIT) for m in took) and all(
+        judged[m]["settings"]["states"] >= ASKED.get(m, STATES) for m in judged
+    )
+    said = "; ".join(f"`{model}` {minutes:.0f} minutes" for model, minutes in took.items())
+    return Finding("judge", bar, said, verdict(good, complete=set(MODELS) <= set(judged)))
+
+
+def tables(found: Found) -> str:
+    """One table for each protocol."""
+    if not found.judged:
+        return "Not measured (`python benchmarks/judge.py mw-6 --models uwm --states 50 ...`).\n"
+    protocols = dict.fromkeys(cell["protocol"] for cell in found.judged)
+    return "\n".join(
+        _protocol(name, [c for c in found.judged if c["protocol"] == name]) for name in protocols
+    )
+
+
+def _protocol(name: str, judged: Sequence[Cell]) -> str:
+    shown = [_rows(cell) for cell in judged]
+    titles = dict.fromkeys(title for rows in shown for title in rows)
+    heads = [f"`{cell['model']}`, seed {cell['seed']}" for cell in judged]
+    body = [[title, *(rows.get(title, "–") for rows in shown)] for title in titles]
+    texts = [
+        f"- `{cell['model']}`, seed {cell['seed']}: {cell['settings']['states']} states, "
+        f"{cell['settings']['samples']} samples; "
+        + ", ".join(f"{part} {minutes:.1f}" for part, minutes in cell["minutes"].items())
+        + f" minutes. `{command(cell)}`, {machine(cell)}"
+        for cell in judged
+    ]
+    return (
+        f"### `{name}`\n\nA cell is the value (its 95 % interval), then what it is read against. "
+        "*n/a* says why in the file.\n\n"
+        + table(["measure", *heads], body)
+        + "\n"
+        + "\n".join(texts)
+        + "\n"
+    )
+
+
+def _rows(cell: Mapping[str, Any]) -> dict[str, str]:
+    """The text of every measure by its title, axis by axis."""
+    rows = {}
+    for name in ("fidelity", "perceptual"):
+        rows |= {_title(measure): _cell(one) for measure, one in cell[name].items()}
+    rows |= {f"moving psnr over {rival}": _cell(one) for rival, one in cell["rivals"].items()}
+    for entity in ENTITIES:
+        for measure, one in cell["joint"].get(entity, {}).items():
+            rows[f"{_title(measure)}, {entity} (pixels)"] = _cell(one)
+    for measures in cell["axes"].values():
+        rows |= {_title(measure): _cell(one) for measure, one in measures.items()}
+    return rows
+
+
+def _title(measure: str) -> str:
+    return measure.replace("_", " ")
+
+
+def _cell(one: Mapping[str, Any]) -> str:
+    if one["value"] is None:
+        return "n/a"
+    ends = between(one["interval"])
+    details = one.get("details", {})
+    beside = [f"{n} {figure(details[n])}" for n in AGAINST if _known(details.get(n))]
+    if one.get("floor") is not None:
+        beside.append(f"noise floor {figure(one['floor'])}")
+    return f"{figure(one['value'])}{f' ({ends})' if ends else ''}" + "".join(
+        f"; {text}" for text in beside
+    )
+
+
+def _known(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,230 @@
+"""``docs/evaluation.md``: what is measured, and the checks that hold it, computed anew.
+
+python tools/evaluation_page.py           # write the page
+python tools/evaluation_page.py --check   # exit 1 where it is not what would be written
+
+Published values stand in the tests that hold them, and are read from there; beside each stands what
+the library finds now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "evaluation.md"
+sys.path[:0] = [str(ROOT / "tests" / "metrics")]
+
+INTRO = """\
+# Evaluation
+
+Written by `python tools/evaluation_page.py`; do not edit it. Every number below is computed when
+the page is written, and a test compares the page with what would be written. How models do is in
+[results.md](results.md); coupling in nats has [a page of its own](coupling-in-nats.md).
+
+One measure is one pure function of logs (`wamlab.metrics`). It says what it needs; where that is
+missing its answer is "not applicable" with the reason, never a number. Beside each value stand its
+interval, how many states or episodes it is of, how many were undefined and why, and what the
+controls score on the same states.
+"""
+MEASURES = """\
+## What is measured
+
+By axis, as `wam list metrics` names them and a report shows them.
+"""
+FRAMES = """\
+## Frames
+
+The check images are waves of 64 x 64 x 3 (`tests/metrics/test_metrics_visual.py`). SSIM is Wang's:
+an 11 x 11 Gaussian window of deviation 1.5, population covariance, valid places alone.
+"""
+SETS = """\
+## Distances between sets of features
+
+Seven features of three dimensions a side (`tests/metrics/test_metrics_features.py`).
+"""
+RATES = """\
+## Rates
+
+95 % intervals of k successes in n (`tests/metrics/test_metrics_stats.py`).
+"""
+FAULTS = """\
+## Planted faults
+
+A two-dimensional pusher with eleven planted models, of which nine are at fault, one is the truth
+and one knows a single future that is right. 200 states, eight samples from each, positions read
+with an error of 3 mm in a unit square. A cell is what is found here, then the figure of the
+prototype in which the measures were conceived; robot / object where there are two. The pusher was
+rebuilt from its description, so that figures agree within the tolerance that the test holds.
+
+The same faults planted in Meta-World, with real rendering and a trained reader, are in
+[results.md](results.md).
+"""
+OTHERS = """\
+## What other measures say of the same faults
+
+Capped separation (ADS) cannot see a mirrored or an exaggerated response, the cosine (CDA) pays for
+the direction that all actions of a task share, a correlation of distances is blind to size, and an
+absolute error (x 100) has no zero. IEA has one, and its gain names an over-reaction. Robot /
+object, found then published.
+"""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only compare")
+    args = parser.parse_args(words)
+    text = page()
+    if args.check:
+        raise SystemExit(0 if PAGE.exists() and PAGE.read_text() == text else 1)
+    PAGE.write_text(text)
+    print(PAGE)
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [INTRO, MEASURES, measures(), FRAMES, frames(), SETS, sets(), RATES, rates()]
+    return "\n".join([*parts, FAULTS, faults(), OTHERS, others()])
+
+
+def measures() -> str:
+    from wamlab.metrics.base import AXES, axis_of, find, names
+    from wamlab.report.axes import meaning
+
+    rows = [
+        [axis, f"`{name}`", str(getattr(find(name), "needs", "")), meaning(name)]
+        for axis in AXES
+        for name in names()
+        if axis_of(name) == axis
+    ]
+    return table(["axis", "measure", "needs", "what it says"], rows)
+
+
+def frames() -> str:
+    import test_metrics_visual as checks
+
+    from wamlab.metrics.visual import psnr, ssim
+
+    rows = []
+    (published,) = [
+        mark.args[1]
+        for mark in checks.test_psnr_and_ssim_have_their_check_values.pytestmark  # type: ignore[attr-defined]
+        if mark.name == "parametrize"
+    ]
+    for what, (other, error, decibel, similarity) in zip(
+        ("shifted", "dimmed"), published, strict=True
+    ):
+        found = ((checks.A - other) ** 2).mean(), psnr(checks.A, other), ssim(checks.A, other)
+        said = "mean squared error", "PSNR, dB", "SSIM"
+        values = zip(said, found, (error, decibel, similarity), strict=True)
+        rows += [[what, name, f"{one:.10g}", f"{wanted:.10g}"] for name, one, wanted in values]
+    return table(["image", "measure", "found", "published"], rows)
+
+
+def sets() -> str:
+    import numpy as np
+    from test_metrics_features import features
+
+    from wamlab.metrics.features import Moments, frechet
+    from wamlab.metrics.kernels import mmd
+
+    i, j = np.mgrid[:7, :3]
+    first = features(np.sin(1 + 1.3 * i + 0.7 * j))
+    second = features(1.5 * np.cos(2 + 0.9 * i + 1.1 * j) + 0.2 * j)
+    rows = [
+        ["Frechet distance", f"{frechet(Moments.of(first), Moments.of(second)):.8f}", "0.97006884"],
+        ["unbiased MMD, cubic kernel", f"{mmd(first, second):.8f}", "-0.29815132"],
+    ]
+    return table(["measure", "found", "published"], rows)
+
+
+def rates() -> str:
+    import test_metrics_stats as checks
+
+    from wamlab.metrics import stats
+
+    def row(k: int, n: int, *wanted: Sequence[float]) -> list[str]:
+        found = (stats.wilson(k, n), stats.clopper_pearson(k, n), stats.jeffreys(k, n))
+        cells = [
+            f"{one[0]:.4f} to {one[1]:.4f} ({want[0]:.4f} to {want[1]:.4f})"
+            for one, want in zip(found, wanted, strict=True)
+        ]
+        return [f"{k}/{n}", *cells]
+
+    head = ["k/n", "Wilson (published)", "Clopper-Pearson (published)", "Jeffreys (published)"]
+    return table(head, [row(*one) for one in checks.RATES])
+
+
+def faults() -> str:
+    import test_metrics_coupling as checks
+
+    rows = []
+    for model, published in checks.SIGNATURES.items():
+        consistent, matched, agreed, gain, cycled, bias, correlation, tolerance = published
+        both = lambda measure: [measure(name) for name in ("robot", "block")]  # noqa: E731
+        effects = both(lambda name: checks.iea(checks.forced(model)[name]))  # noqa: B023
+        world = checks.attribution(model)
+        rows.append(
+            [
+                model,
+                pair(both(lambda n: checks.eic(checks.own(model)[n]).value), consistent),  # noqa: B023
+                pair(both(lambda n: checks.cmr(checks.own(model)[n], merge=-1).value), matched),  # noqa: B023
+                pair([one.value for one in effects], agreed),
+                beside(effects[1].details.get("gain"), gain),
+                beside(checks.cycle(model).value, cycled),
+                beside(checks.outcome(model).value, bias),
+                beside(checks.outcome(model).details["mcc"], correlation),
+                f"{world.details.get('world', 'undefined')}, {number(world.value)}",
+                f"{tolerance:g}",
+            ]
+        )
+    head = ["planted", "EIC", "CMR", "IEA", "gain of object", "ICC", "OCB", "MCC of outcomes"]
+    return table([*head, "DWA: world, margin", "tolerance"], rows)
+
+
+def others() -> str:
+    import test_metrics_coupling as checks
+
+    formulas: tuple[Callable[[Any], Any], ...] = (
+        checks.ads,
+        checks.cda,
+        checks.distance_correlation,
+        checks.cf_mae,
+        checks.iea,
+    )
+    rows = []
+    for model, published in checks.COMPARED.items():
+        cells = []
+        for formula, wanted in zip(formulas, published, strict=True):
+            times = 100 if formula is checks.cf_mae else 1
+            values = [formula(checks.forced(model)[name]).value for name in ("robot", "block")]
+            cells.append(pair([None if v is None else times * v for v in values], wanted))
+        rows.append([model, *cells])
+    return table(["planted", "ADS", "CDA", "distance correlation", "cf-MAE x 100", "IEA"], rows)
+
+
+def pair(found: Sequence[float | None], published: Sequence[float | None]) -> str:
+    said = (" / ".join(map(number, side)) for side in (found, published))
+    return "{} ({})".format(*said)
+
+
+def beside(found: float | None, published: float | None) -> str:
+    return f"{number(found)} ({number(published)})"
+
+
+def number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value + 0.0:.2f}".replace("-0.00", "0.00")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    cells = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
+
+
+if __name__ == "__main__":
+    main()
