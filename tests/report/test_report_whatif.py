@@ -225,6 +225,7 @@ def test_an_action_a_view_and_a_state_are_picked_by_clicks(opened):
 
 @pytest.mark.browser
 def test_what_is_drawn_is_the_frame_and_the_lit_outline(opened, page):
+    assert opened.run("getComputedStyle(at('why')).display") == "none"
     opened.run("(at('light').value = '', at('light').dispatchEvent(new Event('change')))")
     pixel = "happened.getContext('2d').getImageData(6 * 24 + 3, 6 * 24 + 3, 1, 1).data.join()"
     sheet = decoded(data_of(page)["states"][0]["branches"][0]["happened"]["corner"])
