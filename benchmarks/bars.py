@@ -13,6 +13,7 @@ import judge_tables
 import metric_speed_table as metric_speed
 import physics_tables
 import planted_tables
+import plausibility_tables
 import pooling
 import substitution_tables
 from findings import MISSING, Finding, low_of, verdict
@@ -124,6 +125,11 @@ def judged(found: Found) -> Part:
     return Part("\n".join(text), [judge_tables.finding(found)])
 
 
+def plausibility(found: Found) -> Part:
+    text = ["## Action plausibility: what a judge reads off imagined films\n"]
+    return Part("\n".join([*text, plausibility_tables.tables(found)]))
+
+
 def planted(found: Found) -> Part:
     text = ["## Planted faults beside the joint measures\n", planted_tables.tables(found)]
     return Part("\n".join(text), [planted_tables.finding(found)])
@@ -182,6 +188,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     conditions,
     substitutions,
     judged,
+    plausibility,
     planted,
     physics,
     speed,

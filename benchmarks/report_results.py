@@ -44,13 +44,18 @@ def read(folder: Path) -> Found:
     """All results of a folder, sorted by what they are of."""
     load = lambda path: json.loads(path.read_text(encoding="utf-8"))  # noqa: E731
     files = {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
-    cells = [load(path) for path in sorted(folder.glob("*/*-seed*-attempt*.json"))]
-    steps = {path.parent.name: load(path) for path in sorted(folder.glob("*/steps.json"))}
-    conditions = [load(path) for path in sorted(folder.glob("*/conditions/*.json"))]
-    substitutions = [load(path) for path in sorted(folder.glob("*/substitutions/*.json"))]
-    recorded = [load(path) for path in sorted(folder.glob("*/real_clips/*.json"))]
-    judged = [load(path) for path in sorted(folder.glob("*/judged/*.json"))]
-    return Found(files, cells, steps, conditions, substitutions, recorded, judged)
+    every = lambda pattern: [load(path) for path in sorted(folder.glob(pattern))]  # noqa: E731
+    return Found(
+        files,
+        cells=every("*/*-seed*-attempt*.json"),
+        steps={path.parent.name: load(path) for path in sorted(folder.glob("*/steps.json"))},
+        conditions=every("*/conditions/*.json"),
+        substitutions=every("*/substitutions/*.json"),
+        recorded=every("*/real_clips/*.json"),
+        judged=every("*/judged/*.json"),
+        films=every("*/turing/*.json"),
+        use=every("*/use/*.json"),
+    )
 
 
 def page(found: Found) -> str:

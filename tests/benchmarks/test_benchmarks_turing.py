@@ -6,11 +6,14 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import idm_turing
 import imagination_use
+import plausibility_tables
 import pytest
 from cells import Cell, rounded
+from tables import Found
 
 from wamlab.train.checkpoint import CheckpointError
 
@@ -19,6 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
 import point_env
 from point_judge import ENV, Seer, Still, clips, judge_of
 from point_model import policy_of
+
+
+def cell_of(**found: Any) -> dict[str, Any]:
+    which = {"protocol": "mw-6", "model": "uwm", "seed": 0, "attempt": 1}
+    return {**which, **found, "machine": {"load": 0.1}, "provenance": {"command": "benchmarks/x"}}
 
 
 @pytest.fixture
@@ -45,7 +53,13 @@ def test_a_model_is_judged_in_both_loops_beside_the_judges_own_controls(
         said = idm_turing.line("seer", loop, seer[loop])
         assert said.startswith(f"seer, {loop} loop: 100\u00a0% of 2")
         assert "ceiling 100\u00a0% of 2, floor" in said
-    json.dumps(rounded(seer), allow_nan=False)
+    kept = json.loads(json.dumps(rounded(seer), allow_nan=False))
+    text = plausibility_tables.tables(Found({}, [], {}, films=[cell_of(loops=kept)]))
+    rows = [line for line in text.splitlines() if line.startswith("| `uwm` on `mw-6`, seed 0")]
+    assert len(rows) == 2
+    assert all("| 100\u00a0% (" in row for row in rows)
+    assert "| model | success | between | ceiling |" in text
+    assert "The use of imagination is not measured" in text
 
 
 def test_what_cannot_be_read_is_said_in_the_line() -> None:
@@ -71,7 +85,12 @@ def test_the_use_of_an_imagination_is_measured_on_states_and_in_episodes(tmp_pat
     lost = imagination_use.losses(policy, asked, {ENV: "open the drawer"})
     assert {*lost["lost"]} == {*imagination_use.REPLACED}
     assert all(one["n"] == 2 for one in lost["lost"].values())
-    json.dumps(rounded({"use": found, **lost}), allow_nan=False)
+    kept = json.loads(json.dumps(rounded({"use": found, **lost}), allow_nan=False))
+    text = plausibility_tables.tables(Found({}, [], {}, use=[cell_of(**kept)]))
+    (row,) = [line for line in text.splitlines() if line.startswith("| `uwm` on `mw-6`, seed 0")]
+    assert row.count("|") == 2 + len(found)
+    assert "points" in row or "n/a" in row
+    assert "The IDM Turing test is not measured" in text
     assert imagination_use.following(["a", "b", "c"]) == {"a": "b", "b": "c", "c": "a"}
 
 
