@@ -16,7 +16,7 @@ from point_model import (
 from wamlab.models.base import Refusal
 from wamlab.policy.cost import count_calls
 from wamlab.policy.history import History
-from wamlab.policy.policy import FRAMES
+from wamlab.policy.policy import ABSENT, FRAMES
 from wamlab.policy.seeds import draw_seed, generators
 from wamlab.types import ACTION, FORWARD, INVERSE, JOINT, POLICY, STATE, VIDEO
 
@@ -196,7 +196,7 @@ def test_selecting_rows_keeps_what_is_raw(observations):
 def test_a_state_that_is_not_known_is_absent() -> None:
     model = PointModel()
     seen, _ = PointEnv().reset(seed=0)
-    policy_of(model).query([seen, {**seen, "state": None}], POLICY)
+    policy_of(model).query([seen, {**seen, "state": ABSENT}], POLICY)
     state = model.seen[0][STATE]
     assert state.present.tolist() == [[True], [False]]
     np.testing.assert_allclose(state.values[0, 0], seen["state"])

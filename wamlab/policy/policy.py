@@ -40,6 +40,8 @@ from wamlab.types import (
 INSTRUCTION = "instruction"
 FRAMES = "frames"
 """The space of a future in raw units: uint8 (B, T, H, W, 3) by image stream."""
+ABSENT = "absent"
+"""In the place of a state that nobody knows. None is none: a sensor that failed gives it, too."""
 
 
 class Processor(Protocol):
@@ -155,7 +157,7 @@ class Policy:
     ) -> RawPrediction:
         """Answer ``query`` for every observation, ``samples`` times; samples are innermost rows.
 
-        Of an observation whose state is None, such as an imagined frame, the state is absent.
+        Of an observation whose state is `ABSENT`, such as an imagined frame, the state is not read.
 
         Args:
             action: the given chunk in raw units, (H, A) for all rows or (B, H, A).
@@ -215,7 +217,7 @@ class Policy:
     ) -> Batch:
         for row, observation in enumerate(rows):
             self._check_observation(observation, row)
-        known = np.array([row.get(STATE, ()) is not None for row in rows])
+        known = np.array([not _is_absent(row.get(STATE)) for row in rows])
         batch = windows(
             [self._with_state(row) for row in rows],
             histories or [None] * len(rows),
@@ -231,7 +233,7 @@ class Policy:
 
     def _with_state(self, observation: RawObservation) -> RawObservation:
         """Something in the place of a state that is not known, which is then marked as absent."""
-        if observation.get(STATE, ()) is not None:
+        if not _is_absent(observation.get(STATE)):
             return observation
         return {**observation, STATE: np.zeros(self.model.config.state_dim, np.float32)}
 
@@ -240,7 +242,7 @@ class Policy:
             if name not in observation:
                 raise KeyError(f"observation {row} has no {name!r}{nearest(name, observation)}")
         for name, value in observation.items():
-            if name == STATE and value is None:
+            if name == STATE and _is_absent(value):
                 continue
             array = np.asarray(value)
             if name == INSTRUCTION and not isinstance(value, str):
@@ -370,6 +372,10 @@ def load(folder: str | Path, device: str = "auto") -> Policy:
         processor.encoder = SentenceEncoder()
     where = choose_device(device)
     return Policy(checkpoint.build(), processor, checkpoint.action_space, where)
+
+
+def _is_absent(state: Any) -> bool:
+    return isinstance(state, str) and state == ABSENT
 
 
 def _tensor(value: Any, device: Any) -> torch.Tensor:

@@ -17,6 +17,7 @@ from wamlab.config import nearest
 from wamlab.data.cache import Cache
 from wamlab.data.lerobot import Dataset
 from wamlab.data.logs import read_json, save_blind, save_rivals
+from wamlab.data.manifest import check_open
 from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
@@ -332,6 +333,7 @@ def execute_imagination(
     run: Run, policy: Policy, envs: Sequence[str], out: str | Path, *, seed: int = 0
 ) -> list[Probe]:
     """The run's probes of a policy, logged in ``out``."""
+    check_open(Path(out))
     wanted = run.probe
     follow = executor_for(policy.model, policy.space)
     return probe(

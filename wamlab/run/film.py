@@ -20,7 +20,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from wamlab.metrics.rivals import Clips, NearestClip
 from wamlab.models.base import Refusal
 from wamlab.policy.history import History
-from wamlab.policy.policy import FRAMES, INSTRUCTION, Policy, RawPrediction
+from wamlab.policy.policy import ABSENT, FRAMES, INSTRUCTION, Policy, RawPrediction
 from wamlab.policy.seeds import draw_seed
 from wamlab.sim.env import Env, RawObservation
 from wamlab.types import FUTURE, IMAGE, INVERSE, STATE, VIDEO, ActionSpace, Cost, Frames, Future
@@ -152,7 +152,7 @@ class Judge:
         now: list[RawObservation] = [
             {
                 **{f"{IMAGE}{view}": frames[view][0] for view in self.views},
-                STATE: None,
+                STATE: ABSENT,
                 INSTRUCTION: said,
             }
             for frames, said in zip(shown, instructions, strict=True)
@@ -296,7 +296,7 @@ class Unrolling:
 
     @property
     def made_by(self) -> dict[str, Any]:
-        state = "absent" if self.read_state is None else "read"
+        state = ABSENT if self.read_state is None else "read"
         return {**self.imaginer.made_by, "state": state, "seed": self.seed}
 
     def films(
@@ -324,7 +324,7 @@ class Unrolling:
         self, before: RawObservation, frames: Mapping[str, Shaped[np.ndarray, "h w 3"]]
     ) -> RawObservation:
         """The observation that an imagined frame of every view is."""
-        state = None if self.read_state is None else self.read_state(frames)
+        state = ABSENT if self.read_state is None else self.read_state(frames)
         images = {f"{IMAGE}{view}": shot for view, shot in frames.items()}
         return {**images, STATE: state, INSTRUCTION: before[INSTRUCTION]}
 
