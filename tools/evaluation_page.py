@@ -112,7 +112,7 @@ def frames() -> str:
     rows = []
     (published,) = [
         mark.args[1]
-        for mark in checks.test_psnr_and_ssim_have_their_check_values.pytestmark  # type: ignore[attr-defined]
+        for mark in checks.test_psnr_and_ssim_have_their_check_values.pytestmark
         if mark.name == "parametrize"
     ]
     for what, (other, error, decibel, similarity) in zip(
