@@ -4,7 +4,9 @@ A ratio is one of sums over states, its interval a bootstrap over states. Beside
 same states, a *static* future and the *oracle* (the executions), both with the error of the reader
 of imagined frames where it is known, the paired difference over static, and the curve over offsets.
 A state counts only where positions differ by more than ``gate`` metres, by default 10 mm for the
-hand and 5 mm for an object; elsewhere the measure is undefined, never 1.
+hand and 5 mm for an object; elsewhere the measure is undefined, never 1. Where the oracle is not
+above the static future, the reader's error is as large as what is to be measured, and a model that
+imagines nothing would be the best: then there is no value either.
 """
 
 from __future__ import annotations
@@ -50,6 +52,14 @@ def consistency(
         why = "what was imagined equals every other execution"
         return Result(name, why_not=why, undefined=undefined)
     over = lambda rows: score(rows[:, 0]) - score(rows[:, 1])  # noqa: E731
+    seen = np.stack([oracle, static], axis=1)
+    margin = interval_of(seen, over)
+    if not (over(seen) if margin is None else margin.low) > 0:
+        why = (
+            "the reader cannot tell: the executions themselves, as it reads them, "
+            f"score {score(oracle):.2f}, a static future {score(static):.2f}"
+        )
+        return Result(name, why_not=why, undefined=undefined)
     paired = np.stack([rows, static], axis=1)
     return over_states(
         name,
