@@ -41,13 +41,12 @@ def finding(found: Found) -> Finding:
 
 
 def telling(faults: Mapping[str, Any], fault: str) -> Iterator[str]:
-    """Measures whose interval of the fault lies below the good one's value; OCB: above it."""
+    """Measures whose interval of the fault lies below the good one's value; OCB: above its own."""
     for name, entity, one, good in _scores(faults, fault):
         if one["interval"] and one["interval"][1] < good["value"]:
             yield f"{TITLES[name]} {entity}"
     one, good = (faults.get(which, {}).get("state_ocb", {}) for which in (fault, GOOD))
-    known = one.get("interval") and good.get("value") is not None
-    if known and one["interval"][0] > good["value"]:
+    if one.get("interval") and good.get("interval") and one["interval"][0] > good["interval"][1]:
         yield "OCB"
 
 
