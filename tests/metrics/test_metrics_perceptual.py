@@ -10,7 +10,6 @@ import pusher
 import pytest
 import torch
 
-from wamlab.metrics import perceptual
 from wamlab.metrics.base import compute, names, state_name
 from wamlab.metrics.features import Comparison
 from wamlab.nn.lpips import LPIPS
@@ -117,7 +116,6 @@ def test_frames_in_which_nothing_moves_are_left_out_and_counted(net):
 
 
 def test_missing_weights_and_frames_that_are_too_small_are_no_numbers(net):
-    perceptual._loaded.cache_clear()
     missing = compute("lpips", ORACLE)
     assert (missing.metric, missing.value) == ("lpips", None)
     assert "wam weights lpips-alex" in missing.why_not
@@ -257,7 +255,6 @@ def test_the_published_networks_put_the_planted_faults_in_order(
     published: Callable[[str], None],
 ):
     published("lpips-alex")
-    perceptual._loaded.cache_clear()
     for name in LPIPS_NAMES:
         right, wrong, still = (compute(name, one).value for one in (ORACLE, BLIND, STILL))
         assert right < 1e-5 < 0.03 < wrong < still

@@ -19,6 +19,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -249,16 +250,17 @@ def _distances(
 
 
 def _published(network: str) -> Any:
-    from wamlab.nn.weights import MissingWeights
+    from wamlab.nn.weights import MissingWeights, folder
 
     try:
-        return _loaded(network)
+        return _loaded(network, folder())
     except MissingWeights as reason:
         raise NotApplicable(str(reason)) from None
 
 
 @functools.cache
-def _loaded(network: str) -> Any:
+def _loaded(network: str, folder: Path) -> Any:
+    """The published network from where its weights lie now."""
     from wamlab.nn.lpips import pretrained
 
     return pretrained(network)
