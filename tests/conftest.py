@@ -30,14 +30,6 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("weights")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _no_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Whatever weights this machine holds, tests see those alone that they convert themselves."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WAMLAB_WEIGHTS", str(tmp_path_factory.mktemp("no-weights")))
-        yield
-
-
 @pytest.fixture
 def published(converted: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Call it with the name of published weights; without their package the test is skipped."""
