@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,17 @@ def as_shipped() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def few_draws() -> Iterator[None]:
+    """Intervals from a hundred draws, for tests that compute dozens and look at none closely."""
+    from wamlab.metrics.stats import bootstrap
+
+    defaults = inspect.unwrap(bootstrap).__kwdefaults__
+    before, defaults["draws"] = defaults["draws"], 100
+    yield
+    defaults["draws"] = before
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from wamlab.data.logs import save_probe
 from wamlab.report.results import write_results
 from wamlab.train.checkpoint import CheckpointError
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 
 @pytest.fixture(scope="module")
 def vector(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:

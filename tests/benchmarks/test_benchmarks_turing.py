@@ -23,6 +23,8 @@ import point_env
 from point_judge import ENV, Seer, Still, clips, judge_of
 from point_model import policy_of
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 
 def cell_of(**found: Any) -> dict[str, Any]:
     which = {"protocol": "mw-6", "model": "uwm", "seed": 0, "attempt": 1}

@@ -37,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
 
 import point_env
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 ENV = "point/push"
 STEPS = 6
 

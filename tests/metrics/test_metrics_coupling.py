@@ -8,18 +8,16 @@ is met within the tolerance that stands beside its row.
 from __future__ import annotations
 
 import dataclasses
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 import pusher
 import pytest
 
-from wamlab.metrics import base, over_states
 from wamlab.metrics.base import NotApplicable, Result
 from wamlab.metrics.coupling import cmr, div, eic, eic_cf, eic_ref, icc, skill
 from wamlab.metrics.effects import ads, cda, cf_mae, distance_correlation, iea, instruction_contrast
 from wamlab.metrics.paths import Paths
-from wamlab.metrics.stats import bootstrap
 from wamlab.metrics.worlds import dwa, ius, ocb
 
 NONE = (None, None)
@@ -63,11 +61,7 @@ COMPARED = {
 SCENE = pusher.scene()
 
 
-@pytest.fixture(autouse=True)
-def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table takes hundreds of intervals; a hundred draws each are enough to see a sign."""
-    for room in (base, over_states):
-        monkeypatch.setattr(room, "bootstrap", partial(bootstrap, draws=100))
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @cache

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 
 import numpy as np
 import pusher
 import pytest
 
-from wamlab.metrics import base, over_states
 from wamlab.metrics.base import compute, state_name
 from wamlab.metrics.coupling import cmr, eic, eic_cf, eic_ref, skill
 from wamlab.metrics.effects import iea
 from wamlab.metrics.joint_states import own_paths
-from wamlab.metrics.stats import bootstrap
 from wamlab.metrics.worlds import dwa
 from wamlab.types import Branch, Probe, Reading
 
@@ -22,10 +19,7 @@ SCENE = pusher.scene(states=24, samples=4, seed=3)
 OFFSETS = np.array([8, 16])
 
 
-@pytest.fixture(autouse=True)
-def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in (base, over_states):
-        monkeypatch.setattr(room, "bootstrap", partial(bootstrap, draws=100))
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 def at_offsets(paths):

@@ -15,6 +15,8 @@ from wamlab.metrics.features import Comparison
 from wamlab.nn.lpips import LPIPS
 from wamlab.types import Probe
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 LPIPS_NAMES = ("lpips", "moving_lpips")
 SETS = ("frechet_distance", "kernel_distance")
 PAIRS = ("feature_similarity", "feature_distance")

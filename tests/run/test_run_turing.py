@@ -29,6 +29,8 @@ from wamlab.run.turing import CONTROLS, Turing
 from wamlab.sim.env import start_seed
 from wamlab.types import STATE, Episode
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 STARTS = 6
 
 

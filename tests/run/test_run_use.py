@@ -21,6 +21,8 @@ from wamlab.run.substitution import Search
 from wamlab.run.use import MIRRORED, NOISE, OWN, REDRAWN, SAMPLE, SCENE, ReplacedAgent, use
 from wamlab.types import FUTURE, INVERSE, VIDEO, Probe
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 SEARCH = Search((1, 2), population=8)
 
 
