@@ -9,7 +9,7 @@ from typing import Any
 import condition_tables
 import corner_bars
 import corners
-import judge_tables
+import measure_tables
 import metric_speed_table as metric_speed
 import physics_tables
 import planted_tables
@@ -120,9 +120,9 @@ def physics(found: Found) -> Part:
     return Part("\n".join(text), [physics_tables.finding(found)])
 
 
-def judged(found: Found) -> Part:
-    text = ["## The whole vector of every model\n", judge_tables.tables(found)]
-    return Part("\n".join(text), [judge_tables.finding(found)])
+def measured(found: Found) -> Part:
+    text = ["## The whole vector of every model\n", measure_tables.tables(found)]
+    return Part("\n".join(text), [measure_tables.finding(found)])
 
 
 def plausibility(found: Found) -> Part:
@@ -187,7 +187,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     systems,
     conditions,
     substitutions,
-    judged,
+    measured,
     plausibility,
     planted,
     physics,

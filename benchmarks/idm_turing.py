@@ -148,11 +148,8 @@ def main(words: Sequence[str] | None = None) -> None:
         run.rollout.execute_steps,
         run.rollout.batch,
     )
-    for cell in tqdm(trained.cells(args), desc=f"{args.protocol} films"):
-        path = result_path(cell, places.results)
-        if path.exists():
-            tqdm.write(f"{cell.name} is there")
-            continue
+
+    def play(cell: Cell) -> Path:
         folder = work / cell.name
         _, own = acting_run(folder, "cpu")
         found = judged(court, own, folder / "turing" / policy.digest)
@@ -160,7 +157,12 @@ def main(words: Sequence[str] | None = None) -> None:
             tqdm.write(line(cell.name, loop, one))
         known = {"judge": {"system": judge.name, "weights": policy.digest}, "loops": found}
         beside = {"machine": before, "provenance": provenance()}
-        tqdm.write(str(write_json(path, rounded({**trained.which(cell), **known, **beside}))))
+        return write_json(
+            result_path(cell, places.results),
+            rounded({**trained.which(cell), **known, **beside}),
+        )
+
+    trained.each(args, result_path, play)
 
 
 def result_path(cell: Cell, results: Path) -> Path:

@@ -20,7 +20,6 @@ from typing import Any
 import machine
 import trained
 from cells import Cell, rounded, tasks
-from tqdm import tqdm
 
 from wamlab.data.logs import load_episodes, write_json
 from wamlab.metrics.base import compute
@@ -120,10 +119,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--search", action="store_true", help="for imagined futures as well")
     args = parser.parse_args(words)
     places = trained.places(args)
-    for cell in tqdm(trained.cells(args), desc=f"{args.protocol} use"):
-        if (path := result_path(cell, places.results)).exists():
-            tqdm.write(f"{cell.name} is there")
-            continue
+
+    def play(cell: Cell) -> Path:
         before, folder = machine.state(), places.work / args.protocol / cell.name
         run, policy = acting_run(folder, "cpu")
         asked = Asked(
@@ -139,7 +136,12 @@ def main(words: Sequence[str] | None = None) -> None:
         said = {name: instruction_of(other) for name, other in following(asked.envs).items()}
         found = {"use": changes(policy, asked), **losses(policy, asked, said)}
         beside = {"machine": before, "provenance": provenance()}
-        tqdm.write(str(write_json(path, rounded({**trained.which(cell), **found, **beside}))))
+        return write_json(
+            result_path(cell, places.results),
+            rounded({**trained.which(cell), **found, **beside}),
+        )
+
+    trained.each(args, result_path, play)
 
 
 def result_path(cell: Cell, results: Path) -> Path:

@@ -19,7 +19,6 @@ from typing import Any
 import machine
 import trained
 from cells import Cell, Places, rounded
-from tqdm import tqdm
 
 from wamlab.config import to_dict
 from wamlab.data.logs import write_json
@@ -80,11 +79,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--states", type=int, default=8, help="instants of each episode")
     args = parser.parse_args(words)
     places = trained.places(args)
-    for cell in tqdm(trained.cells(args), desc=f"{args.protocol} real clips"):
-        if result_path(cell, places.results).exists():
-            tqdm.write(f"{cell.name} is there")
-            continue
-        tqdm.write(str(judge(cell, places, args.episodes, args.states)))
+    trained.each(args, result_path, lambda cell: judge(cell, places, args.episodes, args.states))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def read(folder: Path) -> Found:
         conditions=every("*/conditions/*.json"),
         substitutions=every("*/substitutions/*.json"),
         recorded=every("*/real_clips/*.json"),
-        judged=every("*/judged/*.json"),
+        measured=every("*/measured/*.json"),
         films=every("*/turing/*.json"),
         use=every("*/use/*.json"),
     )

@@ -35,8 +35,8 @@ class Found:
 
     ``conditions`` are cells played where something is other than in training, ``substitutions``
     such whose imagination or extraction was another's, ``recorded`` what they make of real clips,
-    ``judged`` what their imagination is worth by every measure, ``films`` what a judge reads off it
-    and ``use`` whether they act on it themselves.
+    ``measured`` what their imagination is worth by every measure, ``films`` what a judge reads off
+    it and ``use`` whether they act on it themselves.
     """
 
     files: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Found:
     conditions: Sequence[Cell] = ()
     substitutions: Sequence[Cell] = ()
     recorded: Sequence[Cell] = ()
-    judged: Sequence[Cell] = ()
+    measured: Sequence[Cell] = ()
     films: Sequence[Cell] = ()
     use: Sequence[Cell] = ()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cells import Cell, Places
+from tqdm import tqdm
 
 from wamlab.recipes import protocols
 
@@ -41,6 +42,19 @@ def cells(args: argparse.Namespace) -> list[Cell]:
 
 def places(args: argparse.Namespace) -> Places:
     return Places(args.results, args.work)
+
+
+def each(
+    args: argparse.Namespace,
+    path_of: Callable[[Cell, Path], Path],
+    play: Callable[[Cell], Path],
+) -> None:
+    """Play every cell that is asked for and whose result is not there yet."""
+    for cell in tqdm(cells(args), desc=f"{args.protocol} cells"):
+        if path_of(cell, args.results).exists():
+            tqdm.write(f"{cell.name} is there")
+            continue
+        tqdm.write(str(play(cell)))
 
 
 def which(cell: Cell) -> Mapping[str, Any]:

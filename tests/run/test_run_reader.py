@@ -8,22 +8,22 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from wamlab.run.reader import Seen, StateReader, _blurred, errors, fit, load_reader, look
+from wamlab.run.reader import Instants, StateReader, _blurred, errors, fit, load_reader, look
 from wamlab.types import Reading
 
 
 @pytest.fixture(scope="module")
-def seen() -> Seen:
+def seen() -> Instants:
     acting, seeing = point_env.make("point/push", views=()), point_env.make("point/push")
     return look(acting, seeing, starts=60, shots=6, progress=False)
 
 
 @pytest.fixture(scope="module")
-def reader(seen: Seen) -> StateReader:
+def reader(seen: Instants) -> StateReader:
     return fit("point/push", seen, steps=150, progress=False)
 
 
-def test_it_looks_at_many_starts_and_knows_what_was_the_case(seen: Seen):
+def test_it_looks_at_many_starts_and_knows_what_was_the_case(seen: Instants):
     assert seen.frames["top"].shape == seen.frames["side"].shape == (360, 16, 16, 3)
     assert {name: there.shape for name, there in seen.truth.places.items()} == {
         "robot": (360, 3),
@@ -57,7 +57,7 @@ def test_what_moves_in_the_frame_moves_in_the_reading(reader: StateReader):
     assert robot[1, 0] - robot[0, 0] == pytest.approx(0.2, abs=0.1)
 
 
-def test_it_learns_to_read_through_a_codec(seen: Seen):
+def test_it_learns_to_read_through_a_codec(seen: Instants):
     negative = lambda frames: {view: 255 - shots for view, shots in frames.items()}  # noqa: E731
     read = fit("point/push", seen, through=negative, codec="negative", steps=150, progress=False)
     mistaken = errors(read.read(seen.frames), seen.truth)
@@ -84,7 +84,7 @@ def test_every_other_frame_is_blurred_and_none_gets_brighter():
     assert (blurred[::2].amax(dim=(1, 2, 3)) < 1).all()
 
 
-def test_a_saved_reader_reads_the_same(reader: StateReader, seen: Seen, tmp_path):
+def test_a_saved_reader_reads_the_same(reader: StateReader, seen: Instants, tmp_path):
     again = load_reader(reader.save(tmp_path / "deep" / "point.safetensors"))
     few = {view: shots[:5] for view, shots in seen.frames.items()}
     np.testing.assert_array_equal(again.read(few).places["block"], reader.read(few).places["block"])
@@ -107,7 +107,7 @@ def test_what_is_no_reader_is_refused(reader: StateReader, tmp_path):
         load_reader(tmp_path / "new.safetensors")
 
 
-def test_frames_that_do_not_fit_are_refused(reader: StateReader, seen: Seen):
+def test_frames_that_do_not_fit_are_refused(reader: StateReader, seen: Instants):
     few = {view: shots[:2] for view, shots in seen.frames.items()}
     with pytest.raises(KeyError, match="no view 'side' to read; did you mean 'sides'"):
         reader.read({"top": few["top"], "sides": few["side"]})

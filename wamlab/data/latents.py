@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Shaped, UInt8
 from tqdm import tqdm
 
 from wamlab.data import manifest
 from wamlab.data.cache import LIMIT_GB, Cache, begin_array, built, make_room
 from wamlab.nn.codec import Codec
+from wamlab.nn.vision import to_pixels
 
 SCHEMA = 1
 CHUNK = 256
@@ -78,6 +78,5 @@ def _encode(path: Path, cache: Cache, codec: Codec, progress: bool) -> None:
 
 @torch.inference_mode()
 def _codes(codec: Codec, frames: UInt8[np.ndarray, "n h w 3"]) -> Shaped[np.ndarray, "n *shape"]:
-    pixels = torch.from_numpy(np.array(frames)).to(next(codec.parameters()).device)
-    pixels = rearrange(pixels, "n h w c -> n c h w").float().div_(127.5).sub_(1.0)
-    return codec.encode(pixels).cpu().numpy()
+    own = torch.from_numpy(np.array(frames)).to(next(codec.parameters()).device)
+    return codec.encode(to_pixels(own)).cpu().numpy()

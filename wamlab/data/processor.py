@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,6 +21,7 @@ from torch import Tensor
 from wamlab.config import from_dict, nearest
 from wamlab.data.manifest import DataError
 from wamlab.data.normalize import Statistics
+from wamlab.nn.vision import to_pixels
 from wamlab.types import ACTION, IMAGE, LATENT, ROLES, STATE, ActionSpace, Batch, Stream, Text
 
 SCHEMA = 1
@@ -187,8 +187,7 @@ class Processor:
 
     def _normalize(self, name: str, stream: Stream) -> Stream:
         if name.startswith(IMAGE):
-            pixels = rearrange(stream.values, "b t h w c -> b t c h w")
-            return dataclasses.replace(stream, values=pixels.float().div_(127.5).sub_(1.0))
+            return dataclasses.replace(stream, values=to_pixels(stream.values))
         if name.startswith(LATENT):
             return stream
         base = name.partition(".")[0]

@@ -10,12 +10,22 @@ from math import ceil
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from wamlab.generative.noise import fill_absent
 from wamlab.nn.transformer import mlp
 from wamlab.types import Batch, Observation
+
+
+def to_pixels(frames: UInt8[Tensor, "*lead h w c"]) -> Float[Tensor, "*lead c h w"]:
+    """Raw frames as models take them: channels first, from -1 to 1."""
+    return frames.movedim(-1, -3).to(torch.float32, copy=True).div_(127.5).sub_(1.0)
+
+
+def to_frames(pixels: Float[Tensor, "*lead c h w"]) -> UInt8[Tensor, "*lead h w c"]:
+    """The way back of `to_pixels`, for what a model drew: rounded, and clipped to what there is."""
+    return (pixels * 127.5 + 127.5).round().clip(0, 255).to(torch.uint8).movedim(-3, -1)
 
 
 def stacked(

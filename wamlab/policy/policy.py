@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 
 from wamlab.config import nearest
 from wamlab.models.base import Refusal, Sampling, WorldActionModel
+from wamlab.nn.vision import to_frames, to_pixels
 from wamlab.policy.cost import count_calls
 from wamlab.policy.history import History, executed, past_offsets, windows
 from wamlab.policy.seeds import generators
@@ -212,6 +212,17 @@ class Policy:
         with torch.no_grad():
             return self.model.observe(memory, batch, actions)
 
+    @torch.no_grad()
+    def through_codec(self, frames: Frames) -> Frames:
+        """Real frames (T, H, W, 3) through the model's codec and back; as they are without one."""
+        own = {IMAGE + view: _tensor(shots[None], self.device) for view, shots in frames.items()}
+        pixels = {name: to_pixels(value) for name, value in own.items()}
+        try:
+            decoded = self.model.decode(self.model.encode(pixels, None))
+        except Refusal:
+            return frames
+        return {name.removeprefix(IMAGE): self._frames(one)[0] for name, one in decoded.items()}
+
     def _batch(
         self, rows: Sequence[RawObservation], histories: Sequence[History | None] | None
     ) -> Batch:
@@ -280,10 +291,7 @@ class Policy:
         own = {name: _tensor(value, self.device) for name, value in future.values.items()}
         offsets = None if future.offsets is None else _tensor(future.offsets, self.device)
         if future.space == FRAMES:
-            pixels = {
-                name: rearrange(value.float() / 127.5 - 1, "b t h w c -> b t c h w")
-                for name, value in own.items()
-            }
+            pixels = {name: to_pixels(value) for name, value in own.items()}
             given = self.model.encode(pixels, offsets)
         else:
             given = Future(future.space, future.codec, own, offsets)
@@ -345,8 +353,8 @@ class Policy:
         return Future(future.space, future.codec, own, offsets), why
 
     def _frames(self, pixels: torch.Tensor) -> np.ndarray:
-        scaled = _array(pixels.float(), f"the future of {self.name}") * 127.5 + 127.5
-        return rearrange(scaled.round().clip(0, 255).astype(np.uint8), "b t c h w -> b t h w c")
+        _array(pixels, f"the future of {self.name}")
+        return np.ascontiguousarray(to_frames(pixels.float()).cpu().numpy())
 
 
 def load(folder: str | Path, device: str = "auto") -> Policy:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from wamlab.config import nearest
 from wamlab.data.logs import write_atomic
 from wamlab.nn.transformer import mlp
-from wamlab.nn.vision import Stem
+from wamlab.nn.vision import Stem, to_pixels
 from wamlab.run.reach import ROBOT
 from wamlab.sim.env import Env, start_seed
 from wamlab.sim.experts import BurstNoise
@@ -52,7 +52,7 @@ BLUR = 1.2
 
 
 @dataclass
-class Seen:
+class Instants:
     """Instants of one environment: what was to be seen, and what was the case.
 
     ``frames`` by view (N, H, W, 3) uint8, ``truth`` with the places (N, 3) and the success (N,),
@@ -63,9 +63,9 @@ class Seen:
     truth: Reading
     start: Int[np.ndarray, " n"]
 
-    def of(self, chosen: np.ndarray) -> Seen:
+    def of(self, chosen: np.ndarray) -> Instants:
         places = {name: there[chosen] for name, there in self.truth.places.items()}
-        return Seen(
+        return Instants(
             {view: shots[chosen] for view, shots in self.frames.items()},
             Reading(places, self.truth.success[chosen]),
             self.start[chosen],
@@ -74,7 +74,7 @@ class Seen:
 
 def look(
     env: Env, seeing: Env, *, starts: int = STARTS, shots: int = SHOTS, progress: bool = True
-) -> Seen:
+) -> Instants:
     """Instants on the ways of experts with variants and many bursts, from training starts.
 
     Many starts and few instants of each: where an object lies changes only from start to start.
@@ -89,10 +89,8 @@ def look(
     for number in tqdm(numbers, f"{env.name}: looking", disable=not progress, leave=False):
         start = start_seed("train", number)
         env.reset(seed=start)
-        expert, noise = (
-            env.expert(variants=True, seed=start),
-            BurstNoise.at(env.space.rate_hz, start, rate=BURSTS),
-        )
+        expert = env.expert(variants=True, seed=start)
+        noise = BurstNoise.at(env.space.rate_hz, start, rate=BURSTS)
         states: list[np.ndarray] = []
         touched: int | None = None
         done = 0
@@ -113,7 +111,7 @@ def look(
                 places.setdefault(name, []).append(pose[:3].copy())
             success.append(seeing.success)
             found.append(number)
-    return Seen(
+    return Instants(
         {view: np.stack(seen) for view, seen in frames.items()},
         Reading(
             {name: np.stack(there) for name, there in places.items()}, np.array(success, float)
@@ -212,7 +210,7 @@ class StateReader(nn.Module):
 
 def fit(
     env: str,
-    seen: Seen,
+    seen: Instants,
     *,
     through: Callable[[Frames], Frames] = lambda frames: frames,
     codec: str = "pixels",
@@ -293,15 +291,12 @@ def load_reader(path: str | Path) -> StateReader:
     return reader.eval()
 
 
-def _side(seen: Seen) -> int:
+def _side(seen: Instants) -> int:
     return next(iter(seen.frames.values())).shape[1]
 
 
 def _pixels(frames: Frames) -> dict[str, Float[Tensor, "n 3 h w"]]:
-    return {
-        view: rearrange(torch.from_numpy(shots).float() / 127.5 - 1, "n h w c -> n c h w")
-        for view, shots in frames.items()
-    }
+    return {view: to_pixels(torch.from_numpy(shots)) for view, shots in frames.items()}
 
 
 def _parts(frames: Frames, size: int = 256) -> Iterator[Frames]:

@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from einops import rearrange
 from tqdm import tqdm
 
 from wamlab.data.logs import read_probes, save_probe
-from wamlab.models.base import Refusal
-from wamlab.policy.policy import Policy
 from wamlab.run.reader import StateReader, fit, load_reader, look
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.sim.env import Env
-from wamlab.types import IMAGE, Frames, Probe
+from wamlab.types import Frames, Probe
 
 Through = Callable[[Frames], Frames]
 Train = Callable[[Env, Env, Through, str], StateReader]
@@ -30,36 +26,11 @@ Train = Callable[[Env, Env, Through, str], StateReader]
 
 
 def codec_of(asked: Any) -> Through:
-    """What the codec of a policy's model makes of real frames (T, H, W, 3), there and back.
+    """What the codec of whatever is asked makes of real frames (T, H, W, 3), there and back.
 
-    The frames themselves where no model is at hand, or it takes no frames to encode.
+    A policy knows (`Policy.through_codec`); others, such as one behind a wire, imagine in pixels.
     """
-    if not isinstance(asked, Policy):
-        return lambda frames: frames
-    model = asked.model
-
-    @torch.no_grad()
-    def through(frames: Frames) -> Frames:
-        pixels = {
-            f"{IMAGE}{view}": rearrange(
-                torch.from_numpy(shots).to(asked.device).float() / 127.5 - 1,
-                "t h w c -> 1 t c h w",
-            )
-            for view, shots in frames.items()
-        }
-        try:
-            decoded = model.decode(model.encode(pixels, None))
-        except Refusal:
-            return frames
-        return {
-            name.removeprefix(IMAGE): rearrange(
-                (value[0] * 127.5 + 127.5).round().clamp(0, 255).byte().cpu().numpy(),
-                "t c h w -> t h w c",
-            )
-            for name, value in decoded.items()
-        }
-
-    return through
+    return getattr(asked, "through_codec", lambda frames: frames)
 
 
 def read_probes_of(

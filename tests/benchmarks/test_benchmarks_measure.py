@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import judge
-import judge_tables
+import every_measure
+import measure_tables
 import pusher
 import pytest
 from cells import Cell, Places
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.usefixtures("few_draws")
 
 @pytest.fixture(scope="module")
 def vector(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("judged")
+    folder = tmp_path_factory.mktemp("measured")
     for seed in range(3):
         save_probe(folder, pusher.probe(seed))
-    return judge.vector(write_results(folder))
+    return every_measure.vector(write_results(folder))
 
 
-def judged(vector: dict[str, Any], model: str = "uwm", **changes: Any) -> dict[str, Any]:
+def measured(vector: dict[str, Any], model: str = "uwm", **changes: Any) -> dict[str, Any]:
     return {
         "protocol": "mw-6",
         "model": model,
@@ -38,7 +38,7 @@ def judged(vector: dict[str, Any], model: str = "uwm", **changes: Any) -> dict[s
         "settings": {"states": 54, "samples": 8},
         "minutes": {"probing": 20.0, "reading": 15.0, "rivals": 1.0, "measuring": 2.0},
         "machine": {"threads": 2, "load": 0.1},
-        "provenance": {"command": "benchmarks/judge.py mw-6"},
+        "provenance": {"command": "benchmarks/every_measure.py mw-6"},
         **changes,
     }
 
@@ -54,8 +54,8 @@ def test_values_intervals_and_controls_are_kept_and_those_of_states_are_not(vect
 
 
 def test_the_page_has_a_row_for_each_measure_and_a_column_for_each_model(vector):
-    both = [judged(vector), judged(vector, "gr1")]
-    lines = judge_tables.tables(Found({}, [], {}, judged=both)).splitlines()
+    both = [measured(vector), measured(vector, "gr1")]
+    lines = measure_tables.tables(Found({}, [], {}, measured=both)).splitlines()
     (head,) = [line for line in lines if line.startswith("| measure")]
     assert "`uwm`, seed 0 | `gr1`, seed 0" in head
     (row,) = [line for line in lines if line.startswith("| eic, robot (pixels)")]
@@ -64,24 +64,24 @@ def test_the_page_has_a_row_for_each_measure_and_a_column_for_each_model(vector)
     (unread,) = [line for line in lines if line.startswith("| state eic, robot")]
     assert unread.count("n/a") == 2
     assert any("54 states, 8 samples; probing 20.0" in line for line in lines)
-    assert "Not measured" in judge_tables.tables(Found({}, [], {}))
+    assert "Not measured" in measure_tables.tables(Found({}, [], {}))
 
 
 def test_the_bar_is_of_states_and_minutes(vector):
-    finding = lambda cells: judge_tables.finding(Found({}, [], {}, judged=cells))  # noqa: E731
-    every = [judged(vector, model) for model in judge_tables.MODELS]
+    finding = lambda cells: measure_tables.finding(Found({}, [], {}, measured=cells))  # noqa: E731
+    every = [measured(vector, model) for model in measure_tables.MODELS]
     slow = {"probing": 31.0}
     assert finding([]).measured == ""
-    in_time = [judged(vector, m, minutes={"probing": 29.0}) for m in judge_tables.MODELS]
+    in_time = [measured(vector, m, minutes={"probing": 29.0}) for m in measure_tables.MODELS]
     assert finding(in_time).verdict == "met"
     assert finding(every).verdict == "**not met**"  # 38 minutes are too many but for `uwm`
     assert finding(in_time[:2]).verdict == PARTIAL
-    assert finding([*in_time[:3], judged(vector, "unipi", minutes=slow)]).verdict == "**not met**"
-    few = [*in_time[1:], judged(vector, minutes=slow, settings={"states": 24, "samples": 6})]
+    assert finding([*in_time[:3], measured(vector, "unipi", minutes=slow)]).verdict == "**not met**"
+    few = [*in_time[1:], measured(vector, minutes=slow, settings={"states": 24, "samples": 6})]
     assert finding(few).verdict == "**not met**"
 
 
 def test_a_cell_that_was_not_trained_here_is_named(tmp_path: Path):
     places = Places(tmp_path / "results", tmp_path / "work")
     with pytest.raises(CheckpointError, match="uwm-seed0-attempt1 does not exist"):
-        judge.judge(Cell("mw-6", "uwm", 0), places, 6, 2)
+        every_measure.measure(Cell("mw-6", "uwm", 0), places, 6, 2)

@@ -1,12 +1,12 @@
 """The whole vector of a trained cell: every axis, with intervals and controls.
 
-    python benchmarks/judge.py mw-6 --models uwm --seeds 0 --states 50 --samples 8
-    python benchmarks/judge.py mw-6 --models gr1 vpp unipi --seeds 0 --states 24 --samples 6
+    python benchmarks/every_measure.py mw-6 --models uwm --seeds 0 --states 50 --samples 8
+    python benchmarks/every_measure.py mw-6 --models gr1 vpp unipi --seeds 0 --states 24 --samples 6
 
 Probes what `success.py` has trained from states that are spread over its tasks, reads the probes
 (one state reader for each task, shared by all models of the protocol), shows the rivals, and writes
-what a report would say to ``benchmarks/results/<protocol>/judged/<cell>.json``, with the minutes of
-each part. Probes that are there are not made again, nor are those that were read read again.
+what a report would say to ``benchmarks/results/<protocol>/measured/<cell>.json``, with the minutes
+of each part. Probes that are there are not made again, nor are those that were read read again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import Any
 import machine
 import trained
 from cells import Cell, Places, rounded, without_items
-from tqdm import tqdm
 
 from wamlab.data.logs import write_json
 from wamlab.recipes.work import acting_run, execute_imagination, expand, show_rivals
@@ -31,8 +30,8 @@ from wamlab.run.reading import read_probes_of
 from wamlab.train.provenance import provenance
 
 
-def judge(cell: Cell, places: Places, states: int, samples: int) -> Path:
-    """Probe, read and judge one cell.
+def measure(cell: Cell, places: Places, states: int, samples: int) -> Path:
+    """Probe, read and measure one cell.
 
     Raises:
         CheckpointError: the cell has not been trained here.
@@ -41,7 +40,7 @@ def judge(cell: Cell, places: Places, states: int, samples: int) -> Path:
     run, policy = acting_run(folder, "cpu")
     envs = expand(run.data.envs)
     wanted = dataclasses.replace(run.probe, states=math.ceil(states / len(envs)), samples=samples)
-    run, out = dataclasses.replace(run, probe=wanted), folder / "judged"
+    run, out = dataclasses.replace(run, probe=wanted), folder / "measured"
     before, minutes = machine.state(), {}
     with timed(minutes, "probing"):
         execute_imagination(run, policy, envs, out, seed=run.train.seed)
@@ -67,7 +66,7 @@ def judge(cell: Cell, places: Places, states: int, samples: int) -> Path:
 
 
 def result_path(cell: Cell, results: Path) -> Path:
-    return results / cell.protocol / "judged" / f"{cell.name}.json"
+    return results / cell.protocol / "measured" / f"{cell.name}.json"
 
 
 def vector(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,11 +91,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=6, help="own samples from each state")
     args = parser.parse_args(words)
     places = trained.places(args)
-    for cell in tqdm(trained.cells(args), desc=f"{args.protocol} judged"):
-        if result_path(cell, places.results).exists():
-            tqdm.write(f"{cell.name} is there")
-            continue
-        tqdm.write(str(judge(cell, places, args.states, args.samples)))
+    trained.each(args, result_path, lambda cell: measure(cell, places, args.states, args.samples))
 
 
 def _plain(measures: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `judge.py` found of the models, side by side: a row for each measure."""
+"""What `every_measure.py` found of the models, side by side: a row for each measure."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ ENTITIES = ("robot", "object")
 
 
 def finding(found: Found) -> Finding:
-    """Whether every model was judged, on enough states and in time."""
+    """Whether every model was measured, on enough states and in time."""
     bar = (
         "the whole vector of `uwm` on `mw-6` (50 states, 8 samples) within 60 minutes, of the "
         "other models (24 states, 6 samples) within 30"
     )
-    judged = {cell["model"]: cell for cell in found.judged if cell["protocol"] == "mw-6"}
-    if not judged:
+    measured = {cell["model"]: cell for cell in found.measured if cell["protocol"] == "mw-6"}
+    if not measured:
         return Finding("judge", bar, "", MISSING)
-    took = {model: sum(cell["minutes"].values()) for model, cell in judged.items()}
+    took = {model: sum(cell["minutes"].values()) for model, cell in measured.items()}
     good = all(took[m] <= MINUTES.get(m, LIMIT) for m in took) and all(
-        judged[m]["settings"]["states"] >= ASKED.get(m, STATES) for m in judged
+        measured[m]["settings"]["states"] >= ASKED.get(m, STATES) for m in measured
     )
     said = "; ".join(f"`{model}` {minutes:.0f} minutes" for model, minutes in took.items())
-    return Finding("judge", bar, said, verdict(good, complete=set(MODELS) <= set(judged)))
+    return Finding("judge", bar, said, verdict(good, complete=set(MODELS) <= set(measured)))
 
 
 def tables(found: Found) -> str:
     """One table for each protocol."""
-    if not found.judged:
-        return "Not measured (`python benchmarks/judge.py mw-6 --models uwm --states 50 ...`).\n"
-    protocols = dict.fromkeys(cell["protocol"] for cell in found.judged)
+    if not found.measured:
+        return "Not measured (`python benchmarks/every_measure.py mw-6 --models uwm ...`).\n"
+    protocols = dict.fromkeys(cell["protocol"] for cell in found.measured)
     return "\n".join(
-        _protocol(name, [c for c in found.judged if c["protocol"] == name]) for name in protocols
+        _protocol(name, [c for c in found.measured if c["protocol"] == name]) for name in protocols
     )
 
 
-def _protocol(name: str, judged: Sequence[Cell]) -> str:
-    shown = [_rows(cell) for cell in judged]
+def _protocol(name: str, measured: Sequence[Cell]) -> str:
+    shown = [_rows(cell) for cell in measured]
     titles = dict.fromkeys(title for rows in shown for title in rows)
-    heads = [f"`{cell['model']}`, seed {cell['seed']}" for cell in judged]
+    heads = [f"`{cell['model']}`, seed {cell['seed']}" for cell in measured]
     body = [[title, *(rows.get(title, "–") for rows in shown)] for title in titles]
     texts = [
         f"- `{cell['model']}`, seed {cell['seed']}: {cell['settings']['states']} states, "
         f"{cell['settings']['samples']} samples; "
         + ", ".join(f"{part} {minutes:.1f}" for part, minutes in cell["minutes"].items())
         + f" minutes. `{command(cell)}`, {machine(cell)}"
-        for cell in judged
+        for cell in measured
     ]
     return (
         f"### `{name}`\n\nA cell is the value (its 95 % interval), then what it is read against. "
