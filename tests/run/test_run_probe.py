@@ -129,7 +129,7 @@ def test_anything_that_answers_queries_can_be_probed():
         """Sees the policy through `query` only."""
 
         def __init__(self, policy):
-            self.query, self.name = policy.query, "wire"
+            self.query, self.name, self.digest = policy.query, "wire", "of another machine"
             self.space, self.offsets = policy.space, policy.offsets
             self.chunk, self.depth = policy.chunk, policy.depth
 

@@ -6,18 +6,15 @@ and the action of one draw. Every branch's chunk is executed whole and open loop
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
-from tqdm import tqdm
 
-from wamlab.data.logs import claim, read_probes, save_probe
-from wamlab.data.manifest import check_open
 from wamlab.metrics.joint import LISTED
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import Agent, ExpertAgent
@@ -26,10 +23,11 @@ from wamlab.policy.policy import RawPrediction
 from wamlab.policy.seeds import draw_seed
 from wamlab.run.execute import execute, visible
 from wamlab.run.impose import OTHER_INSTRUCTION, check_imposed, impose
-from wamlab.run.reach import STRATA, Reached, reach
+from wamlab.run.reach import Reached, reach
 from wamlab.run.seats import MakeEnv, make_env
+from wamlab.run.states import ProbeOne, each_state
 from wamlab.run.worlds import WORLDS, Physics, check_worlds, in_worlds, reference_branches
-from wamlab.sim.env import Env, Split, start_seed
+from wamlab.sim.env import Env, Split
 from wamlab.types import (
     FORWARD,
     IMAGE,
@@ -112,52 +110,53 @@ def probe(
     check_imposed(imposed, policy.space)
     check_worlds(worlds)
     told = _told(names, imposed, others or {})
-    if out is not None:
-        check_open(Path(out))
-        how: dict[str, Any] = {
-            "split": split,
-            "samples": samples,
-            "imposed": [*imposed],
-            "seed": seed,
-        }
-        how |= {"others": dict(told)} if told else {}
-        how |= {"worlds": {world: dict(physics) for world, physics in worlds.items()}}
-        reached = None if agent is None else agent.made_by
-        who = {"policy": policy.name, "weights": policy.digest, "agent": reached}
-        claim(out, "probes", {**who, **how})
-    found = {} if out is None else _finished(Path(out))
-    probes = []
-    with tqdm(total=states * len(names), desc="probes", disable=not progress) as bar:
-        for name in names:
-            with closing(make(name)) as seeing, closing(make(name, views=())) as env:
-                bench = Bench(
-                    policy,
-                    env,
-                    seeing,
-                    samples,
-                    seed,
-                    tuple(imposed),
-                    executor,
-                    told.get(name, ""),
-                    worlds,
-                )
-                for index in range(states):
-                    first = start_seed(split, start + index)
-                    one = found.get((name, first))
-                    if one is None:
-                        one = bench.probe(first, STRATA[index % len(STRATA)], agent)
-                        if out is not None:
-                            save_probe(out, one)
-                    probes.append(one)
-                    bar.update()
-    return probes
+    made_by: dict[str, Any] = {
+        "policy": policy.name,
+        "weights": policy.digest,
+        "agent": None if agent is None else agent.made_by,
+        "samples": samples,
+        "imposed": [*imposed],
+        "worlds": {world: dict(physics) for world, physics in worlds.items()},
+        "seed": seed,
+        **({"others": dict(told)} if told else {}),
+    }
+
+    @contextmanager
+    def open_bench(name: str) -> Iterator[ProbeOne]:
+        with closing(make(name)) as seeing, closing(make(name, views=())) as env:
+            bench = Bench(
+                policy=policy,
+                env=env,
+                seeing=seeing,
+                samples=samples,
+                seed=seed,
+                imposed=tuple(imposed),
+                executor=executor,
+                other=told.get(name, ""),
+                worlds=worlds,
+                agent=agent,
+            )
+            yield bench.probe
+
+    return each_state(
+        names,
+        states,
+        open_bench,
+        made_by=made_by,
+        split=split,
+        start=start,
+        out=out,
+        progress=progress,
+    )
 
 
 @dataclass
 class Bench:
     """One environment twice, to act in (without rendering every step) and to see with.
 
-    ``other`` is the instruction whose action ``other-instruction`` imposes.
+    ``other`` is the instruction whose action ``other-instruction`` imposes, ``worlds`` are executed
+    as well, and so are the references unless they are not wanted; ``agent`` goes to the
+    states (None: the expert, who needs to see nothing).
     """
 
     policy: Asked
@@ -170,13 +169,14 @@ class Bench:
     other: str = ""
     worlds: Mapping[str, Physics] = field(default_factory=lambda: WORLDS)
     references: bool = True
+    agent: Agent | None = None
 
-    def probe(self, start: int, stratum: str, agent: Agent | None = None) -> Probe:
+    def probe(self, start: int, stratum: str) -> Probe:
         """The probe of one start; see `probe`."""
         at = reach(
-            self.env if agent is None else self.seeing,
+            self.env if self.agent is None else self.seeing,
             self.seeing,
-            agent or ExpertAgent(),
+            self.agent or ExpertAgent(),
             start,
             wanted=stratum,
             near=self.policy.chunk,
@@ -349,7 +349,3 @@ def _told(
     if missing := [name for name in names if not others.get(name)]:
         raise ValueError(f"{OTHER_INSTRUCTION!r} is imposed, but none is known for {missing[0]}")
     return others
-
-
-def _finished(out: Path) -> dict[tuple[str, int], Probe]:
-    return {(one.env, one.seed): one for one in read_probes(out)}

@@ -16,29 +16,27 @@ on the imagination is legitimate, where that is declared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from wamlab.config import nearest
-from wamlab.data.logs import claim, read_probes, save_probe
-from wamlab.data.manifest import check_open
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import ExpertAgent
 from wamlab.policy.policy import FRAMES, Policy, RawPrediction
 from wamlab.policy.seeds import draw_seed
 from wamlab.run.execute import execute
 from wamlab.run.impose import mirrored
-from wamlab.run.reach import STRATA, Reached, reach
+from wamlab.run.reach import Reached, reach
 from wamlab.run.seats import MakeEnv, make_env
+from wamlab.run.states import ProbeOne, each_state
 from wamlab.run.substitution import FUTURES, Bench, Search, SubstitutedAgent
-from wamlab.sim.env import Env, RawObservation, Split, start_seed
+from wamlab.sim.env import Env, RawObservation, Split
 from wamlab.types import (
     IMAGE,
     INVERSE,
@@ -90,32 +88,35 @@ def use(
     for name in env_names:
         if name not in others:
             raise KeyError(f"no other scene is named for {name!r}{nearest(name, others)}")
-    if out is not None:
-        check_open(Path(out))
-        how = {"split": split, "seed": seed, "others": dict(others)}
-        exact = None if search is None else vars(search)
-        who = {"policy": policy.name, "weights": policy.digest}
-        claim(out, "probes", {**who, **how, "test": "use", "search": exact})
-    found = {} if out is None else {(one.env, one.seed): one for one in read_probes(out)}
-    probes = []
-    with tqdm(total=states * len(env_names), desc="use", disable=not progress) as bar:
-        for name in env_names:
-            with ExitStack() as stack:
-                env, seeing, other = (
-                    stack.enter_context(closing(world))
-                    for world in (make(name, views=()), make(name), make(others[name]))
-                )
-                desk = Desk(policy, env, seeing, other, seed, search)
-                for index in range(states):
-                    first = start_seed(split, start + index)
-                    one = found.get((name, first))
-                    if one is None:
-                        one = desk.probe(first, STRATA[index % len(STRATA)])
-                        if out is not None:
-                            save_probe(out, one)
-                    probes.append(one)
-                    bar.update()
-    return probes
+    made_by = {
+        "test": "use",
+        "policy": policy.name,
+        "weights": policy.digest,
+        "others": dict(others),
+        "search": None if search is None else vars(search),
+        "seed": seed,
+    }
+
+    @contextmanager
+    def open_desk(name: str) -> Iterator[ProbeOne]:
+        with ExitStack() as stack:
+            env, seeing, other = (
+                stack.enter_context(closing(world))
+                for world in (make(name, views=()), make(name), make(others[name]))
+            )
+            yield Desk(policy, env, seeing, other, seed, search).probe
+
+    return each_state(
+        env_names,
+        states,
+        open_desk,
+        made_by=made_by,
+        split=split,
+        start=start,
+        out=out,
+        desc="use",
+        progress=progress,
+    )
 
 
 @dataclass
