@@ -225,3 +225,31 @@ def test_what_was_not_read_or_imagined_says_so():
     assert "the end of the chunk is not imagined" in compute("state_ocb", changed(early)).why_not
     with pytest.raises(KeyError, match="no entity 'hand'"):
         compute("state_eic", probes(), entity="hand")
+
+
+def test_an_imagined_thing_that_moves_by_itself_lies_above_the_floor():
+    """The optimist's block goes to the goal whether or not the agent is near it."""
+    scored = {
+        model: compute("imagined_motion_without_contact", probes(model), reach=0.12)
+        for model in ("oracle", "object-blind", "optimist")
+    }
+    assert scored["oracle"].value == pytest.approx(scored["oracle"].floor, abs=0.01)
+    assert scored["object-blind"].value < scored["oracle"].floor
+    assert scored["optimist"].value > scored["optimist"].floor + 0.05
+    everywhere = compute("imagined_motion_without_contact", probes("optimist"), reach=10.0)
+    assert everywhere.value == 0
+
+
+def test_a_jump_is_metres_by_executed_action():
+    found = compute("imagined_jump", probes("oracle"), entity="robot")
+    paths = own()["robot"]
+    places = np.concatenate([paths.still[:, :, :1], paths.imagined], axis=2)
+    steps = np.linalg.norm(np.diff(places, axis=2), axis=-1).max(axis=(1, 2)) / 8
+    assert found.value == pytest.approx(steps.mean(), rel=1e-5)
+    assert found.floor == pytest.approx(found.value, rel=0.1)
+    assert "has read" in compute("imagined_jump", changed(lambda p: unread(p))).why_not
+
+
+def unread(probe: Probe) -> None:
+    probe.branches = [dataclasses.replace(one, read=None) for one in probe.branches]
+    probe.reader = ""
