@@ -173,9 +173,20 @@ def test_an_optimist_imagines_success_that_does_not_come():
     assert failing.value > hopeful.value - 0.2
 
 
-def test_a_stratum_is_a_part_of_the_probes():
+def test_the_strata_are_the_parts():
+    whole = compute("state_eic", probes(), entity="object")
     logs = [probe for probe in probes() if probe.stratum == "contact"]
-    assert compute("state_eic", logs, entity="object").n <= 12
+    alone = compute("state_eic", logs, entity="object")
+    assert set(whole.parts) == {"contact", "free"}
+    assert whole.parts["contact"].value == pytest.approx(alone.value)
+    assert sum(part.n for part in whole.parts.values()) == whole.n
+    assert alone.parts == {}
+
+
+def test_values_are_placed_between_the_controls():
+    for model, placed in (("oracle", 1.0), ("object-blind", 0.0)):
+        details = compute("state_eic", probes(model), entity="object").details
+        assert details["normalised"] == pytest.approx(placed, abs=0.03)
 
 
 def changed(change) -> list[Probe]:

@@ -9,6 +9,7 @@ the executions is in the controls beside every value.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -74,13 +75,22 @@ def executions(
 
 
 def on_states(name: str, measure: Callable[[Paths], Result], paths: Callable[..., Paths]) -> Metric:
-    """A measure of `wamlab.metrics.coupling` or `effects` as a metric of probes."""
+    """A measure of `wamlab.metrics.coupling` or `effects` as a metric of probes.
+
+    Its parts are the strata: where on the way to contact the states were taken.
+    """
 
     @metric(name, needs="probes")
     def measured(
         probes: Sequence[Probe], *, entity: str = ROBOT, at: Sequence[int] | None = None
     ) -> Result:
-        return measure(paths(probes, entity), at=at)  # type: ignore[call-arg]
+        found = measure(paths(probes, entity), at=at)  # type: ignore[call-arg]
+        strata = sorted({probe.stratum for probe in probes})
+        if len(strata) < 2:
+            return found
+        of = lambda stratum: [probe for probe in probes if probe.stratum == stratum]  # noqa: E731
+        parts = {stratum: measured(of(stratum), entity=entity, at=at) for stratum in strata}
+        return replace(found, parts=parts)
 
     measured.__doc__ = f"{measure.__doc__}\n\nOf probes; see `wamlab.metrics.joint_states`."
     return measured

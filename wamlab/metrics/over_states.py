@@ -2,7 +2,8 @@
 
 A ratio is one of sums over states, its interval a bootstrap over states. Beside it stand, on the
 same states, a *static* future and the *oracle* (the executions), both with the error of the reader
-of imagined frames where it is known, the paired difference over static, and the curve over offsets.
+of imagined frames where it is known, the paired difference over static, the value *normalised*
+between the two (0 and 1), and the curve over offsets.
 A state counts only where positions differ by more than ``gate`` metres, by default 10 mm for the
 hand and 5 mm for an object; elsewhere the measure is undefined, never 1. Where the oracle is not
 above the static future, the reader's error is as large as what is to be measured, and a model that
@@ -71,6 +72,7 @@ def consistency(
             "gate": gate,
             "static": score(static),
             "oracle": score(oracle),
+            "normalised": over(paired) / over(seen),
             "over_static": over(paired),
             "over_static_interval": interval_of(paired, over),
             "curve": _curve(paths, model, metres > gate),
