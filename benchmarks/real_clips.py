@@ -37,7 +37,7 @@ def result_path(cell: Cell, results: Path) -> Path:
     return results / cell.protocol / "real_clips" / f"{cell.name}.json"
 
 
-def judge(cell: Cell, places: Places, episodes: int, states: int) -> Path:
+def measure(cell: Cell, places: Places, episodes: int, states: int) -> Path:
     """Ask a trained cell about new demonstrations, and write what came of it.
 
     Raises:
@@ -79,7 +79,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--states", type=int, default=8, help="instants of each episode")
     args = parser.parse_args(words)
     places = trained.places(args)
-    trained.each(args, result_path, lambda cell: judge(cell, places, args.episodes, args.states))
+    trained.each(args, result_path, lambda cell: measure(cell, places, args.episodes, args.states))
 
 
 if __name__ == "__main__":
