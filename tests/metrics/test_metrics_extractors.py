@@ -16,9 +16,9 @@ from wamlab.metrics.extractors import (
     EXTRACTORS,
     OFFLINE,
     WANTED,
+    Intake,
     Network,
     Remembering,
-    Sight,
     Together,
     make_extractor,
     scripted,
@@ -88,7 +88,7 @@ def test_every_name_is_offline_or_says_what_it_is_read_from() -> None:
 )
 def test_pixels_come_on_the_scale_that_is_asked_for(scale: Any, black: float, white: float) -> None:
     ends = np.stack([np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)])
-    seen = Sight(None, scale)(torch.tensor(ends))
+    seen = Intake(None, scale)(torch.tensor(ends))
     assert seen.shape == (2, 3, 8, 8)
     assert float(seen[0, 0, 0, 0]) == pytest.approx(black, abs=1e-4)
     assert float(seen[1, 0, 0, 0]) == pytest.approx(white, abs=1e-4)
@@ -98,32 +98,32 @@ def test_one_rule_of_resizing_is_kept_and_said() -> None:
     """Bilinear, antialiased: down by 2 a checkerboard is grey; up by 2 it is interpolated."""
     board = np.indices((16, 16)).sum(0) % 2 * 255
     checks = torch.tensor(np.repeat(board[None, :, :, None], 3, axis=3).astype(np.uint8))
-    small = Sight(8, "unit")(checks)
+    small = Intake(8, "unit")(checks)
     assert float((small - 0.5).abs().max()) < 0.15
     picture = torch.tensor(frames(1, 16, 16))
-    large = Sight(32, "unit")(picture)
+    large = Intake(32, "unit")(picture)
     plain = nn.functional.interpolate(
         picture.permute(0, 3, 1, 2) / 255, (32, 32), mode="bilinear", align_corners=False
     )
     torch.testing.assert_close(large, plain, atol=1e-6, rtol=0)
-    assert str(Sight(8, "unit")) == "resized to 8 x 8 (bilinear, antialiased)"
-    assert str(Sight(None, "unit")) == "not resized"
-    assert str(Sight(None, "bytes")) == "resized by the network itself"
-    cut = Sight(8, "unit", crop=True)
+    assert str(Intake(8, "unit")) == "resized to 8 x 8 (bilinear, antialiased)"
+    assert str(Intake(None, "unit")) == "not resized"
+    assert str(Intake(None, "bytes")) == "resized by the network itself"
+    cut = Intake(8, "unit", crop=True)
     assert str(cut) == "resized to 8 x 8 (bilinear, antialiased, short side, then its middle)"
 
 
 def test_the_middle_is_cut_out_of_a_wide_frame() -> None:
     wide = np.zeros((1, 16, 32, 3), np.uint8)
     wide[:, :, 8:24] = 255
-    assert float(Sight(16, "unit", crop=True)(torch.tensor(wide)).min()) == 1
-    assert float(Sight(16, "unit")(torch.tensor(wide)).min()) == 0
+    assert float(Intake(16, "unit", crop=True)(torch.tensor(wide)).min()) == 1
+    assert float(Intake(16, "unit")(torch.tensor(wide)).min()) == 0
 
 
 def test_batches_do_not_change_what_comes_out(archives: dict[str, Path]) -> None:
     seen = frames(10)
     found = [
-        Network("means", Sight(None, "unit"), lambda: Means(), batch=batch)(seen)
+        Network("means", Intake(None, "unit"), lambda: Means(), batch=batch)(seen)
         for batch in (1, 3, 32)
     ]
     np.testing.assert_allclose(found[0], seen.mean((1, 2)) / 255, rtol=1e-5)
@@ -136,7 +136,7 @@ def test_a_torchscript_file_is_an_extractor_with_its_own_name(archives: dict[str
     assert network.name == "SSCD:means"
     features = extract(network, frames())
     assert features.seen == "32 x 32 pixels, resized to 320 x 320 (bilinear, antialiased)"
-    own = scripted("Own", archives["means"], Sight(None, "unit"))
+    own = scripted("Own", archives["means"], Intake(None, "unit"))
     np.testing.assert_allclose(
         extract(own, frames()).values, frames().mean((1, 2)) / 255, rtol=1e-5
     )
@@ -176,7 +176,7 @@ def test_a_pickle_and_a_missing_file_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_no_row_a_frame_is_named() -> None:
-    maps = Network("maps", Sight(None, "unit"), lambda: lambda pixels: pixels)
+    maps = Network("maps", Intake(None, "unit"), lambda: lambda pixels: pixels)
     with pytest.raises(ValueError, match=r"maps gives \(4, 3, 32, 32\), expected \(N, D\)"):
         extract(maps, frames())
 
@@ -190,7 +190,7 @@ def test_dinov2_gives_its_class_token_or_the_mean_of_its_patches(tmp_path: Path)
     net.save_pretrained(tmp_path / "dino-tiny")
     seen = frames(2, 28, 28)
     with torch.no_grad():
-        tokens = net(Sight(28, "imagenet")(torch.tensor(seen))).last_hidden_state
+        tokens = net(Intake(28, "imagenet")(torch.tensor(seen))).last_hidden_state
     assert tokens.shape == (2, 1 + 4, 24)
     token, patches = (
         make_extractor("DINOv2", tmp_path / "dino-tiny", tokens=kind, side=28)
@@ -238,7 +238,7 @@ def test_vjepa2_reads_a_clip(tmp_path: Path) -> None:
 def random_network(name: str, seed: int) -> Network:
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Conv2d(3, 16, 5, 2), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.Flatten())
-    return Network(name, Sight(16, "unit"), lambda: net.eval())
+    return Network(name, Intake(16, "unit"), lambda: net.eval())
 
 
 def test_dreamsim_is_the_centred_distance_of_an_ensemble() -> None:
@@ -273,7 +273,7 @@ def test_what_was_seen_once_is_remembered() -> None:
             self.count += len(seen)
             return super().__call__(seen)
 
-    counting = Counting("means", Sight(None, "unit"), lambda: Means())
+    counting = Counting("means", Intake(None, "unit"), lambda: Means())
     network = Remembering(counting)
     seen = frames(6)
     twice = network(np.concatenate([seen, seen[::-1]]))
@@ -287,7 +287,7 @@ def test_what_was_seen_once_is_remembered() -> None:
 
 
 def test_features_of_frames_of_two_sizes_are_not_compared() -> None:
-    network = Network("means", Sight(8, "unit"), lambda: Means())
+    network = Network("means", Intake(8, "unit"), lambda: Means())
     small, large = extract(network, frames(4)), extract(network, frames(4, 64, 64))
     with pytest.raises(ValueError, match=r"frames of '32 x 32 pixels.* beside those of '64 x 64"):
         similarity(small, large)

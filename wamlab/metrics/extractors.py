@@ -45,7 +45,7 @@ or as they are, 0 to 255."""
 
 
 @dataclass(frozen=True)
-class Sight:
+class Intake:
     """How frames reach a network: the pixels along its side (None: any), the scale, the fit."""
 
     side: int | None
@@ -92,37 +92,37 @@ class Network:
 
     Args:
         name: what results are called after.
-        sight: how frames reach it.
+        intake: how frames reach it.
         load: makes what turns tensors (N, 3, S, S), or clips (N, 3, T, S, S), into (N, D).
         shortest: frames that a clip has at least; 0 where single frames are read.
         batch: frames that go through at once.
     """
 
     name: str
-    sight: Sight
+    intake: Intake
     load: Callable[[], Callable[[Any], Any]] = field(repr=False)
     shortest: int = 0
     batch: int = 32
 
     @property
     def resize(self) -> str:
-        return str(self.sight)
+        return str(self.intake)
 
     def __call__(self, frames: Shaped[np.ndarray, "n *t h w 3"]) -> Float[np.ndarray, "n d"]:
         import torch
 
         rows = max(1, self.batch // frames.shape[1]) if self.shortest else self.batch
         with torch.inference_mode():
-            parts = [self._net(self._seen(part)) for part in torch.tensor(frames).split(rows)]
+            parts = [self._net(self._taken(part)) for part in torch.tensor(frames).split(rows)]
         for part in parts:
             if part.ndim != 2:
                 raise ValueError(f"{self.name} gives {tuple(part.shape)}, expected (N, D)")
         return torch.cat(parts).float().numpy()
 
-    def _seen(self, frames: Any) -> Any:
+    def _taken(self, frames: Any) -> Any:
         if not self.shortest:
-            return self.sight(frames)
-        flat = self.sight(rearrange(frames, "n t h w c -> (n t) h w c"))
+            return self.intake(frames)
+        flat = self.intake(rearrange(frames, "n t h w c -> (n t) h w c"))
         return rearrange(flat, "(n t) c h w -> n c t h w", n=len(frames))
 
     @functools.cached_property
@@ -218,7 +218,7 @@ def mobilenet(weights: str | Path | None = None) -> Network:
         net = pretrained(weights).features
         return lambda pixels: net(pixels).mean((2, 3))
 
-    return Network(_named("MobileNetV2", weights), Sight(224, "imagenet"), load)
+    return Network(_named("MobileNetV2", weights), Intake(224, "imagenet"), load)
 
 
 def _of_lpips(name: str, network: str, weights: str | Path | None) -> Network:
@@ -232,11 +232,11 @@ def _of_lpips(name: str, network: str, weights: str | Path | None) -> Network:
         net = pretrained(network)
         return lambda pixels: net.features(pixels)[-1].mean((2, 3))
 
-    return Network(name, Sight(None, "symmetric"), load)
+    return Network(name, Intake(None, "symmetric"), load)
 
 
 def scripted(
-    name: str, weights: str | Path | None, sight: Sight, *, shortest: int = 0, **call: Any
+    name: str, weights: str | Path | None, intake: Intake, *, shortest: int = 0, **call: Any
 ) -> Network:
     """A network of a TorchScript file, called with ``call``; features (N, D) of frames or clips.
 
@@ -259,7 +259,7 @@ def scripted(
         net = torch.jit.load(str(path), map_location="cpu").eval()
         return lambda pixels: net(pixels, **call)
 
-    return Network(_named(name, path), sight, load, shortest)
+    return Network(_named(name, path), intake, load, shortest)
 
 
 def dinov2(
@@ -286,7 +286,7 @@ def dinov2(
         return features
 
     name = "DINOv2" if tokens == "class" else "DINOv2-patches"
-    return Network(_named(name, source), Sight(side, "imagenet"), load)
+    return Network(_named(name, source), Intake(side, "imagenet"), load)
 
 
 def vjepa2(weights: str | Path | None, *, side: int = 256, shortest: int = 16) -> Network:
@@ -306,7 +306,7 @@ def vjepa2(weights: str | Path | None, *, side: int = 256, shortest: int = 16) -
 
         return features
 
-    return Network(_named("V-JEPA2", source), Sight(side, "imagenet"), load, shortest)
+    return Network(_named("V-JEPA2", source), Intake(side, "imagenet"), load, shortest)
 
 
 def _transformer(name: str, source: Path, kinds: Sequence[str]) -> Any:
@@ -342,17 +342,17 @@ EXTRACTORS: dict[str, Callable[..., Network]] = {
     "I3D": lambda weights: scripted(
         "I3D",
         weights,
-        Sight(224, "symmetric", crop=True),
+        Intake(224, "symmetric", crop=True),
         shortest=10,
         rescale=False,
         resize=False,
         return_features=True,
     ),
     "Inception": lambda weights: scripted(
-        "Inception", weights, Sight(None, "bytes"), return_features=True
+        "Inception", weights, Intake(None, "bytes"), return_features=True
     ),
-    "SSCD": lambda weights: scripted("SSCD", weights, Sight(320, "imagenet")),
-    "DreamSim": lambda weights: scripted("DreamSim", weights, Sight(224, "unit")),
+    "SSCD": lambda weights: scripted("SSCD", weights, Intake(320, "imagenet")),
+    "DreamSim": lambda weights: scripted("DreamSim", weights, Intake(224, "unit")),
     "DINOv2": dinov2,
     "V-JEPA2": vjepa2,
 }
