@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import acting_tables
 import condition_tables
 import corner_bars
 import corners
@@ -130,6 +131,11 @@ def plausibility(found: Found) -> Part:
     return Part("\n".join([*text, plausibility_tables.tables(found)]))
 
 
+def acting(found: Found) -> Part:
+    text = ["## The judge's bar 5: imagined futures while acting\n", acting_tables.tables(found)]
+    return Part("\n".join(text), [acting_tables.finding(found)])
+
+
 def planted(found: Found) -> Part:
     text = ["## Planted faults beside the joint measures\n", planted_tables.tables(found)]
     return Part("\n".join(text), [planted_tables.finding(found)])
@@ -189,6 +195,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     substitutions,
     measured,
     plausibility,
+    acting,
     planted,
     physics,
     speed,

@@ -55,6 +55,7 @@ def read(folder: Path) -> Found:
         measured=every("*/measured/*.json"),
         films=every("*/turing/*.json"),
         use=every("*/use/*.json"),
+        acting=every("*/acting/*.json"),
     )
 
 

@@ -36,7 +36,7 @@ class Found:
     ``conditions`` are cells played where something is other than in training, ``substitutions``
     such whose imagination or extraction was another's, ``recorded`` what they make of real clips,
     ``measured`` what their imagination is worth by every measure, ``films`` what a judge reads off
-    it and ``use`` whether they act on it themselves.
+    it, ``use`` whether they act on it themselves and ``acting`` what it is worth while acting.
     """
 
     files: Mapping[str, Any]
@@ -48,6 +48,7 @@ class Found:
     measured: Sequence[Cell] = ()
     films: Sequence[Cell] = ()
     use: Sequence[Cell] = ()
+    acting: Sequence[Cell] = ()
 
 
 def protocol(found: Found, name: str) -> str:

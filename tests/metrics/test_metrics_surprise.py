@@ -9,6 +9,7 @@ from wamlab.metrics.base import compute
 from wamlab.metrics.surprise import (
     Monitor,
     Surprise,
+    Watcher,
     alarm,
     auroc,
     conformal_threshold,
@@ -57,6 +58,21 @@ def test_only_frames_before_the_next_plan_and_the_first_success_are_compared() -
     assert surprises(episode(0)) == [Surprise(4, 0.0), Surprise(8, 0.0), Surprise(12, 0.0)]
     assert len(surprises(episode(0, solved=None))) == 5
     assert [one.step for one in surprises(episode(0, solved=10))] == [4, 8]
+
+
+def test_an_episode_under_way_is_watched_as_its_log_is_read() -> None:
+    one = episode(0, stuck=6, solved=None)
+    watcher, live = Watcher(), []
+    plans = {plan.step: plan for plan in one.replans}
+    for step, frame in enumerate(one.frames["corner"]):
+        watcher.arrived(step, {"corner": frame})
+        if step in plans:
+            live.append((step, watcher.planned(plans[step], {"corner": frame})))
+    assert live[0] == (0, None)
+    assert [found for _, found in live[1:]] == surprises(one)[:-1]
+    assert all(found.step == step for step, found in live[1:])
+    assert watcher.ended() == surprises(one)[-1]
+    assert watcher.ended() is None
 
 
 def test_surprise_is_the_difference_over_what_moved() -> None:

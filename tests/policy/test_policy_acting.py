@@ -10,7 +10,7 @@ from test_policy_agents import drive
 
 from wamlab.models.base import Refusal
 from wamlab.policy.acting import acting, acting_query, executor_for, metres
-from wamlab.policy.executors import AnyOfN, ChunkExecutor, Consensus
+from wamlab.policy.executors import ActionConsensus, AnyOfN, ChunkExecutor, Consensus
 from wamlab.types import JOINT, POLICY
 
 
@@ -25,6 +25,7 @@ def test_one_sample_is_the_policy_s() -> None:
     [
         ("consensus", PointModel, JOINT, Consensus),
         ("consensus", Latent, JOINT, Consensus),
+        ("action-consensus", PointModel, POLICY, ActionConsensus),
         ("random", PointModel, POLICY, AnyOfN),
     ],
 )

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from point_env import SPACE, STEP, PointEnv
 
-from wamlab.policy.executors import AnyOfN, BestOfN, ChunkExecutor, Consensus, SubgoalExecutor
+from wamlab.policy.executors import (
+    ActionConsensus,
+    AnyOfN,
+    BestOfN,
+    ChunkExecutor,
+    Consensus,
+    SubgoalExecutor,
+)
 from wamlab.policy.geometric import Reach, TwoPhaseGrasp, WaypointExecutor
 from wamlab.policy.policy import RawPrediction
 from wamlab.types import Future, Stream, Waypoints
@@ -210,6 +217,20 @@ def test_consensus_executes_the_plan_in_the_middle_of_the_futures():
     assert executor.accept(0, plan) == 2
     plan.future = None
     with pytest.raises(ValueError, match="consensus needs an imagined future"):
+        executor.accept(0, plan)
+
+
+def test_consensus_of_actions_looks_at_present_actions_alone():
+    """Chunks 0, 3 and 4; an absent last action of 100 changes nothing."""
+    plan = chunk([[0, 0, 0, 0]] * 2, [[3, 0, 0, 0]] * 2, [[4, 0, 0, 0]] * 2)
+    executor = ActionConsensus(ChunkExecutor(), 3)
+    assert executor.accept(0, plan) == 1
+    plan.action.values[1, 1] = 100
+    assert executor.accept(0, plan) == 2
+    plan.action.present[:, 1] = False
+    assert executor.accept(0, plan) == 1
+    plan.action = None
+    with pytest.raises(ValueError, match="needs a plan with actions"):
         executor.accept(0, plan)
 
 

@@ -29,7 +29,7 @@ from jaxtyping import Float
 from wamlab.metrics.base import NotApplicable, Result, metric
 from wamlab.metrics.stats import bootstrap
 from wamlab.metrics.visual import MOVE_FLOOR, moved, unit
-from wamlab.types import Episode, Frames
+from wamlab.types import Episode, Frames, Replan
 
 PLANS = 3
 """So many plans a monitor averages over: one bad frame is no alarm."""
@@ -93,36 +93,60 @@ def frame_surprise(imagined: Frames, arrived: Frames, planned_at: Frames) -> flo
     return float(np.mean(values))
 
 
+@dataclass
+class Watcher:
+    """Holds what arrives against what was imagined of it, while an episode is under way.
+
+    At every step give it the frames that `arrived`, then say so if a plan was made on seeing them:
+    `planned` returns how surprising the plan before it was, None where it had imagined nothing up
+    to here. `ended` does so for the last plan. A `Monitor` turns surprises into an alarm.
+    """
+
+    _plan: Replan | None = field(default=None, init=False)
+    _planned_at: Frames = field(default_factory=dict, init=False)
+    _last: tuple[int, int, Frames] | None = field(default=None, init=False)
+
+    def arrived(self, step: int, frames: Frames) -> None:
+        """The frames (H, W, 3) by view after ``step`` actions of the episode."""
+        if self._plan is None or self._plan.imagined_offsets is None:
+            return
+        place = np.flatnonzero(self._plan.step + self._plan.imagined_offsets == step)
+        if place.size:
+            self._last = step, int(place[0]), frames
+
+    def planned(self, plan: Replan, frames: Frames) -> Surprise | None:
+        """A plan was made on seeing these frames: the surprise of the one before it."""
+        found = self.ended()
+        self._plan, self._planned_at = plan, frames
+        return found
+
+    def ended(self) -> Surprise | None:
+        """The surprise of the plan under way, which goes no further."""
+        last, plan = self._last, self._plan
+        self._plan = self._last = None
+        if plan is None or plan.imagined is None or last is None:
+            return None
+        step, place, came = last
+        guess = {view: frames[place] for view, frames in plan.imagined.items()}
+        return Surprise(step, frame_surprise(guess, came, self._planned_at))
+
+
 def surprises(episode: Episode) -> list[Surprise]:
     """The surprise of each plan of an episode up to its first success; none of a replay's.
 
     A plan that imagined nothing up to the next one is left out.
     """
-    if not episode.replans:
-        return []
+    plans = {plan.step: plan for plan in episode.replans}
+    views = {view for plan in episode.replans for view in plan.imagined or ()}
     solved = episode.success.argmax() + 1 if episode.success.any() else len(episode)
-    ends = [plan.step for plan in episode.replans[1:]] + [len(episode)]
-    found = []
-    for plan, end in zip(episode.replans, ends, strict=True):
-        if plan.imagined is None or plan.imagined_offsets is None:
-            continue
-        offsets = np.asarray(plan.imagined_offsets)
-        known = np.flatnonzero(plan.step + offsets <= min(end, solved))
-        if not known.size:
-            continue
-        last = known[offsets[known].argmax()]
-        step = int(plan.step + offsets[last])
-        found.append(
-            Surprise(
-                step,
-                frame_surprise(
-                    {view: frames[last] for view, frames in plan.imagined.items()},
-                    {view: episode.frames[view][step] for view in plan.imagined},
-                    {view: episode.frames[view][plan.step] for view in plan.imagined},
-                ),
-            )
-        )
-    return found
+    watcher, found = Watcher(), []
+    for step in range(solved + 1 if views else 0):
+        seen = {view: episode.frames[view][step] for view in views}
+        watcher.arrived(step, seen)
+        if step in plans:
+            found.append(watcher.planned(plans[step], seen))
+    found.append(watcher.ended())
+    return [one for one in found if one is not None]
 
 
 def peak(found: Sequence[Surprise], plans: int = PLANS) -> float:

@@ -31,14 +31,14 @@ def acting_query(model: WorldActionModel, samples: int = 1, choice: Choice = "va
     """What the model is asked for to act.
 
     With several samples per decision: actions with what they are chosen by, their value or the
-    future that comes with them. Else `POLICY`, or the first query that samples actions and is given
-    nothing.
+    future that comes with them. Else, and where actions alone are looked at, `POLICY`, or the first
+    query that samples actions and is given nothing.
 
     Raises:
         Refusal: it answers no such query.
     """
     free = [query for query in model.queries if ACTION in query.sampled and not query.given]
-    if samples == 1 or choice == "random":
+    if samples == 1 or choice in ("random", "action-consensus"):
         wanted, what = [POLICY] * (POLICY in free) or free, "act"
     else:
         needed, verb = {"value": (VALUE, "value"), "consensus": (FUTURE, "imagine")}[choice]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from wamlab.policy.policy import RawPrediction
 from wamlab.sim.env import RawObservation
@@ -245,11 +245,29 @@ class Consensus(Selector):
     def choose(self, plan: RawPrediction) -> int:
         if plan.future is None:
             raise ValueError("consensus needs an imagined future with each plan; there is none")
-        apart = np.zeros((self.samples, self.samples))
-        for values in plan.future.values.values():
-            flat = np.asarray(values, np.float32).reshape(self.samples, -1)
-            apart += np.abs(flat[:, None] - flat).mean(axis=-1)
-        return int(apart.sum(axis=1).argmin())
+        return middlemost(*plan.future.values.values())
+
+
+class ActionConsensus(Selector):
+    """Executes the plan whose actions are nearest to those of the others.
+
+    The control of `Consensus`: what agreement gains where nothing is imagined.
+    """
+
+    def choose(self, plan: RawPrediction) -> int:
+        if plan.action is None:
+            raise ValueError("choosing by actions needs a plan with actions; this one has none")
+        present = plan.action.present[..., None]
+        return middlemost(np.where(present, plan.action.values, 0))
+
+
+def middlemost(*streams: Shaped[np.ndarray, "k *rest"]) -> int:
+    """Which of k samples differs least from the others, in the mean over each stream's numbers."""
+    apart = np.zeros((len(streams[0]), len(streams[0])))
+    for values in streams:
+        flat = np.asarray(values, np.float32).reshape(len(values), -1)
+        apart += np.abs(flat[:, None] - flat).mean(axis=-1)
+    return int(apart.sum(axis=1).argmin())
 
 
 class AnyOfN(Selector):
@@ -262,10 +280,11 @@ class AnyOfN(Selector):
         return 0
 
 
-Choice = Literal["value", "consensus", "random"]
+Choice = Literal["value", "consensus", "action-consensus", "random"]
 SELECTORS: dict[Choice, type[Selector]] = {
     "value": BestOfN,
     "consensus": Consensus,
+    "action-consensus": ActionConsensus,
     "random": AnyOfN,
 }
 """How one of several sampled plans is chosen."""

@@ -1,0 +1,212 @@
+"""What is an imagined future worth while acting? Choosing between plans, and noticing failure.
+
+    python benchmarks/acting_on_futures.py mw-6 --models uwm --seeds 0 --samples 8
+
+Plays what `success.py` has trained on the starts that it was judged on, one way of choosing after
+the other, every way with the same query: one sample, the plan on which the futures agree, the plan
+on which the actions agree (so that agreement itself is not taken for foresight) and, where a model
+values its plans, the best of them. Then a monitor watches the episodes of one sample: it is
+surprised where frames arrive that were not imagined, its threshold comes from validation starts,
+and a monitor that imagines that nothing moves stands beside it. One JSON file for each cell in
+``benchmarks/results/<protocol>/acting/``; one that is there is not played again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+import trained
+from cells import Cell, per_plan, rounded, tasks
+
+from wamlab.data.logs import load_episodes, write_json
+from wamlab.metrics.base import compute
+from wamlab.metrics.surprise import frame_surprise
+from wamlab.metrics.use import success_change
+from wamlab.models.base import Refusal
+from wamlab.policy.acting import acting_query
+from wamlab.policy.agents import PolicyAgent
+from wamlab.policy.executors import SELECTORS, Choice, ChunkExecutor, Executor
+from wamlab.policy.policy import Policy
+from wamlab.recipes.work import acting_run, expand
+from wamlab.run.rollout import rollout
+from wamlab.run.seats import MakeEnv, make_env
+from wamlab.sim.env import Split
+from wamlab.train.provenance import provenance
+from wamlab.types import Episode, Query
+
+ONE = "one sample"
+CHOICES: tuple[Choice, ...] = ("consensus", "action-consensus", "value")
+ALPHA = 0.1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How much is played, from how many samples is chosen, and where the logs lie."""
+
+    envs: Sequence[str]
+    episodes: int
+    calibration: int
+    samples: int
+    folder: Path
+    seed: int = 0
+    execute_steps: int | None = 8
+    batch: int = 8
+    workers: int = 2
+    make: MakeEnv = make_env
+
+
+def choosing(policy: Policy, asked: Asked) -> dict[str, Any]:
+    """Success and cost of every way to choose, and what it gains over one sample, paired."""
+    query = acting_query(policy.model, asked.samples, "consensus")
+    chunks = ChunkExecutor(asked.execute_steps)
+    play(policy, query, chunks, asked, "one-sample", keep_frames=None)
+    logs, why_not = {ONE: load_episodes(asked.folder / "one-sample", frames=False)}, {}
+    for choice in CHOICES:
+        try:
+            values = acting_query(policy.model, asked.samples, choice)
+        except Refusal as reason:
+            why_not[choice] = str(reason)
+            continue
+        executor = SELECTORS[choice](ChunkExecutor(asked.execute_steps), asked.samples)
+        play(policy, values if choice == "value" else query, executor, asked, choice)
+        logs[choice] = load_episodes(asked.folder / choice, frames=False)
+    gained = success_change(logs[ONE], {name: one for name, one in logs.items() if name != ONE})
+    return {
+        "success": {name: tasks(one) for name, one in logs.items()},
+        "plan": {name: per_plan(one, asked.batch) for name, one in logs.items()},
+        "one_less": {name: asdict(one) for name, one in gained.items()},
+        "why_not": why_not,
+    }
+
+
+def watching(policy: Policy, asked: Asked) -> dict[str, Any]:
+    """How well surprise tells failures, the alarms before them, and the same without foresight.
+
+    Takes the episodes of one sample that `choosing` has played.
+    """
+    query = acting_query(policy.model, asked.samples, "consensus")
+    calibration = dataclasses.replace(asked, episodes=asked.calibration)
+    chunks = ChunkExecutor(asked.execute_steps)
+    play(policy, query, chunks, calibration, "calibration", split="validation", keep_frames=None)
+    watched = load_episodes(asked.folder / "one-sample")
+    calm = load_episodes(asked.folder / "calibration")
+    found = {"imagined": _monitor(watched, calm)}
+    for one in (*watched, *calm):
+        forget(one)
+    return {**found, "static": _monitor(watched, calm), "ms_a_frame": _cost(watched)}
+
+
+def forget(episode: Episode) -> None:
+    """Let every plan of an episode imagine that nothing will move."""
+    for plan in episode.replans:
+        if plan.imagined is not None:
+            plan.imagined = {
+                view: np.repeat(episode.frames[view][plan.step][None], len(frames), 0)
+                for view, frames in plan.imagined.items()
+            }
+
+
+def _monitor(watched: Sequence[Episode], calm: Sequence[Episode]) -> dict[str, Any]:
+    auroc = compute("failure_auroc", watched)
+    alarms = compute("alarms", watched, calibration=calm, alpha=ALPHA)
+    plain = {"auroc": asdict(auroc), "alarms": asdict(alarms)}
+    return {
+        name: {k: v for k, v in one.items() if k not in ("items", "parts")}
+        for name, one in plain.items()
+    }
+
+
+def _cost(episodes: Sequence[Episode], times: int = 200) -> float | None:
+    """The median of what one comparison takes."""
+    took = []
+    for imagined, planned_at in list(_frames(episodes))[:times]:
+        began = time.perf_counter()
+        frame_surprise(imagined, planned_at, planned_at)
+        took.append(1000 * (time.perf_counter() - began))
+    return statistics.median(took) if took else None
+
+
+def _frames(
+    episodes: Sequence[Episode],
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """The first imagined frame of every plan, and the frame that the plan saw."""
+    for one in episodes:
+        for plan in one.replans:
+            if plan.imagined is not None:
+                first = {view: frames[0] for view, frames in plan.imagined.items()}
+                yield first, {view: one.frames[view][plan.step] for view in first}
+
+
+def play(
+    policy: Policy,
+    query: Query,
+    executor: Executor,
+    asked: Asked,
+    name: str,
+    *,
+    split: Split = "evaluation",
+    keep_frames: int | None = 0,
+) -> None:
+    """Play one condition into a folder of its name; what is there is not played again."""
+    rollout(
+        PolicyAgent(policy, executor, query, asked.seed),
+        asked.envs,
+        asked.episodes,
+        split=split,
+        batch=asked.batch,
+        workers=asked.workers,
+        out=asked.folder / name,
+        keep_frames=keep_frames,
+        stop_after=0,
+        make=asked.make,
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = trained.parser(__doc__, ["uwm"])
+    parser.add_argument("--samples", type=int, default=8, help="to choose from")
+    parser.add_argument("--episodes", type=int, default=20, help="of each task")
+    parser.add_argument("--calibration", type=int, default=5, help="validation starts of each task")
+    args = parser.parse_args(words)
+    places, before = trained.places(args), machine.state()
+
+    def measure(cell: Cell) -> Path:
+        folder = places.work / cell.protocol / cell.name
+        run, policy = acting_run(folder, "cpu")
+        asked = Asked(
+            expand(run.data.envs),
+            args.episodes,
+            args.calibration,
+            args.samples,
+            folder / "acting",
+            run.train.seed,
+            run.rollout.execute_steps,
+            run.rollout.batch,
+        )
+        found: Mapping[str, Any] = {
+            **trained.which(cell),
+            "samples": args.samples,
+            "choosing": choosing(policy, asked),
+            "watching": watching(policy, asked),
+            "machine": before,
+            "provenance": provenance(),
+        }
+        return write_json(result_path(cell, places.results), rounded(found))
+
+    trained.each(args, result_path, measure)
+
+
+def result_path(cell: Cell, results: Path) -> Path:
+    return results / cell.protocol / "acting" / f"{cell.name}.json"
+
+
+if __name__ == "__main__":
+    main()

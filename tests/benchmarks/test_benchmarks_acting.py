@@ -1,0 +1,135 @@
+"""Choosing between plans and watching for surprise, on the point environment."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import acting_on_futures
+import acting_tables
+import pytest
+import torch
+from acting_on_futures import ONE, Asked, choosing, watching
+from cells import Cell, rounded
+from findings import MET, MISSING
+from tables import Found
+
+from wamlab.train.checkpoint import CheckpointError
+from wamlab.types import JOINT, POLICY, Cost, Future, Prediction
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
+
+import point_env
+from point_judge import ENV, OFFSETS, VIEWS, Seer, where
+from point_model import SCALE, Reactive, policy_of
+
+pytestmark = pytest.mark.usefixtures("few_draws")
+
+
+class Torn(Seer, name="point_torn"):
+    """Three plans of four do what the expert would, and imagine it; the fourth stays, likewise."""
+
+    answers = (JOINT, POLICY)
+    going = 0.75
+
+    def sample(self, observation, query, *, generator, **_):
+        self.answer(query)
+        now = observation["image/top"].at(0).values[:, 0]
+        plans = [
+            self.plan(one, float(torch.rand((), generator=draw)) < self.going)
+            for one, draw in zip(now, generator, strict=True)
+        ]
+        values = {f"image/{view}": torch.stack([one[view] for _, one in plans]) for view in VIEWS}
+        return Prediction(
+            action=self._stream(torch.stack([chunk for chunk, _ in plans])),
+            future=Future("pixels", "pixels", values, torch.tensor([OFFSETS] * len(now)))
+            if query == JOINT
+            else None,
+            cost=Cost(calls=1),
+        )
+
+    def plan(self, now: torch.Tensor, go: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        hand, block = where(now, 0), where(now, 2)
+        world = point_env.PointEnv(ENV, views=())
+        seen = hand if bool(block.isnan().any()) else block
+        world.hand[:2], world.block[:2] = hand.numpy(), seen.numpy()
+        expert = world.expert(variants=False, seed=0)
+        chunk, shots = torch.zeros(8, 4), {view: [] for view in VIEWS}
+        for step in range(8):
+            if go:
+                chunk[step] = torch.as_tensor(expert()) / SCALE
+                world.step(expert())
+            for view in VIEWS if step + 1 in OFFSETS else ():
+                picture = torch.as_tensor(world.render_view(view).copy())
+                shots[view].append(picture.permute(2, 0, 1) / 127.5 - 1)
+        return chunk, {view: torch.stack(seen) for view, seen in shots.items()}
+
+
+class Sure(Torn, name="point_sure"):
+    going = 2.0
+
+
+class Jammed(point_env.PointEnv):
+    """From odd starts the hand does not move."""
+
+    def reset(self, *, seed=None, options=None):
+        self.gain = 0.0 if (seed or 0) % 2 else 1.0
+        return super().reset(seed=seed, options=options)
+
+
+def asked(folder: Path, make: Any, episodes: int = 8, samples: int = 5) -> Asked:
+    return Asked([ENV], episodes, 12, samples, folder, execute_steps=4, workers=0, make=make)
+
+
+def cell_of(**found: Any) -> dict[str, Any]:
+    which = {"protocol": "mw-6", "model": "uwm", "seed": 0, "attempt": 1, "samples": 5}
+    return {**which, **found, "machine": {"load": 0.1}, "provenance": {"command": "benchmarks/x"}}
+
+
+def test_the_plan_that_most_agree_on_is_seldom_the_odd_one(tmp_path: Path) -> None:
+    """What agreement on futures gains, agreement on actions gains here as well."""
+    make = partial(point_env.make, max_steps=12)
+    found = choosing(policy_of(Torn()), asked(tmp_path, make, episodes=12))
+    solved = {name: row[ENV]["any"] for name, row in found["success"].items()}
+    assert solved["consensus"] > solved[ONE]
+    assert solved["consensus"] == solved["action-consensus"]
+    gain = found["one_less"]["consensus"]
+    assert gain["value"] == pytest.approx((solved[ONE] - solved["consensus"]) / 12)
+    assert gain["n"] == 12
+    assert "cannot value its plans" in found["why_not"]["value"]
+    assert {*found["plan"]} == {ONE, "consensus", "action-consensus"}
+
+
+def test_surprise_tells_what_jams_and_expecting_nothing_tells_the_reverse(tmp_path: Path) -> None:
+    policy = policy_of(Sure())
+    wanted = asked(tmp_path, lambda name: Jammed(name, max_steps=16))
+    choice = choosing(policy, wanted)
+    assert choice["success"][ONE][ENV]["any"] == 4
+    found = watching(policy, wanted)
+    assert found["imagined"]["auroc"]["value"] == 1
+    assert found["static"]["auroc"]["value"] == 0
+    assert found["ms_a_frame"] > 0
+    made = cell_of(choosing=choice, watching=found)
+    kept = json.loads(json.dumps(rounded(made), allow_nan=False))
+    text = acting_tables.tables(Found({}, [], {}, acting=[kept]))
+    assert "| what it imagined | 1.00 (1.00 to 1.00) of 4 failures, 4 successes |" in text
+    assert "| that nothing moves | 0.00 (0.00 to 0.00) of 4 failures" in text
+    said = acting_tables.finding(Found({}, [], {}, acting=[kept]))
+    assert said.verdict == MET
+    assert "AUROC 1.00" in said.measured
+    assert acting_tables.finding(Found({}, [], {})).verdict == MISSING
+    assert "Not measured" in acting_tables.tables(Found({}, [], {}))
+
+
+def test_what_imagines_nothing_is_refused_and_a_cell_that_is_not_there_named(tmp_path) -> None:
+    make = partial(point_env.make, max_steps=12)
+    with pytest.raises(Exception, match="cannot imagine its plans"):
+        choosing(policy_of(Reactive()), asked(tmp_path, make))
+    words = ["mw-6", "--work", str(tmp_path), "--results", str(tmp_path)]
+    with pytest.raises(CheckpointError, match="uwm-seed0-attempt1 does not exist"):
+        acting_on_futures.main(words)
+    cell = Cell("mw-6", "uwm", 0)
+    assert acting_on_futures.result_path(cell, tmp_path).parent.name == "acting"
