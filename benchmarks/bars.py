@@ -16,6 +16,7 @@ import physics_tables
 import planted_tables
 import plausibility_tables
 import pooling
+import skill_tables
 import substitution_tables
 from findings import MISSING, Finding, low_of, verdict
 from pooling import Cell
@@ -136,6 +137,11 @@ def acting(found: Found) -> Part:
     return Part("\n".join(text), [acting_tables.finding(found)])
 
 
+def skill(found: Found) -> Part:
+    text = ["## The judge's bar 4: does imagination predict skill?\n", skill_tables.tables(found)]
+    return Part("\n".join(text), [skill_tables.finding(found)])
+
+
 def planted(found: Found) -> Part:
     text = ["## Planted faults beside the joint measures\n", planted_tables.tables(found)]
     return Part("\n".join(text), [planted_tables.finding(found)])
@@ -196,6 +202,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     measured,
     plausibility,
     acting,
+    skill,
     planted,
     physics,
     speed,

@@ -4,9 +4,10 @@
     python benchmarks/every_measure.py mw-6 --models gr1 vpp unipi --seeds 0 --states 24 --samples 6
 
 Probes what `success.py` has trained from states that are spread over its tasks, reads the probes
-(one state reader for each task, shared by all models of the protocol), shows the rivals, and writes
-what a report would say to ``benchmarks/results/<protocol>/measured/<cell>.json``, with the minutes
-of each part. Probes that are there are not made again, nor are those that were read read again.
+(one state reader for each task, shared by all models of the protocol; ``--judge`` reads the actions
+off them, see `idm_turing.py`), shows the rivals, and writes what a report would say to
+``benchmarks/results/<protocol>/measured/<cell>.json``, with the minutes of each part. Probes that
+are there are not made again, nor are those that were read read again.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ import trained
 from cells import Cell, Places, rounded, without_items
 
 from wamlab.data.logs import write_json
+from wamlab.policy.policy import load
 from wamlab.recipes.work import acting_run, execute_imagination, expand, show_rivals
 from wamlab.report.results import write_results
-from wamlab.run.reading import read_probes_of
+from wamlab.run.film import Judge
+from wamlab.run.reading import judge_probes, read_probes_of
 from wamlab.train.provenance import provenance
 
 
-def measure(cell: Cell, places: Places, states: int, samples: int) -> Path:
+def measure(
+    cell: Cell, places: Places, states: int, samples: int, judge: Judge | None = None
+) -> Path:
     """Probe, read and measure one cell.
 
     Raises:
@@ -46,6 +51,9 @@ def measure(cell: Cell, places: Places, states: int, samples: int) -> Path:
         execute_imagination(run, policy, envs, out, seed=run.train.seed)
     with timed(minutes, "reading"):
         probes = read_probes_of(policy, out, places.work / cell.protocol / "readers")
+    if judge is not None:
+        with timed(minutes, "judging"):
+            probes = judge_probes(judge, out)
     with timed(minutes, "rivals"):
         show_rivals(run, probes, [places.work / cell.protocol / "data"], out)
     with timed(minutes, "measuring"):
@@ -89,9 +97,15 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = trained.parser(__doc__, ["uwm"])
     parser.add_argument("--states", type=int, default=24, help="spread over the tasks")
     parser.add_argument("--samples", type=int, default=6, help="own samples from each state")
+    parser.add_argument("--judge", type=Path, help="a checkpoint that reads actions off frames")
     args = parser.parse_args(words)
     places = trained.places(args)
-    trained.each(args, result_path, lambda cell: measure(cell, places, args.states, args.samples))
+    judge = None if args.judge is None else Judge(load(args.judge, "cpu"))
+
+    def play(cell: Cell) -> Path:
+        return measure(cell, places, args.states, args.samples, judge)
+
+    trained.each(args, result_path, play)
 
 
 def _plain(measures: Mapping[str, Any]) -> dict[str, Any]:

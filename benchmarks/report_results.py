@@ -56,6 +56,7 @@ def read(folder: Path) -> Found:
         films=every("*/turing/*.json"),
         use=every("*/use/*.json"),
         acting=every("*/acting/*.json"),
+        skill=every("*/skill/*.json"),
     )
 
 

@@ -36,7 +36,8 @@ class Found:
     ``conditions`` are cells played where something is other than in training, ``substitutions``
     such whose imagination or extraction was another's, ``recorded`` what they make of real clips,
     ``measured`` what their imagination is worth by every measure, ``films`` what a judge reads off
-    it, ``use`` whether they act on it themselves and ``acting`` what it is worth while acting.
+    it, ``use`` whether they act on it themselves, ``acting`` what it is worth while acting and
+    ``skill`` how checkpoints imagine and act.
     """
 
     files: Mapping[str, Any]
@@ -49,6 +50,7 @@ class Found:
     films: Sequence[Cell] = ()
     use: Sequence[Cell] = ()
     acting: Sequence[Cell] = ()
+    skill: Sequence[Cell] = ()
 
 
 def protocol(found: Found, name: str) -> str:

@@ -467,7 +467,8 @@ class Branch:
     over the whole chunk, ``masks`` the robot's and objects' pixels by ``<view>/<entity>`` (T, H, W)
     at the offsets. ``instruction`` is what the action was drawn for, where that is another than the
     probe's. ``read`` is what a state reader sees in the imagined frames and ``reread`` in those
-    that happened, where one has read them.
+    that happened, where one has read them; ``decoded`` and ``redecoded`` are the actions that a
+    judge reads off them, where one has.
     """
 
     kind: BranchKind
@@ -485,6 +486,8 @@ class Branch:
     instruction: str = ""
     read: Reading | None = None
     reread: Reading | None = None
+    decoded: Float[np.ndarray, "j a"] | None = None
+    redecoded: Float[np.ndarray, "j a"] | None = None
 
 
 @dataclass
@@ -494,7 +497,8 @@ class Probe:
     ``now`` holds the frame o_0 per view (1, H, W, 3), ``masks`` the entities' pixels in it,
     ``pixel_noise`` the largest difference (0 to 255) that restoring and rendering the same state
     twice gave: the noise floor. ``stratum`` says where on the way it was taken: ``free``,
-    ``before`` or ``contact``. ``reader`` names the state reader that has read the branches.
+    ``before`` or ``contact``. ``reader`` names the state reader that has read the branches,
+    ``judge`` the inverse dynamics model that has.
     """
 
     env: str
@@ -511,6 +515,7 @@ class Probe:
     policy: str = ""
     simulator_state: Float[np.ndarray, " q"] | None = None
     reader: str = ""
+    judge: str = ""
 
     def of(self, kind: BranchKind) -> list[Branch]:
         return [branch for branch in self.branches if branch.kind == kind]

@@ -193,3 +193,28 @@ def test_bad_input_is_named(call, message):
 def test_an_unknown_test_has_its_nearest():
     with pytest.raises(KeyError, match="no test 'boshloo' of two rates; did you mean 'boschloo'"):
         stats.two_rates((1, 2), (1, 3), "boshloo")
+
+
+def test_rank_correlation_is_that_of_scipy_ties_included():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 5, 40).astype(float)
+    second = first + rng.integers(-3, 4, 40)
+    assert stats.spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
+    assert stats.spearman(first, -(first**3)) == pytest.approx(-1)
+    assert math.isnan(stats.spearman(first, np.ones(40)))
+
+
+def test_partial_rank_correlation_has_its_closed_form():
+    """(r12 - r13 r23) / sqrt((1 - r13^2)(1 - r23^2)), on ranks."""
+    rng = np.random.default_rng(1)
+    given = rng.normal(size=200)
+    first, second = given + rng.normal(size=200), given + rng.normal(size=200)
+    a, b, c = (stats.spearman(*pair) for pair in ((first, second), (first, given), (second, given)))
+    closed = (a - b * c) / math.sqrt((1 - b**2) * (1 - c**2))
+    found = stats.partial_spearman(first, second, given)
+    assert found == pytest.approx(closed, abs=1e-12)
+    assert abs(found) < 0.2 < a
+    assert math.isnan(stats.partial_spearman(given**3, second, given))
+    assert stats.partial_spearman(first, second, np.ones(200)) == pytest.approx(a)

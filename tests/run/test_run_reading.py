@@ -3,13 +3,22 @@ from __future__ import annotations
 import numpy as np
 import point_env
 import pytest
+from point_judge import Attached, judge_of
 from point_model import Latent, PointModel, Reactive, policy_of
 
 from wamlab.data.logs import load_probes
 from wamlab.metrics.base import compute
 from wamlab.run.probe import probe
 from wamlab.run.reader import fit, load_reader, look
-from wamlab.run.reading import codec_of, imagined_views, read, read_probes_of, reader_of
+from wamlab.run.reading import (
+    codec_of,
+    imagined_views,
+    judge_probes,
+    judged,
+    read,
+    read_probes_of,
+    reader_of,
+)
 from wamlab.types import Future
 
 
@@ -114,3 +123,45 @@ def test_a_reader_sees_the_views_that_are_imagined(views, tmp_path):
     policy = policy_of(PointModel())
     reader = reader_of("point/push", views, policy, tmp_path, point_env.make, quick)
     assert reader.views == views
+
+
+def test_a_judge_reads_the_actions_off_every_own_branch_and_it_is_logged(tmp_path):
+    """The model imagines that nothing moves: there is nothing of its action in that."""
+    probed(PointModel(), tmp_path)
+    judge = judge_of()
+    found = judge_probes(judge, tmp_path, progress=False)
+    for one, again in zip(found, load_probes(tmp_path), strict=True):
+        assert one.judge == again.judge == judge.title
+        for branch in again.of("own"):
+            assert branch.decoded.shape == branch.redecoded.shape == (8, 4)
+            window = {v: np.concatenate([again.now[v], branch.happened[v]]) for v in again.now}
+            np.testing.assert_array_equal(branch.redecoded, judge.extract([window], [""])[0][0])
+        assert all(branch.decoded is None for branch in again.of("imposed"))
+    still = compute("icc", found)
+    assert still.value == pytest.approx(0, abs=1e-6)
+    assert still.details["ceiling_interval"].low > 0
+
+
+def test_probes_are_judged_once_and_by_one_judge(tmp_path):
+    probed(PointModel(), tmp_path)
+    judge = judge_of()
+    judge_probes(judge, tmp_path, progress=False)
+    before = len(judge.policy.model.seen)
+    judge_probes(judge, tmp_path, progress=False)
+    assert len(judge.policy.model.seen) == before
+    with pytest.raises(ValueError, match=r"was judged by point_reading .*, not by point_attached"):
+        judge_probes(judge_of(Attached()), tmp_path, progress=False)
+
+
+def test_probes_that_show_less_than_the_judge_looks_at_are_refused(tmp_path):
+    probed(PointModel(), tmp_path)
+    one = load_probes(tmp_path)[0]
+    for branch in one.of("own"):
+        branch.offsets = np.array([2, 8])
+    with pytest.raises(ValueError, match=r"looks at \(4, 8\), the probes show \(2, 8\): \[4\]"):
+        judged(one, judge_of())
+    two = load_probes(tmp_path)[0]
+    for branch in two.of("own"):
+        del branch.imagined["top"]
+    with pytest.raises(ValueError, match="looks at the view 'top', the probes show"):
+        judged(two, judge_of())

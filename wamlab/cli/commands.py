@@ -107,8 +107,10 @@ def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
 
 
 def probe(options: Options) -> None:
+    from wamlab.policy.policy import load
     from wamlab.recipes.work import acting_run, execute_imagination, restores
-    from wamlab.run.reading import read_probes_of
+    from wamlab.run.film import Judge
+    from wamlab.run.reading import judge_probes, read_probes_of
 
     run, policy = acting_run(options.checkpoint, options.device)
     wanted = dataclasses.replace(run.probe, states=options.states, samples=options.samples)
@@ -121,6 +123,10 @@ def probe(options: Options) -> None:
     if options.readers is not None:
         read = sum(bool(one.reader) for one in read_probes_of(policy, options.out, options.readers))
         print(f"{read} of them read by the state readers in {options.readers}")
+    if options.judge is not None:
+        judge = Judge(load(options.judge, options.device))
+        read = sum(bool(one.judge) for one in judge_probes(judge, options.out))
+        print(f"{read} of them judged by {judge.title}")
 
 
 def imagine(options: Options) -> None:

@@ -84,6 +84,8 @@ Save states along expert episodes; from each, let the model imagine and act join
 whole chunk, put the state back, and log what was imagined beside what happened, with controls. It
 is the raw material of the joint measures. With --readers, state readers see where the hand and the
 objects are in the imagined frames, and the joint measures are taken on places as well as on pixels.
+With --judge, inverse dynamics trained on demonstrations alone read the actions off the frames: does
+the imagined future hold the action that it came with?
 """,
         "wam probe runs/uwm --env mw-demo --states 20 --out runs/uwm/probes --readers runs/readers",
     ),

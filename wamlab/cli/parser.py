@@ -265,6 +265,12 @@ def _probe(commands: Any) -> None:
         help="read where everything is imagined, by the state readers of this folder; those that "
         "are not there are trained first (a minute or two an environment) and kept",
     )
+    parser.add_argument(
+        "--judge",
+        metavar="CHECKPOINT",
+        help="read the actions off everything imagined, by an inverse dynamics model that sees "
+        "frames alone (the recipes' `inverse`)",
+    )
     _seed(parser, "of states and samples")
     _out(parser, "where the logs go")
     _set(parser)

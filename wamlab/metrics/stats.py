@@ -16,6 +16,7 @@ from wamlab.config import nearest
 LEVEL = 0.95
 DRAWS = 1000
 MOST_STEPS = 100_000
+ROUNDING = 1e-9
 
 Counts = tuple[int, int]
 """Successes and trials."""
@@ -226,6 +227,41 @@ def paired_bootstrap(
     if first.shape != second.shape:
         raise ValueError(f"pairs of {len(first)} and {len(second)} rows")
     return bootstrap(first - second, clusters, **options)
+
+
+def spearman(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
+    """The correlation of ranks, ties sharing theirs; NaN where one of the two never changes."""
+    ranks = [_centred_ranks(values) for values in (first, second)]
+    return _cosine(*ranks)
+
+
+def partial_spearman(
+    first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"], given: Float[np.ndarray, " n"]
+) -> float:
+    """`spearman` of what is left of both ranks when those of ``given`` are regressed out.
+
+    NaN where nothing is left of one of them.
+    """
+    held = _centred_ranks(given)
+    total = float(held @ held)
+    left = []
+    for values in (first, second):
+        ranks = _centred_ranks(values)
+        rest = ranks - held * (ranks @ held / total) if total > 0 else ranks
+        left.append(np.where(np.abs(rest) < ROUNDING * len(rest), 0, rest))
+    return _cosine(*left)
+
+
+def _centred_ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    from scipy.stats import rankdata  # slow to import, and needed here alone
+
+    ranks = rankdata(np.asarray(values, float))
+    return ranks - ranks.mean()
+
+
+def _cosine(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
+    size = float(np.sqrt((first @ first) * (second @ second)))
+    return float(first @ second) / size if size > 0 else float("nan")
 
 
 def _resample(

@@ -73,6 +73,11 @@ class Judge:
         return self.policy.name
 
     @property
+    def title(self) -> str:
+        """Its name with the weights that it has."""
+        return f"{self.name} {self.policy.digest[:12]}"
+
+    @property
     def views(self) -> tuple[str, ...]:
         return self.policy.model.config.views
 

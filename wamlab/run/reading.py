@@ -1,6 +1,7 @@
-"""Reading probes: a state reader looks at what was imagined and at what happened, and it is logged.
+"""Reading probes: what was imagined and what happened is looked at, and what is seen is logged.
 
-A reader serves every model whose codec loses nothing, and else the model whose codec it saw.
+A state reader sees places; it serves every model whose codec loses nothing, and else the model
+whose codec it saw. A judge reads actions off the frames, the same one for every model.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import numpy as np
 from tqdm import tqdm
 
 from wamlab.data.logs import read_probes, save_probe
+from wamlab.run.film import Judge
 from wamlab.run.reader import StateReader, fit, load_reader, look
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.sim.env import Env
-from wamlab.types import Frames, Probe
+from wamlab.types import Branch, Frames, Probe
 
 Through = Callable[[Frames], Frames]
 Train = Callable[[Env, Env, Through, str], StateReader]
@@ -61,6 +63,56 @@ def read_probes_of(
         found[place] = read(one, known[one.env, views], through)
         save_probe(probes, found[place])
     return found
+
+
+def judge_probes(judge: Judge, probes: str | Path, *, progress: bool = True) -> list[Probe]:
+    """Let a judge read the actions off logged probes, unless it has done so already.
+
+    Raises:
+        LogError: damaged probes.
+        ValueError: another judge has read them, or they show less than this one looks at.
+    """
+    found = list(read_probes(probes))
+    for place, one in enumerate(tqdm(found, "judging", disable=not progress)):
+        if one.judge not in ("", judge.title):
+            raise ValueError(f"{probes} was judged by {one.judge}, not by {judge.title}")
+        if not one.judge and any(branch.imagined for branch in one.of("own")):
+            found[place] = judged(one, judge)
+            save_probe(probes, found[place])
+    return found
+
+
+def judged(probe: Probe, judge: Judge) -> Probe:
+    """The probe with the actions that a judge reads off each own branch, imagined and executed.
+
+    Raises:
+        ValueError: the branches show other views or offsets than the judge looks at.
+    """
+    own = [branch for branch in probe.of("own") if branch.imagined is not None]
+    windows = [
+        window(probe, branch, shown, judge)
+        for branch in own
+        for shown in (branch.imagined or {}, branch.happened)
+    ]
+    chunks, _ = judge.extract(windows, [probe.instruction] * len(windows))
+    read = {id(b): chunks[2 * place : 2 * place + 2] for place, b in enumerate(own)}
+    branches = [
+        replace(b, decoded=read[id(b)][0], redecoded=read[id(b)][1]) if id(b) in read else b
+        for b in probe.branches
+    ]
+    return replace(probe, branches=branches, judge=judge.title)
+
+
+def window(probe: Probe, branch: Branch, shown: Frames, judge: Judge) -> Frames:
+    """The frames now and ahead that a judge looks at."""
+    at = branch.offsets.tolist()
+    if missing := [k for k in judge.offsets if k not in at]:
+        seen = f"the judge looks at {judge.offsets}, the probes show {tuple(at)}"
+        raise ValueError(f"{seen}: {missing} are missing")
+    if absent := [view for view in judge.views if view not in shown]:
+        raise ValueError(f"the judge looks at the view {absent[0]!r}, the probes show {[*shown]}")
+    places = [at.index(k) for k in judge.offsets]
+    return {view: np.concatenate([probe.now[view], shown[view][places]]) for view in judge.views}
 
 
 def read(probe: Probe, reader: StateReader, through: Through = lambda frames: frames) -> Probe:

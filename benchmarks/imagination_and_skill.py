@@ -1,0 +1,125 @@
+"""Does imagination predict skill? Every kept checkpoint is played, and its imagination judged.
+
+    python benchmarks/success.py mw-demo --models uwm --seeds 0 1 2 --set train.keep_log_spaced=8
+    python benchmarks/imagination_and_skill.py mw-demo --models uwm --seeds 0 1 2
+
+From the checkpoints that `success.py` has kept of a cell, log-spaced over its training: success on
+the same unseen starts, and every measure of the imagination on the same states. One JSON file for
+each cell in ``benchmarks/results/<protocol>/skill/``; a checkpoint that was judged is not judged
+again. The page of results correlates the two over checkpoints and seeds, and given the training
+step, for all that is longer trained is better at both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import machine
+import trained
+from cells import Cell, Places, rounded, tasks
+from every_measure import vector
+from tqdm import tqdm
+
+from wamlab.data.logs import load_episodes, read_json, write_json
+from wamlab.policy.policy import load
+from wamlab.recipes.run import Run
+from wamlab.recipes.work import acting_run, execute_imagination, expand, roll_out, show_rivals
+from wamlab.report.results import write_results
+from wamlab.train.provenance import provenance
+
+SUCCESS = "policy success"
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Of each task so many starts to play, and so many states with so many samples to probe."""
+
+    episodes: int
+    states: int
+    samples: int
+
+    def of(self, run: Run) -> Run:
+        """The run that plays and probes so much, and keeps no frames of what it plays."""
+        rollouts = dataclasses.replace(run.rollout, episodes=self.episodes, keep_frames=0)
+        probes = dataclasses.replace(run.probe, states=self.states, samples=self.samples)
+        return dataclasses.replace(run, rollout=rollouts, probe=probes)
+
+
+def judge(cell: Cell, places: Places, asked: Asked) -> Path:
+    """Judge every kept checkpoint of a cell.
+
+    Raises:
+        CheckpointError: the cell has not been trained here.
+    """
+    before, folder = machine.state(), places.work / cell.protocol / cell.name
+    run, _ = acting_run(folder, "cpu")
+    data = places.work / cell.protocol / "data"
+    kept = sorted(folder.glob("checkpoints/step-*"))
+    found = [
+        checkpoint(asked.of(run), path, folder / "skill" / path.name, data)
+        for path in tqdm(kept, desc=cell.name)
+    ]
+    said = {"asked": dataclasses.asdict(asked), "checkpoints": found}
+    beside = {"machine": before, "provenance": provenance()}
+    return write_json(
+        result_path(cell, places.results), rounded({**trained.which(cell), **said, **beside})
+    )
+
+
+def checkpoint(run: Run, path: Path, out: Path, data: Path) -> dict[str, Any]:
+    """The success and the measures of one checkpoint, from its logs in ``out``."""
+    results = out / "results.json"
+    if not results.exists():
+        policy, envs = load(path, "cpu"), expand(run.data.envs)
+        roll_out(run, policy, envs, out, seed=run.train.seed)
+        probes = execute_imagination(run, policy, envs, out, seed=run.train.seed)
+        show_rivals(run, probes, [data], out)
+        write_results(out)
+    return {
+        "step": int(path.name.removeprefix("step-")),
+        "success": tasks(load_episodes(out, frames=False)),
+        "measures": values(read_json(results)),
+    }
+
+
+def values(found: Mapping[str, Any]) -> dict[str, float]:
+    """Every measure of the imagination that has a value, by a name that is read alone."""
+    parts = vector(found)
+    named = {
+        **parts["fidelity"],
+        **parts["perceptual"],
+        **{f"moving_psnr over {name}": one for name, one in parts["rivals"].items()},
+        **{
+            f"{name}, {entity}": one
+            for entity, measures in parts["joint"].items()
+            for name, one in measures.items()
+        },
+        **{
+            name: one
+            for axis, measures in parts["axes"].items()
+            if axis != SUCCESS
+            for name, one in measures.items()
+        },
+    }
+    return {name: one["value"] for name, one in named.items() if one["value"] is not None}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = trained.parser(__doc__, ["uwm"])
+    parser.add_argument("--episodes", type=int, default=10, help="of each task")
+    parser.add_argument("--states", type=int, default=4, help="of each task")
+    parser.add_argument("--samples", type=int, default=4, help="own samples from each state")
+    args = parser.parse_args(words)
+    places, asked = trained.places(args), Asked(args.episodes, args.states, args.samples)
+    trained.each(args, result_path, lambda cell: judge(cell, places, asked))
+
+
+def result_path(cell: Cell, results: Path) -> Path:
+    return results / cell.protocol / "skill" / f"{cell.name}.json"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""How measures go with success over checkpoints: made-up checkpoints whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import imagination_and_skill
+import numpy as np
+import pusher
+import pytest
+import skill_tables
+from cells import Cell
+from findings import MET, MISSING, PARTIAL
+from imagination_and_skill import Asked, checkpoint, values
+from made_cells import outcomes
+from skill_tables import correlations
+from tables import Found
+
+from wamlab.data.logs import save_probe
+from wamlab.recipes import recipe
+from wamlab.report.results import write_results
+from wamlab.train.checkpoint import CheckpointError
+
+pytestmark = pytest.mark.usefixtures("few_draws")
+
+
+def cell(seed: int, steps: int = 8) -> dict[str, Any]:
+    """``longer`` grows with the step, ``skilled`` is success, ``rare`` is seldom defined."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for place in range(steps):
+        solved = int(np.clip(2 * place + rng.integers(-3, 4), 0, 20))
+        longer = place + rng.normal()
+        measures = {"step": 1.0 * place, "longer": longer, "skilled": solved + 0.5, "still": 1.0}
+        measures |= {"chance": float(rng.normal())} | ({"rare": 1.0 * solved} if place > 5 else {})
+        success = {"metaworld/a": outcomes(solved, 20)}
+        found.append({"step": 2**place, "success": success, "measures": measures})
+    which = {"protocol": "mw-demo", "model": "uwm", "seed": seed, "attempt": 1}
+    made = {"machine": {"load": 0.1}, "provenance": {"command": "benchmarks/x"}}
+    return {**which, "checkpoints": found, **made}
+
+
+def test_what_is_only_trained_longer_goes_with_success_until_the_step_is_held() -> None:
+    """A measure that has the ranks of the step has nothing left, one that is still none at all."""
+    found = correlations([cell(seed) for seed in range(3)])
+    assert {*found} == {"longer", "skilled", "chance"}
+    assert found["skilled"].plain == pytest.approx(1)
+    assert found["skilled"].given_step == pytest.approx(1)
+    assert found["longer"].plain > 0.7
+    assert 0 in found["longer"].given_step_ends
+    assert abs(found["chance"].plain) < 0.5
+    assert found["skilled"].n == 24
+
+
+def test_the_page_shows_both_correlations_and_says_how_much_they_are_worth() -> None:
+    cells = [cell(seed) for seed in range(3)]
+    text = skill_tables.tables(Found({}, [], {}, skill=cells))
+    assert text.startswith("Exploratory:")
+    assert "| skilled | 24 | +1.00 (1.00 to 1.00) | +1.00 (1.00 to 1.00) |" in text
+    assert "| 0 | " in text
+    said = skill_tables.finding(Found({}, [], {}, skill=cells))
+    assert said.verdict == MET
+    assert "`uwm` on `mw-demo`, 3 seeds: of 3 measures" in said.measured
+    assert skill_tables.finding(Found({}, [], {}, skill=cells[:2])).verdict == PARTIAL
+    assert skill_tables.finding(Found({}, [], {})).verdict == MISSING
+    assert "Not measured" in skill_tables.tables(Found({}, [], {}))
+
+
+def test_a_checkpoint_that_was_judged_is_taken_from_its_logs(tmp_path: Path) -> None:
+    for seed in range(3):
+        save_probe(tmp_path, pusher.probe(seed))
+    found = values(write_results(tmp_path))
+    assert {"eic, robot", "eic_cf, object", "moving_psnr", "jump"} & {*found} >= {"moving_psnr"}
+    assert not {"success_any", "progress"} & {*found}
+    run = Asked(2, 1, 2).of(recipe("mw-demo/uwm"))
+    assert (run.rollout.episodes, run.probe.states, run.probe.samples) == (2, 1, 2)
+    kept = checkpoint(run, Path("checkpoints/step-000128"), tmp_path, tmp_path)
+    assert (kept["step"], kept["success"], kept["measures"]) == (128, {}, found)
+
+
+def test_a_cell_that_was_not_trained_here_is_named(tmp_path: Path) -> None:
+    words = ["mw-demo", "--work", str(tmp_path), "--results", str(tmp_path)]
+    with pytest.raises(CheckpointError, match="uwm-seed0-attempt1 does not exist"):
+        imagination_and_skill.main(words)
+    path = imagination_and_skill.result_path(Cell("mw-demo", "uwm", 0), tmp_path)
+    assert path.parent.name == "skill"

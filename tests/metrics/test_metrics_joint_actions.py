@@ -1,0 +1,108 @@
+"""Inverse-cycle consistency of imaginations whose coupling is known, read by a noisy judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from wamlab.metrics.base import compute
+from wamlab.types import Branch, Probe
+
+STATES, SAMPLES, STEPS = 12, 4, 16
+Decode = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def noisy(chunks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return chunks + 0.2 * rng.standard_normal(chunks.shape)
+
+
+def other_s(chunks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return noisy(np.roll(chunks, 1, axis=0), rng)
+
+
+def late(chunks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return noisy(np.concatenate([chunks[:, :1], chunks[:, :-1]], axis=1), rng)
+
+
+def one_for_all(chunks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.broadcast_to(noisy(chunks[:1], rng), chunks.shape)
+
+
+def probes(imagined: Decode = noisy, executed: Decode = noisy, spread: float = 1.0) -> list[Probe]:
+    """The third dimension never changes, the fourth is in units of a hundred."""
+    rng = np.random.default_rng(0)
+    return [probe(seed, rng, imagined, executed, spread) for seed in range(STATES)]
+
+
+def probe(
+    seed: int, rng: np.random.Generator, imagined: Decode, executed: Decode, spread: float
+) -> Probe:
+    shape, units = (SAMPLES, STEPS, 4), np.array([1, 1, 0, 100])
+    mode = rng.standard_normal((1, STEPS, 4))
+    own = mode + spread * rng.standard_normal(shape)
+    frames = {"top": np.zeros((1, 2, 2, 3), np.uint8)}
+    branches = [
+        Branch(
+            "own",
+            str(k),
+            (own[k] * units).astype(np.float32),
+            np.array([16]),
+            frames,
+            imagined=frames,
+            decoded=(read[k] * units).astype(np.float32),
+            redecoded=(real[k] * units).astype(np.float32),
+        )
+        for read, real in [(imagined(own, rng), executed(own, rng))]
+        for k in range(SAMPLES)
+    ]
+    return Probe("e", "", seed, 0, frames, np.zeros(1, np.float32), branches, judge="inverse ab")
+
+
+def test_what_the_judge_reads_is_the_own_action_or_that_of_another_sample() -> None:
+    """For noise 0.2 and spread 1 in 3 dimensions the ceiling is 1 - 0.2 / sqrt(2 + 0.04)."""
+    right, other = compute("icc", probes()), compute("icc", probes(other_s))
+    assert right.value == pytest.approx(1 - 0.2 / 2.04**0.5, abs=0.02)
+    assert right.value == pytest.approx(right.details["ceiling"], abs=0.02)
+    assert (right.details["lag"], right.details["ceiling_lag"]) == (0, 0)
+    assert other.value < -0.3
+    assert right.interval.low > other.interval.high
+    assert compute("icc", probes(one_for_all)).value == pytest.approx(0, abs=1e-6)
+
+
+def test_a_late_imagination_fits_best_one_step_later() -> None:
+    found = compute("icc", probes(late))
+    assert found.value < 0.3
+    assert (found.details["lag"], found.details["ceiling_lag"]) == (1, 0)
+
+
+def test_the_unit_of_a_dimension_is_no_weight() -> None:
+    scaled = probes()
+    for one in scaled:
+        for branch in one.branches:
+            for chunk in (branch.action, branch.decoded, branch.redecoded):
+                chunk[:, 3] /= 100
+    assert compute("icc", scaled).value == pytest.approx(compute("icc", probes()).value, abs=1e-5)
+
+
+def test_where_there_is_no_value_the_reason_is_said() -> None:
+    same = compute("icc", probes(spread=0.001))
+    assert same.why_not == f"own actions differ by 0.1 or less ({STATES})"
+    blind = compute("icc", probes(executed=one_for_all))
+    assert blind.why_not.startswith("the judge cannot tell: off what happened it scores")
+    still = probes()
+    for one in still:
+        for branch in one.branches:
+            branch.action[:] = 1
+    assert compute("icc", still).why_not == "the own actions are all the same"
+    unread = probes()
+    for one in unread:
+        one.judge = ""
+        for branch in one.branches:
+            branch.decoded = None
+    assert compute("icc", unread).why_not.startswith(f"a judge has read 0 of {STATES} probes")
+    for one in unread:
+        for branch in one.branches:
+            branch.imagined, branch.why_not = None, "in features"
+    assert "in features" in compute("icc", unread).why_not
