@@ -443,7 +443,7 @@ class Episode:
         return bool(len(self.success) and self.success[-1]) and not self.success_at_reset
 
 
-BranchKind = Literal["own", "imposed", "world", "reference", "control"]
+BranchKind = Literal["own", "instructed", "imposed", "world", "reference", "control"]
 
 
 @dataclass
@@ -459,9 +459,10 @@ class Reading:
 class Branch:
     """One action chunk executed whole from a probe's state, beside what was imagined for it.
 
-    ``kind``: ``own`` (the model's joint sample), ``imposed`` (a listed intervention), ``world``
-    (an own action in another physics), ``reference`` (a chunk that is the same for every model),
-    ``control`` (an action decoded from a future that is not the model's own).
+    ``kind``: ``own`` (the model's joint sample), ``instructed`` (one that was told something else),
+    ``imposed`` (a listed intervention), ``world`` (an own action in another physics), ``reference``
+    (a chunk that is the same for every model), ``control`` (an action decoded from a future that is
+    not the model's own).
     ``imagined`` frames at ``offsets``, None with ``why_not`` where the model imagines nothing that
     can be shown. ``happened`` are the frames at the same offsets, ``entities`` the poses (H+1, 7)
     over the whole chunk, ``masks`` the robot's and objects' pixels by ``<view>/<entity>`` (T, H, W)

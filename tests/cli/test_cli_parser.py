@@ -43,6 +43,7 @@ PUBLIC = {
         "--states",
         "--samples",
         "--readers",
+        "--judge",
         "--seed",
         "--out",
         "--set",

@@ -39,6 +39,40 @@ def test_an_imagination_that_ignores_the_action_gains_nothing():
     assert set(right.parts) == {"corner@8", "corner@16"}
 
 
+def told(seed: int, fault: str = "") -> Probe:
+    """The second own sample was told otherwise; a deaf model imagines the first all the same."""
+    probe = pusher.probe(seed, samples=2)
+    first, second = probe.of("own")
+    second.kind = "instructed"
+    if fault == "deaf":
+        second.imagined = first.imagined
+    return probe
+
+
+def test_the_contrast_between_instructions_is_that_between_samples():
+    two = [pusher.probe(seed, samples=2) for seed in range(6)]
+    for entity in ("robot", "object"):
+        contrast = compute("instruction_contrast", [told(seed) for seed in range(6)], entity=entity)
+        samples = compute("eic", two, entity=entity)
+        assert (contrast.value, contrast.n) == (samples.value, samples.n)
+        assert contrast.details["oracle"] == samples.details["oracle"]
+    assert contrast.value > 0.8
+
+
+def test_a_model_that_does_not_listen_has_no_contrast():
+    found = compute("instruction_contrast", [told(seed, "deaf") for seed in range(6)])
+    assert found.value == pytest.approx(0, abs=1e-9)
+
+
+def test_without_another_instruction_there_is_no_contrast():
+    found = compute("instruction_contrast", [pusher.probe(0)])
+    assert found.why_not == "nothing was asked under another instruction"
+    silent = told(0)
+    for branch in silent.branches:
+        branch.imagined, branch.why_not = None, "in features"
+    assert "in features" in compute("instruction_contrast", [silent]).why_not
+
+
 def test_without_imagined_interventions_it_does_not_apply():
     found = compute("delta_psnr", [pusher.probe(0)])
     assert found.why_not == "imposed actions are not imagined (1)"

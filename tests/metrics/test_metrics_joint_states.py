@@ -10,7 +10,7 @@ import pytest
 
 from wamlab.metrics.base import compute, state_name
 from wamlab.metrics.coupling import cmr, eic, eic_cf, eic_ref, skill
-from wamlab.metrics.effects import iea
+from wamlab.metrics.effects import iea, instruction_contrast
 from wamlab.metrics.joint_states import own_paths
 from wamlab.metrics.worlds import dwa
 from wamlab.types import Branch, Probe, Reading
@@ -137,6 +137,21 @@ def test_probes_give_what_their_paths_give(model: str):
     if direct.value is not None:
         assert found.value == pytest.approx(direct.value, rel=1e-5)
         assert found.details["world"] == direct.details["world"]
+
+
+def test_samples_under_several_instructions_are_held_against_one_another():
+    """Effects between samples are those between instructions, where each was told something."""
+    logs = probes()
+    for probe in logs:
+        for branch in probe.of("own")[1:]:
+            branch.kind = "instructed"
+    for entity in ("robot", "object"):
+        found = compute("state_instruction_contrast", logs, entity=entity)
+        expected = instruction_contrast(own_paths(probes(), entity))
+        assert found.value == pytest.approx(expected.value)
+        assert found.details["gain"] == pytest.approx(expected.details["gain"])
+    unasked = compute("state_instruction_contrast", probes())
+    assert unasked.why_not == "nothing was asked under another instruction"
 
 
 def test_the_object_is_what_the_references_move_most_and_states_keep_their_names():

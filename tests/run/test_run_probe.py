@@ -214,11 +214,16 @@ class Listening(PointModel, name="point_listening"):
         return answer
 
 
-def test_the_action_of_another_instruction_is_imposed_with_the_noise_of_the_own_one():
+def test_a_sample_is_told_otherwise_and_its_action_imposed_with_the_noise_of_the_own_one():
     others = {"point/push": "push the block to the left"}
     one = run(Listening(), 1, imposed=("zero", OTHER_INSTRUCTION), others=others)[0]
     zero, other = one.of("imposed")
-    np.testing.assert_allclose(other.action, -one.of("own")[0].action, atol=1e-6)
+    (told,) = one.of("instructed")
+    np.testing.assert_allclose(told.action, -one.of("own")[0].action, atol=1e-6)
+    np.testing.assert_array_equal(told.imagined["top"], one.of("own")[0].imagined["top"])
+    np.testing.assert_array_equal(told.happened["top"], other.happened["top"])
+    assert told.instruction == others["point/push"]
+    np.testing.assert_array_equal(other.action, told.action)
     assert (other.label, other.instruction) == (OTHER_INSTRUCTION, others["point/push"])
     assert zero.instruction == ""
     walked = one.entities["robot"][:3] + other.action[:, :3].sum(axis=0) * STEP
@@ -226,6 +231,13 @@ def test_the_action_of_another_instruction_is_imposed_with_the_noise_of_the_own_
     assert other.imagined["top"].shape == other.happened["top"].shape
     with pytest.raises(ValueError, match="none is known for point/push"):
         run(Listening(), 1, imposed=(OTHER_INSTRUCTION,))
+
+
+def test_what_only_acts_is_told_otherwise_and_says_why_it_imagines_nothing():
+    others = {"point/push": "push the block to the left"}
+    (told,) = run(Reactive(), 1, imposed=(), others=others)[0].of("instructed")
+    assert told.imagined is None
+    assert told.why_not.startswith("not a joint sample")
 
 
 def test_unknown_interventions_and_spaces_without_y():

@@ -122,12 +122,13 @@ class Look:
 
 @dataclass(frozen=True)
 class Form:
-    """One of the three measures: what the own pair is held against, and what opens its gate."""
+    """A measure of pairs: which are the own, what they are held against, what opens the gate."""
 
     name: str
     others: Callable[[Probe], list[Branch]]
     pair: Callable[[Look, Video, Bool[np.ndarray, "h w"]], Pair]
     metres: Callable[[Look], float]
+    own: Callable[[Probe], list[Branch]] = imagining
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def eic(
     _need_imagined(probes)
     if all(len(imagining(probe)) < 2 for probe in probes):
         raise NotApplicable("EIC needs two samples from one state; the probes hold one")
-    return _consistency(EIC, probes, entity, rivals)
+    return consistency(EIC, probes, entity, rivals)
 
 
 @metric("eic_cf", needs="probes")
@@ -163,7 +164,7 @@ def eic_cf(
     labels = sorted({branch.label for probe in probes for branch in _listed(probe)})
     if not labels:
         raise NotApplicable(f"the probes hold no imposed branches ({', '.join(LISTED)})")
-    return _consistency(EIC_CF, probes, entity, rivals, imposed=labels)
+    return consistency(EIC_CF, probes, entity, rivals, imposed=labels)
 
 
 @metric("skill", needs="probes")
@@ -172,7 +173,7 @@ def skill(
 ) -> Result:
     """How much nearer the imagined future is to what happened than the frame now is."""
     _need_imagined(probes)
-    return _consistency(SKILL, probes, entity, rivals)
+    return consistency(SKILL, probes, entity, rivals)
 
 
 @metric("div", needs="probes", unit="m")
@@ -246,9 +247,10 @@ EIC_CF = Form(
 SKILL = Form("skill", others=imagining, pair=_against_now, metres=Look.motion)
 
 
-def _consistency(
+def consistency(
     form: Form, probes: Sequence[Probe], entity: str, rivals: RivalFrames | None, **details: Any
 ) -> Result:
+    """The measure of a form over probes, beside its controls."""
     shown = rivals or {}
     measured = [
         one
@@ -265,7 +267,7 @@ def _consistency(
 def _measure(
     form: Form, probe: Probe, entity: str, rivals: Mapping[str, Frames]
 ) -> Iterator[Measured]:
-    own, other = imagining(probe), form.others(probe)
+    own, other = form.own(probe), form.others(probe)
     if not own or not other:
         return
     seen = {key.split("/", 1)[1] for key in probe.masks}
@@ -285,7 +287,7 @@ def _measure_look(form: Form, look: Look) -> Measured:
     state = state_name(look.probe)
     parts = (f"{look.view}@{look.offset}", look.entity)
     closed = lambda why: Measured(state, parts, {}, why)  # noqa: E731
-    if form is EIC and len(look.own) < 2:
+    if form.pair is _against_samples and len(look.own) < 2:
         return closed("one sample only")
     gate = gate_metres(look.entity)
     if form.metres(look) <= gate:

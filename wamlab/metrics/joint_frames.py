@@ -1,12 +1,15 @@
-"""Genie's delta PSNR, for comparison: does the imagination of the own action fit best?
+"""Joint measures on frames besides those of `wamlab.metrics.joint`.
 
-It sees that actions matter to the imagined frames, not to which entity or in which direction, and
-it is large where the futures of other actions are merely bad.
+The instruction contrast asks a model twice, which a deterministic one can answer as well. Genie's
+delta PSNR stands here for comparison: it sees that actions matter to the imagined frames, not to
+which entity or in which direction, and it is large where the futures of other actions are merely
+bad.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,9 +23,39 @@ from wamlab.metrics.base import (
     summarise,
     why_nothing_imagined,
 )
-from wamlab.metrics.joint import LISTED
-from wamlab.metrics.visual import psnr, unit
-from wamlab.types import Probe
+from wamlab.metrics.joint import EIC, LISTED, ROBOT, consistency
+from wamlab.metrics.visual import RivalFrames, psnr, unit
+from wamlab.types import Branch, Probe
+
+
+def told_apart(probe: Probe) -> list[Branch]:
+    """The first own sample, and those under other instructions that share its noise, with frames;
+    nothing where there are not both."""
+    found = [*imagining(probe)[:1], *(b for b in probe.of("instructed") if b.imagined)]
+    return found if len(found) > 1 else []
+
+
+def why_not_told(probes: Sequence[Probe]) -> str:
+    """Why no probe has a sample under another instruction that can be held against the own one."""
+    if not any(probe.of("instructed") for probe in probes):
+        return "nothing was asked under another instruction"
+    return why_nothing_imagined(probes)
+
+
+@metric("instruction_contrast", needs="probes")
+def instruction_contrast(
+    probes: Sequence[Probe], *, entity: str = ROBOT, rivals: RivalFrames | None = None
+) -> Result:
+    """EIC between instructions: is what was imagined under one nearer to its own execution?
+
+    Two samples of the same noise, from the same state, under two instructions, each imagined and
+    executed; the rest is `wamlab.metrics.joint.eic`. It asks for no second draw, so that models
+    answer it that have but one.
+    """
+    if not any(told_apart(probe) for probe in probes):
+        raise NotApplicable(why_not_told(probes))
+    form = replace(EIC, name="instruction_contrast", own=told_apart, others=told_apart)
+    return consistency(form, probes, entity, rivals)
 
 
 @metric("delta_psnr", needs="probes", unit="dB")

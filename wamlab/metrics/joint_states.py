@@ -27,6 +27,7 @@ from wamlab.metrics.base import (
     why_nothing_imagined,
 )
 from wamlab.metrics.joint import LISTED, OBJECT, ROBOT
+from wamlab.metrics.joint_frames import told_apart, why_not_told
 from wamlab.metrics.paths import Paths, Places
 from wamlab.types import Branch, Probe, Reading
 
@@ -53,6 +54,13 @@ def imposed_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
     if all(branch.imagined is None for branch in branches):
         raise NotApplicable(f"imposed actions are not imagined: {branches[0].why_not}")
     return _paths(probes, entity, _listed)
+
+
+def instructed_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
+    """Where one sample for each instruction was imagined and went; see `own_paths`."""
+    if not any(told_apart(probe) for probe in probes):
+        raise NotApplicable(why_not_told(probes))
+    return _paths(probes, entity, told_apart)
 
 
 def executions(
@@ -101,6 +109,9 @@ state_skill = on_states("state_skill", coupling.skill, own_paths)
 state_cmr = on_states("state_cmr", coupling.cmr, own_paths)
 state_div = on_states("state_div", coupling.div, own_paths)
 state_iea = on_states("state_iea", effects.iea, imposed_paths)
+state_instruction_contrast = on_states(
+    "state_instruction_contrast", effects.instruction_contrast, instructed_paths
+)
 state_ads = on_states("state_ads", effects.ads, imposed_paths)
 state_cda = on_states("state_cda", effects.cda, imposed_paths)
 state_distance_correlation = on_states(

@@ -78,8 +78,9 @@ class RolloutConfig:
 class ProbeConfig:
     """Executed imaginations: ``samples`` joint draws from each of ``states`` per environment.
 
-    ``imposed`` are interventions of `wamlab.run.impose`; ``other-instruction`` says what the next
-    environment of the run's data says.
+    ``imposed`` are interventions of `wamlab.run.impose`. Where the run's data hold several
+    environments, one more sample is told what the next one says; ``other-instruction`` imposes its
+    action.
     """
 
     states: int = 10

@@ -29,7 +29,6 @@ from wamlab.policy.policy import Policy, load
 from wamlab.recipes.clips import clips_of
 from wamlab.recipes.run import DataConfig, Run
 from wamlab.run.collect import Collected, collect
-from wamlab.run.impose import OTHER_INSTRUCTION
 from wamlab.run.probe import probe
 from wamlab.run.rollout import rollout
 from wamlab.run.seats import make_env
@@ -337,14 +336,13 @@ def execute_imagination(
     check_open(Path(out))
     wanted = run.probe
     follow = executor_for(policy.model, policy.space)
-    asks_others = OTHER_INSTRUCTION in wanted.imposed
     return probe(
         policy,
         expand(envs),
         wanted.states,
         wanted.samples,
         imposed=wanted.imposed,
-        others=other_instructions(run, expand(envs)) if asks_others else {},
+        others=other_instructions(run, expand(envs)),
         executor=follow,
         seed=seed,
         out=out,

@@ -95,7 +95,8 @@ def probe(
     Args:
         out: a folder for the logs; a probe that is there already is not made again.
         imposed: names of `wamlab.run.impose`.
-        others: by environment another instruction, whose action ``other-instruction`` imposes.
+        others: by environment another instruction, under which one more sample is drawn, with the
+            noise of the first own one; ``other-instruction`` imposes its action.
         worlds: by name the physics in which the own actions are executed as well.
         agent: who goes to the states (None: the expert, without variants).
         executor: what turns a plan without actions (waypoints, sub-goals) into those executed.
@@ -109,7 +110,8 @@ def probe(
     names = [env_names] if isinstance(env_names, str) else list(env_names)
     check_imposed(imposed, policy.space)
     check_worlds(worlds)
-    told = _told(names, imposed, others or {})
+    told = others or {}
+    _check_told(names, imposed, told)
     made_by: dict[str, Any] = {
         "policy": policy.name,
         "weights": policy.digest,
@@ -118,7 +120,7 @@ def probe(
         "imposed": [*imposed],
         "worlds": {world: dict(physics) for world, physics in worlds.items()},
         "seed": seed,
-        **({"others": dict(told)} if told else {}),
+        **({"others": {name: told[name] for name in names if name in told}} if told else {}),
     }
 
     @contextmanager
@@ -154,9 +156,9 @@ def probe(
 class Bench:
     """One environment twice, to act in (without rendering every step) and to see with.
 
-    ``other`` is the instruction whose action ``other-instruction`` imposes, ``worlds`` are executed
-    as well, and so are the references unless they are not wanted; ``agent`` goes to the
-    states (None: the expert, who needs to see nothing).
+    ``other`` is another instruction, under which one more sample is drawn. ``worlds`` are executed
+    as well, and so are the references unless they are not wanted; ``agent`` goes to the states
+    (None: the expert, who needs to see nothing).
     """
 
     policy: Asked
@@ -184,8 +186,8 @@ class Bench:
             draw=self.seed,
         )
         now = self._now(at)
-        own = self.own(at)
-        branches = own + self.impose(at, own[0].action)
+        own, told = self.own(at), self.instructed(at)
+        branches = own + told + self.impose(at, own[0].action, told)
         branches += in_worlds(self.env, at.state, own, self.worlds)
         if self.references:
             branches += reference_branches(self.env, at.state, self.policy.chunk, at.seed)
@@ -208,17 +210,29 @@ class Bench:
 
     def own(self, at: Reached) -> list[Branch]:
         """The model's own samples, executed; joint ones, or actions alone with ``why_not``."""
-        answer, why = self._act(at, self.samples)
-        rows = range(self.samples)
-        chunks = [self._chunk(at, answer, row) for row in rows]
-        labels = [f"sample {row}" for row in rows]
-        return self._branches("own", labels, at, chunks, answer, why or answer.undecoded)
+        return self._samples("own", [f"sample {row}" for row in range(self.samples)], at)
 
-    def impose(self, at: Reached, own: Float[np.ndarray, "h a"]) -> list[Branch]:
-        """The interventions on the first own chunk, imagined with the same noise and executed."""
+    def instructed(self, at: Reached) -> list[Branch]:
+        """A sample under the other instruction, with the noise of the first own one."""
+        if not self.other:
+            return []
+        told = replace(at, observation={**at.observation, "instruction": self.other})
+        (branch,) = self._samples("instructed", ["told otherwise"], told)
+        return [replace(branch, instruction=self.other)]
+
+    def impose(
+        self, at: Reached, own: Float[np.ndarray, "h a"], told: Sequence[Branch] = ()
+    ) -> list[Branch]:
+        """The interventions on the first own chunk, imagined with the same noise and executed.
+
+        ``told`` holds the sample under the other instruction, where that is imposed.
+        """
         if not self.imposed:
             return []
-        chunks = [self._imposed(name, at, own) for name in self.imposed]
+        chunks = [
+            told[0].action if name == OTHER_INSTRUCTION else impose(name, own, self.policy.space)
+            for name in self.imposed
+        ]
         try:
             answer = self._ask(at, FORWARD, copies=len(chunks), action=np.stack(chunks))
             why = answer.undecoded
@@ -230,14 +244,11 @@ class Bench:
                 branch.instruction = self.other
         return branches
 
-    def _imposed(
-        self, name: str, at: Reached, own: Float[np.ndarray, "h a"]
-    ) -> Float[np.ndarray, "h a"]:
-        """What is imposed: made of the own chunk, or drawn anew for the other instruction."""
-        if name != OTHER_INSTRUCTION:
-            return impose(name, own, self.policy.space)
-        told = replace(at, observation={**at.observation, "instruction": self.other})
-        return self._chunk(told, self._act(told, 1)[0], 0)
+    def _samples(self, kind: BranchKind, labels: Sequence[str], at: Reached) -> list[Branch]:
+        """A sample of the model's own for each label, executed."""
+        answer, why = self._act(at, len(labels))
+        chunks = [self._chunk(at, answer, row) for row in range(len(labels))]
+        return self._branches(kind, labels, at, chunks, answer, why or answer.undecoded)
 
     def _act(self, at: Reached, samples: int) -> tuple[RawPrediction, str]:
         """Joint samples; of a model that does not draw any its actions, and why."""
@@ -340,12 +351,8 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one.astype(np.int16) - other.astype(np.int16)).max())
 
 
-def _told(
-    names: Sequence[str], imposed: Sequence[str], others: Mapping[str, str]
-) -> Mapping[str, str]:
-    """The other instruction of each environment, where one is imposed."""
-    if OTHER_INSTRUCTION not in imposed:
-        return {}
-    if missing := [name for name in names if not others.get(name)]:
+def _check_told(names: Sequence[str], imposed: Sequence[str], others: Mapping[str, str]) -> None:
+    """Raise ValueError unless another instruction is known wherever its action is imposed."""
+    missing = [name for name in names if not others.get(name)]
+    if OTHER_INSTRUCTION in imposed and missing:
         raise ValueError(f"{OTHER_INSTRUCTION!r} is imposed, but none is known for {missing[0]}")
-    return others
