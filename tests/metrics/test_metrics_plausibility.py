@@ -80,6 +80,7 @@ def test_without_floor_or_ceiling_there_is_no_rate() -> None:
         found = compute("film_success", own, controls=known)
         assert found.value is None
         assert f"{missing!r} has no episode" in found.why_not
+    assert "nobody has read films" in compute("film_success", own).why_not
     assert "no episodes" in compute("film_success", [], controls=CONTROLS).why_not
 
 

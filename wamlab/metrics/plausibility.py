@@ -45,6 +45,8 @@ def film_success(episodes: Sequence[Episode], *, controls: Controls | None = Non
 
     Without a floor and a ceiling a rate cannot be read, and is not given.
     """
+    if controls is None:
+        raise NotApplicable("nobody has read films: these episodes have no controls of the judge's")
     known = {name: list(logs) for name, logs in (controls or {}).items() if logs}
     for name in (FLOOR, CEILING):
         if name not in known:

@@ -57,12 +57,13 @@ def imagination_use(
     """
     if future not in REFERENCE:
         raise KeyError(f"nothing is demanded of the future {future!r}; of {[*REFERENCE]} it is")
+    replaced = [one for one in probes if any(b.label == "redrawn" for b in one.branches)]
+    if not replaced:
+        raise NotApplicable("in no probe was the imagined future replaced")
     if space is None:
         raise NotApplicable("the action space is needed, to weigh dimensions alike: pass space=")
     half = (np.array(space.high) - np.array(space.low)) / 2
-    known = [labelled for one in probes if "redrawn" in (labelled := _Labelled(one, half)).chunks]
-    if not known:
-        raise NotApplicable("in no probe was the imagined future replaced")
+    known = [_Labelled(one, half) for one in replaced]
     changes = [one.pair(future) for one in known]
     kept = [pair for pair in changes if pair is not None and _size(pair.demanded) > gate]
     undefined = {

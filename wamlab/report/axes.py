@@ -60,7 +60,7 @@ def further(
 
 
 def further_rows(results: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """A row for each measure of one axis."""
+    """A row for each measure of one axis that has a value."""
     return [
         {
             **result,
@@ -71,7 +71,18 @@ def further_rows(results: Mapping[str, Mapping[str, Any]]) -> list[Row]:
             "beside": beside(result),
         }
         for name, result in results.items()
+        if result["value"] is not None
     ]
+
+
+def without_value(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Each reason why measures of one axis have no value, and which; entities are not told apart."""
+    found: dict[str, dict[str, None]] = {}
+    for name, result in results.items():
+        if result["value"] is None:
+            titles = found.setdefault(result["why_not"], {})
+            titles[name.partition(",")[0].replace("_", " ")] = None
+    return [(why, ", ".join(titles)) for why, titles in found.items()]
 
 
 def meaning(name: str) -> str:

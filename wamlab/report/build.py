@@ -19,7 +19,7 @@ from wamlab.data.logs import (
 )
 from wamlab.metrics.base import state_name
 from wamlab.report import charts, open_loop, perceptual, whatif, words
-from wamlab.report.axes import ANCHORS, further_rows
+from wamlab.report.axes import ANCHORS, further_rows, without_value
 from wamlab.report.charts import Axis, Mark
 from wamlab.report.pictures import Card, card, recorded_card, rollout
 from wamlab.report.results import ENTITIES, NOT_LOSSES, write_results
@@ -95,6 +95,7 @@ def render(
             title=words.policy_name(found),
             anchors=ANCHORS,
             further={a: further_rows(rows) for a, rows in found["axes"].items()},
+            inapplicable={a: without_value(rows) for a, rows in found["axes"].items()},
             verdict=words.verdict(found),
             tasks=task_rows(found),
             rate_scale=charts.scale(RATES, [0.0, 0.5, 1.0], words.percent),
