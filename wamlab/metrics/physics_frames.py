@@ -169,7 +169,8 @@ def probe_scene_change(probes: Sequence[Probe]) -> Result:
 def probe_object_permanence(probes: Sequence[Probe], *, entity: str = OBJECT) -> Result:
     """In which share of imagined frames a thing is lost, told by its colours.
 
-    Lost is what `lost` finds. ``entity``: the name of a thing, or ``object``: the worst of those that can be told apart.
+    Lost is what `lost` finds. ``entity``: the name of a thing, or ``object``: the worst of those
+    that can be told apart.
     """
 
     def worst(imagination: Imagination) -> float:

@@ -76,7 +76,7 @@ def further_rows(results: Mapping[str, Mapping[str, Any]]) -> list[Row]:
 
 
 def without_value(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Each reason why measures of one axis have no value, and which; entities are not told apart."""
+    """Each reason why measures of one axis have no value, with the measures, entities together."""
     found: dict[str, dict[str, None]] = {}
     for name, result in results.items():
         if result["value"] is None:
