@@ -6,7 +6,9 @@
 One judge, trained on demonstrations alone, reads the actions off what every model imagines (see
 `wamlab.run.turing`): off films of whole episodes, executed open loop, and window by window in the
 closed loop (`wamlab.run.decoded`). The controls are the judge's own and are played once; every
-result holds them, floor and ceiling first. Plays what `success.py` has trained, on the same starts,
+result holds them, floor and ceiling first. ``--readers`` tells a model that reads the robot's state
+what it would be in its own imagined frames; without, it is absent there, which no model has seen in
+training. Plays what `success.py` has trained, on the same starts,
 and writes one JSON file for each cell into ``benchmarks/results/<protocol>/turing/``; one that is
 there is not played again.
 """
@@ -34,7 +36,8 @@ from wamlab.recipes.clips import clips_of
 from wamlab.recipes.work import acting_run, expand, open_caches
 from wamlab.report.words import between, percent
 from wamlab.run.decoded import SHOWN, DecodedAgent
-from wamlab.run.film import Judge
+from wamlab.run.film import Judge, ReadState
+from wamlab.run.reading import state_reading
 from wamlab.run.rollout import rollout
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.run.turing import CONTROLS, IMAGINED, Turing
@@ -56,6 +59,7 @@ class Court:
     execute_steps: int | None = 8
     batch: int = 8
     make: MakeEnv = make_env
+    readers: Path | None = None
 
     def controls(self) -> dict[str, dict[str, Path]]:
         """The logs of every control, by loop; what is there is not played again."""
@@ -71,7 +75,7 @@ class Court:
             if policy is None:
                 test.control(shown, out, clips=self.clips)
             else:
-                test.imagined(policy, out)
+                test.imagined(policy, out, read_state=self._state(policy))
             return out
         agent = DecodedAgent(
             policy or self.judge.policy,
@@ -93,6 +97,12 @@ class Court:
                 make=self.make,
             )
         return out
+
+    def _state(self, policy: Policy) -> ReadState | None:
+        """Who reads the robot's state off what a policy imagines, where it would like to know."""
+        if self.readers is None or not policy.model.config.state_dim:
+            return None
+        return state_reading(policy, policy.model.config.views, self.readers, self.make)
 
 
 def judged(court: Court, policy: Policy, folder: Path) -> dict[str, Any]:
@@ -135,6 +145,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "--judge", type=Path, required=True, help="a checkpoint that answers INVERSE"
     )
     parser.add_argument("--episodes", type=int, default=20, help="of each task")
+    parser.add_argument("--readers", type=Path, help="a folder with state readers; see wam probe")
     args = parser.parse_args(words)
     places, before = trained.places(args), machine.state()
     run, policy = acting_run(args.judge, "cpu")
@@ -147,6 +158,7 @@ def main(words: Sequence[str] | None = None) -> None:
         clips_of(open_caches(run, [work / "data"]), run.model),
         run.rollout.execute_steps,
         run.rollout.batch,
+        readers=args.readers,
     )
 
     def play(cell: Cell) -> Path:

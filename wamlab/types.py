@@ -448,11 +448,12 @@ BranchKind = Literal["own", "instructed", "imposed", "world", "reference", "cont
 
 @dataclass
 class Reading:
-    """What a state reader made of frames: ``places`` by entity (T, 3) in metres, and how likely the
-    task is done in them, ``success`` (T,) from 0 to 1."""
+    """What a state reader made of frames: ``places`` by entity (T, 3) in metres, how likely the
+    task is done in them, ``success`` (T,) from 0 to 1, and the robot's own ``state`` (T, S)."""
 
     places: dict[str, Float[np.ndarray, "t 3"]]
     success: Float[np.ndarray, " t"]
+    state: Float[np.ndarray, "t s"] | None = None
 
 
 @dataclass

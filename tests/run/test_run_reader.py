@@ -38,10 +38,11 @@ def test_it_looks_at_many_starts_and_knows_what_was_the_case(seen: Instants):
 
 def test_it_reads_places_within_a_pixel_on_starts_that_it_never_saw(reader: StateReader):
     pixel = 1 / 16
-    assert set(reader.error) == {"robot", "block", "success"}
+    assert set(reader.error) == {"robot", "block", "success", "state"}
     assert reader.error["robot"] < pixel
     assert reader.error["block"] < pixel
     assert reader.error["success"] < 0.2
+    assert reader.error["state"] < 1
 
 
 def test_what_moves_in_the_frame_moves_in_the_reading(reader: StateReader):
@@ -57,6 +58,15 @@ def test_what_moves_in_the_frame_moves_in_the_reading(reader: StateReader):
     assert robot[1, 0] - robot[0, 0] == pytest.approx(0.2, abs=0.1)
 
 
+def test_the_state_is_read_in_the_units_of_the_environment(reader: StateReader, seen: Instants):
+    """Of the point hand, whose state begins with its place."""
+    read = reader.read(seen.frames)
+    assert read.state.shape == seen.truth.state.shape == (360, 4)
+    np.testing.assert_allclose(seen.truth.state[:, :3], seen.truth.places["robot"], atol=1e-6)
+    away = np.abs(read.state[:, :2] - seen.truth.state[:, :2]).mean()
+    assert away < 1 / 16
+
+
 def test_it_learns_to_read_through_a_codec(seen: Instants):
     negative = lambda frames: {view: 255 - shots for view, shots in frames.items()}  # noqa: E731
     read = fit("point/push", seen, through=negative, codec="negative", steps=150, progress=False)
@@ -70,6 +80,8 @@ def test_errors_are_root_mean_squares():
     true = Reading({"robot": np.zeros((2, 3))}, np.array([0.0, 1.0]))
     read = Reading({"robot": np.array([[0.3, 0, 0.4], [0, 0, 0]])}, np.array([0.7, 0.9]))
     assert errors(read, true) == pytest.approx({"robot": 0.5 / np.sqrt(2), "success": 0.5})
+    true.state, read.state = np.array([[1.0, 5.0], [3.0, 5.0]]), np.array([[2.0, 9.0], [3.0, 9.0]])
+    assert errors(read, true)["state"] == pytest.approx(np.sqrt(0.5))
 
 
 def test_every_other_frame_is_blurred_and_none_gets_brighter():
@@ -99,7 +111,7 @@ def test_what_is_no_reader_is_refused(reader: StateReader, tmp_path):
     with pytest.raises(ValueError, match=r"one.safetensors is damaged or no state reader"):
         load_reader(path)
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="schema None; this library reads 1"):
+    with pytest.raises(ValueError, match="schema None; this library reads 2"):
         load_reader(tmp_path / "other.safetensors")
     head = {"wamlab": json.dumps({"schema": 9})}
     save_file({"x": torch.zeros(1)}, tmp_path / "new.safetensors", head)

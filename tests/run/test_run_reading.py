@@ -18,6 +18,7 @@ from wamlab.run.reading import (
     read,
     read_probes_of,
     reader_of,
+    state_reading,
 )
 from wamlab.types import Future
 
@@ -83,6 +84,23 @@ def test_a_reader_is_trained_once_and_probes_are_read_once(tmp_path):
         "point__push-top-side-pixels.safetensors"
     ]
     reading(policy, tmp_path, train=None)
+
+
+def test_the_state_of_what_is_imagined_is_read_by_the_reader_of_its_environment(tmp_path):
+    policy, calls = policy_of(PointModel()), []
+
+    def counted(*args):
+        calls.append(args[0].name)
+        return quick(*args)
+
+    state = state_reading(policy, ("top", "side"), tmp_path, point_env.make, counted)
+    env = point_env.make("point/push")
+    frames = {view: env.render_view(view) for view in env.views}
+    found = state("point/push", frames)
+    assert found.shape == (4,)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(state("point/push", frames), found)
+    assert calls == ["point/push"]
 
 
 def test_what_happened_is_read_through_the_codec(tmp_path):

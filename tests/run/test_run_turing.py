@@ -108,7 +108,8 @@ def test_only_successful_demonstrations_are_a_ceiling() -> None:
 def test_of_an_imagined_frame_nothing_but_pixels_is_known() -> None:
     model, read = Seer(), []
 
-    def reader(frames):
+    def reader(env, frames):
+        assert env == ENV
         read.append(frames)
         return np.full(4, 0.25, np.float32)
 

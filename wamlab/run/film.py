@@ -27,8 +27,8 @@ from wamlab.types import FUTURE, IMAGE, INVERSE, STATE, VIDEO, ActionSpace, Cost
 
 ROWS = 64
 
-ReadState = Callable[[Mapping[str, UInt8[np.ndarray, "h w 3"]]], Float[np.ndarray, " s"]]
-"""The robot's state, as an environment would give it, read off one frame of every view."""
+ReadState = Callable[[str, Mapping[str, UInt8[np.ndarray, "h w 3"]]], Float[np.ndarray, " s"]]
+"""The robot's state, as this environment would give it, read off one frame of every view."""
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ class Unrolling:
             for row, frames in enumerate(shown):
                 count = len(self.judge.offsets)
                 shots[row] += [{v: frames[v][k] for v in frames} for k in range(count)]
-            now = [self._after(one, taken[-1]) for one, taken in zip(now, shots, strict=True)]
+            now = [self._after(env, one, taken[-1]) for one, taken in zip(now, shots, strict=True)]
         return [
             Film(
                 {view: np.stack([shot[view] for shot in taken]) for view in self.judge.views},
@@ -326,10 +326,10 @@ class Unrolling:
         ]
 
     def _after(
-        self, before: RawObservation, frames: Mapping[str, Shaped[np.ndarray, "h w 3"]]
+        self, env: str, before: RawObservation, frames: Mapping[str, Shaped[np.ndarray, "h w 3"]]
     ) -> RawObservation:
         """The observation that an imagined frame of every view is."""
-        state = ABSENT if self.read_state is None else self.read_state(frames)
+        state = ABSENT if self.read_state is None else self.read_state(env, frames)
         images = {f"{IMAGE}{view}": shot for view, shot in frames.items()}
         return {**images, STATE: state, INSTRUCTION: before[INSTRUCTION]}
 

@@ -1,9 +1,10 @@
 """The state reader: where everything is and whether the task is done, read off one instant.
 
-Joint measures on states need to know where an imagined frame shows the hand and the objects. A
-reader is trained for one environment on frames that the simulator rendered, after the codec of the
-model that is judged, and its error is measured on starts that it never saw. It sees one instant and
-nothing else: neither the present nor the instruction can tell it what must have happened.
+Joint measures on states need to know where an imagined frame shows the hand and the objects, and a
+model that imagines on from its own last frame what the robot's state would be there. A reader is
+trained for one environment on frames that the simulator rendered, after the codec of the model that
+is judged, and its error is measured on starts that it never saw. It sees one instant and nothing
+else: neither the present nor the instruction can tell it what must have happened.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -31,9 +31,9 @@ from wamlab.nn.vision import Stem, to_pixels
 from wamlab.run.reach import ROBOT
 from wamlab.sim.env import Env, start_seed
 from wamlab.sim.experts import BurstNoise
-from wamlab.types import Frames, Reading
+from wamlab.types import STATE, Frames, Reading
 
-SCHEMA = 1
+SCHEMA = 2
 STARTS, SHOTS = 320, 8
 FIRST_START = 500_000
 """Of the training split, far behind those of demonstrations."""
@@ -55,8 +55,8 @@ BLUR = 1.2
 class Instants:
     """Instants of one environment: what was to be seen, and what was the case.
 
-    ``frames`` by view (N, H, W, 3) uint8, ``truth`` with the places (N, 3) and the success (N,),
-    ``start`` (N,) the number of the start.
+    ``frames`` by view (N, H, W, 3) uint8, ``truth`` with the places (N, 3), the success (N,) and
+    the state (N, S), ``start`` (N,) the number of the start.
     """
 
     frames: Frames
@@ -67,7 +67,7 @@ class Instants:
         places = {name: there[chosen] for name, there in self.truth.places.items()}
         return Instants(
             {view: shots[chosen] for view, shots in self.frames.items()},
-            Reading(places, self.truth.success[chosen]),
+            Reading(places, self.truth.success[chosen], _state(self.truth)[chosen]),
             self.start[chosen],
         )
 
@@ -84,6 +84,7 @@ def look(
     frames: dict[str, list[np.ndarray]] = {view: [] for view in seeing.views}
     places: dict[str, list[np.ndarray]] = {}
     success: list[bool] = []
+    felt: list[np.ndarray] = []
     found: list[int] = []
     numbers = range(FIRST_START, FIRST_START + starts)
     for number in tqdm(numbers, f"{env.name}: looking", disable=not progress, leave=False):
@@ -92,10 +93,12 @@ def look(
         expert = env.expert(variants=True, seed=start)
         noise = BurstNoise.at(env.space.rate_hz, start, rate=BURSTS)
         states: list[np.ndarray] = []
+        sensed: list[np.ndarray] = []
         touched: int | None = None
         done = 0
         while len(states) < env.max_steps and done < AFTER:
-            env.step(env.space.clip(noise(expert())[0]))
+            observation, *_ = env.step(env.space.clip(noise(expert())[0]))
+            sensed.append(observation[STATE])
             if touched is None and any(ROBOT in pair for pair in env.contacts()):
                 touched = len(states)
             states.append(env.get_state())
@@ -110,22 +113,26 @@ def look(
             for name, pose in seeing.entities().items():
                 places.setdefault(name, []).append(pose[:3].copy())
             success.append(seeing.success)
+            felt.append(sensed[step])
             found.append(number)
     return Instants(
         {view: np.stack(seen) for view, seen in frames.items()},
         Reading(
-            {name: np.stack(there) for name, there in places.items()}, np.array(success, float)
+            {name: np.stack(there) for name, there in places.items()},
+            np.array(success, float),
+            np.stack(felt).astype(float),
         ),
         np.array(found),
     )
 
 
 class StateReader(nn.Module):
-    """Frames of one instant to places and success in one environment: a stem per view, an MLP.
+    """Frames of one instant to places, state and success, in one environment: stems and an MLP.
 
     ``codec`` names what the frames went through before it read them. ``error``, on starts that it
-    never saw: by entity the root mean square distance in metres, and under ``success`` the share
-    of instants in which it takes failure for success or the other way round.
+    never saw: by entity the root mean square distance in metres, under ``success`` the share of
+    instants in which it takes failure for success or the other way round, and under ``state`` the
+    root mean square over the ``state_size`` dimensions, in standard deviations of each.
     """
 
     def __init__(
@@ -135,28 +142,31 @@ class StateReader(nn.Module):
         entities: Sequence[str],
         image_size: int,
         codec: str,
+        state_size: int,
         *,
         width: int = 16,
         size: int = 128,
     ) -> None:
         super().__init__()
         self.env, self.views, self.entities = env, tuple(views), tuple(entities)
-        self.image_size, self.codec, self.width, self.size = image_size, codec, width, size
+        self.image_size, self.codec, self.state_size = image_size, codec, state_size
+        self.width, self.size = width, size
         self.error: dict[str, float] = {}
         self.stems = nn.ModuleDict({view: Stem(image_size, width, size) for view in views})
-        self.head = mlp(size * len(self.views), 2 * size, 3 * len(self.entities) + 1)
+        known = 3 * len(self.entities) + state_size
+        self.head = mlp(size * len(self.views), 2 * size, known + 1)
         self.middle: Tensor
         self.spread: Tensor
-        self.register_buffer("middle", torch.zeros(len(self.entities), 3))
-        self.register_buffer("spread", torch.ones(len(self.entities), 3))
+        self.register_buffer("middle", torch.zeros(known))
+        self.register_buffer("spread", torch.ones(known))
 
     def forward(
         self, frames: dict[str, Float[Tensor, "n 3 h w"]]
-    ) -> tuple[Float[Tensor, "n e 3"], Float[Tensor, " n"]]:
-        """Places in units of ``spread`` from ``middle``, and the logit of success."""
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
+        """Places and state in units of ``spread`` from ``middle``, and the logit of success."""
         parts = [stem(frames[view]) for view, stem in self.stems.items()]
         out = self.head(torch.cat(parts, dim=-1))
-        return rearrange(out[:, :-1], "n (e d) -> n e d", d=3), out[:, -1]
+        return out[:, :-1], out[:, -1]
 
     @torch.no_grad()
     def read(self, frames: Frames) -> Reading:
@@ -169,11 +179,13 @@ class StateReader(nn.Module):
         self._check(frames)
         shots = {view: frames[view] for view in self.views}
         parts = [self(_pixels(part)) for part in _parts(shots)]
-        places, logits = (torch.cat(part) for part in zip(*parts, strict=True))
-        metres = (places * self.spread + self.middle).double().numpy()
+        found, logits = (torch.cat(part) for part in zip(*parts, strict=True))
+        raw = (found * self.spread + self.middle).double().numpy()
+        places, state = np.split(raw, [3 * len(self.entities)], axis=1)
         return Reading(
-            {name: metres[:, i] for i, name in enumerate(self.entities)},
+            {name: places[:, 3 * i : 3 * i + 3] for i, name in enumerate(self.entities)},
             logits.sigmoid().double().numpy(),
+            state,
         )
 
     def save(self, path: str | Path) -> Path:
@@ -184,6 +196,7 @@ class StateReader(nn.Module):
             "entities": self.entities,
             "image_size": self.image_size,
             "codec": self.codec,
+            "state_size": self.state_size,
             "width": self.width,
             "size": self.size,
         }
@@ -234,13 +247,14 @@ def fit(
     taught, tested = seen.of(~unseen), seen.of(unseen)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        reader = StateReader(env, list(seen.frames), list(seen.truth.places), _side(seen), codec)
-    frames = through(taught.frames)
-    places = torch.from_numpy(np.stack(list(taught.truth.places.values()), axis=1)).float()
-    success = torch.from_numpy(taught.truth.success).float()
-    reader.middle.copy_(places.mean(0))
-    reader.spread.copy_(places.std(0).clamp(min=1e-3))
-    wanted = (places - reader.middle) / reader.spread
+        entities, size = list(seen.truth.places), _state(seen.truth).shape[1]
+        reader = StateReader(env, list(seen.frames), entities, _side(seen), codec, size)
+    frames, truth = through(taught.frames), taught.truth
+    known = np.concatenate([*truth.places.values(), _state(truth)], axis=1)
+    values, success = torch.from_numpy(known).float(), torch.from_numpy(truth.success).float()
+    reader.middle.copy_(values.mean(0))
+    reader.spread.copy_(values.std(0).clamp(min=1e-3))
+    wanted = (values - reader.middle) / reader.spread
     optimizer = torch.optim.AdamW(reader.parameters(), lr=RATE, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     generator = torch.Generator().manual_seed(seed)
@@ -263,7 +277,12 @@ def errors(read: Reading, true: Reading) -> dict[str, float]:
     """See `StateReader.error`."""
     away = {name: read.places[name] - there for name, there in true.places.items()}
     metres = {name: float(np.sqrt((d**2).sum(axis=-1).mean())) for name, d in away.items()}
-    return {**metres, "success": float(((read.success > 0.5) != (true.success > 0.5)).mean())}
+    found = {**metres, "success": float(((read.success > 0.5) != (true.success > 0.5)).mean())}
+    if read.state is not None and true.state is not None:
+        spread = true.state.std(axis=0)
+        away = (read.state - true.state)[:, spread > 0] / spread[spread > 0]
+        found[STATE] = float(np.sqrt((away**2).mean()))
+    return found
 
 
 def load_reader(path: str | Path) -> StateReader:
@@ -289,6 +308,12 @@ def load_reader(path: str | Path) -> StateReader:
     reader.load_state_dict(weights)
     reader.error = head["error"]
     return reader.eval()
+
+
+def _state(truth: Reading) -> Float[np.ndarray, "n s"]:
+    if truth.state is None:
+        raise ValueError("the instants do not hold the robot's state")
+    return truth.state
 
 
 def _side(seen: Instants) -> int:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from wamlab.data.logs import read_probes, save_probe
-from wamlab.run.film import Judge
+from wamlab.run.film import Judge, ReadState
 from wamlab.run.reader import StateReader, fit, load_reader, look
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.sim.env import Env
@@ -146,6 +147,26 @@ def reader_of(
         reader = (train or trained)(acting, seeing, through, codec)
         reader.save(path)
         return reader
+
+
+def state_reading(
+    asked: Any,
+    views: Sequence[str],
+    folder: str | Path,
+    make: MakeEnv = make_env,
+    train: Train | None = None,
+) -> ReadState:
+    """The robot's state in what is imagined, by the readers of ``folder``; see `reader_of`."""
+    known: dict[str, StateReader] = {}
+
+    def read_state(env: str, frames: Frames) -> Float[np.ndarray, " s"]:
+        if env not in known:
+            known[env] = reader_of(env, views, asked, folder, make, train)
+        state = known[env].read({view: frames[view][None] for view in views}).state
+        assert state is not None
+        return state[0].astype(np.float32)
+
+    return read_state
 
 
 def trained(acting: Env, seeing: Env, through: Through, codec: str) -> StateReader:
