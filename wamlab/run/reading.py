@@ -17,6 +17,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from wamlab.data.logs import read_probes, save_probe
+from wamlab.metrics.base import imagining
 from wamlab.run.film import Judge, ReadState
 from wamlab.run.reader import StateReader, fit, load_reader, look
 from wamlab.run.seats import MakeEnv, make_env
@@ -77,7 +78,7 @@ def judge_probes(judge: Judge, probes: str | Path, *, progress: bool = True) -> 
     for place, one in enumerate(tqdm(found, "judging", disable=not progress)):
         if one.judge not in ("", judge.title):
             raise ValueError(f"{probes} was judged by {one.judge}, not by {judge.title}")
-        if not one.judge and any(branch.imagined for branch in one.of("own")):
+        if not one.judge and imagining(one):
             found[place] = judged(one, judge)
             save_probe(probes, found[place])
     return found
@@ -89,18 +90,19 @@ def judged(probe: Probe, judge: Judge) -> Probe:
     Raises:
         ValueError: the branches show other views or offsets than the judge looks at.
     """
-    own = [branch for branch in probe.of("own") if branch.imagined is not None]
     windows = [
         window(probe, branch, shown, judge)
-        for branch in own
+        for branch in imagining(probe)
         for shown in (branch.imagined or {}, branch.happened)
     ]
     chunks, _ = judge.extract(windows, [probe.instruction] * len(windows))
-    read = {id(b): chunks[2 * place : 2 * place + 2] for place, b in enumerate(own)}
-    branches = [
-        replace(b, decoded=read[id(b)][0], redecoded=read[id(b)][1]) if id(b) in read else b
-        for b in probe.branches
-    ]
+    pairs = zip(chunks[::2], chunks[1::2], strict=True)
+    branches = []
+    for branch in probe.branches:
+        if branch.kind == "own" and branch.imagined:
+            decoded, redecoded = next(pairs)
+            branch = replace(branch, decoded=decoded, redecoded=redecoded)
+        branches.append(branch)
     return replace(probe, branches=branches, judge=judge.title)
 
 
