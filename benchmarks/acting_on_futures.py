@@ -115,12 +115,9 @@ def forget(episode: Episode) -> None:
 
 
 def _monitor(watched: Sequence[Episode], calm: Sequence[Episode]) -> dict[str, Any]:
-    auroc = compute("failure_auroc", watched)
-    alarms = compute("alarms", watched, calibration=calm, alpha=ALPHA)
-    plain = {"auroc": asdict(auroc), "alarms": asdict(alarms)}
     return {
-        name: {k: v for k, v in one.items() if k not in ("items", "parts")}
-        for name, one in plain.items()
+        "auroc": trained.whole(compute("failure_auroc", watched)),
+        "alarms": trained.whole(compute("alarms", watched, calibration=calm, alpha=ALPHA)),
     }
 
 

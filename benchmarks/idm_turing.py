@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from cells import Cell, rounded, tasks
 from tqdm import tqdm
 
 from wamlab.data.logs import load_episodes, write_json
-from wamlab.metrics.base import Result, compute
+from wamlab.metrics.base import compute
 from wamlab.metrics.plausibility import CEILING, FLOOR
 from wamlab.metrics.rivals import Clips
 from wamlab.policy.executors import ChunkExecutor
@@ -113,13 +113,8 @@ def judged(court: Court, policy: Policy, folder: Path) -> dict[str, Any]:
         own = load_episodes(court.play(loop, IMAGINED, folder / loop, policy), frames=False)
         beside = {name: load_episodes(path, frames=False) for name, path in logs.items()}
         result = compute("film_success", own, controls=beside)
-        found[loop] = {**without_parts(result), "success": tasks(own)}
+        found[loop] = {**trained.whole(result), "success": tasks(own)}
     return found
-
-
-def without_parts(result: Result) -> dict[str, Any]:
-    """The outcomes of every start are kept beside it, task by task."""
-    return {k: v for k, v in asdict(result).items() if k not in ("parts", "items")}
 
 
 def line(name: str, loop: str, found: Mapping[str, Any]) -> str:

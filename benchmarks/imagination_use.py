@@ -65,11 +65,10 @@ def changes(policy: Policy, asked: Asked) -> dict[str, Any]:
         out=asked.folder,
         make=asked.make,
     )
-    found = {
-        future: asdict(compute("imagination_use", probes, space=policy.space, future=future))
+    return {
+        future: trained.whole(compute("imagination_use", probes, space=policy.space, future=future))
         for future in REFERENCE
     }
-    return {name: {k: v for k, v in one.items() if k != "parts"} for name, one in found.items()}
 
 
 def losses(policy: Policy, asked: Asked, said: Mapping[str, str]) -> dict[str, Any]:

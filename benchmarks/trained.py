@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cells import Cell, Places
 from tqdm import tqdm
 
+from wamlab.metrics.base import Result
 from wamlab.recipes import protocols
 
 HERE = Path(__file__).parent
@@ -55,6 +57,11 @@ def each(
             tqdm.write(f"{cell.name} is there")
             continue
         tqdm.write(str(play(cell)))
+
+
+def whole(result: Result) -> dict[str, Any]:
+    """A result as it is kept: without its parts and the values of single states or starts."""
+    return {k: v for k, v in asdict(result).items() if k not in ("parts", "items")}
 
 
 def which(cell: Cell) -> Mapping[str, Any]:

@@ -480,12 +480,15 @@ def test_a_policy_that_rests_is_undefined_and_never_one():
 
 def test_what_the_reader_cannot_tell_has_no_value():
     """Read off real frames, the two executions are taken for each other."""
-    moved, mistaken = [[0.1, 0.3]] * 3, np.array([[0.26, 0.14]] * 3)[..., None, None]
+    moved, mistaken = [[0.1, 0.3]] * 5, np.array([[0.26, 0.14]] * 5)[..., None, None]
     found = eic(line(moved, moved, reread=mistaken))
     assert found.value is None
     said = "the executions themselves, as it reads them, score -3.00, a static future -0.30"
     assert said in found.why_not
-    assert eic(line(moved, moved, reread=np.array(moved)[..., None, None])).value == 1
+    read = np.array(moved)[..., None, None]
+    assert eic(line(moved, moved, reread=read)).value == 1
+    few = eic(line(moved[:4], moved[:4], reread=read[:4]))
+    assert few.why_not.startswith("the reader cannot tell in 4 states (at least 5 are needed)")
 
 
 def test_an_imagination_that_equals_the_other_execution_has_no_ratio():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import point_env
 import pytest
@@ -155,9 +157,10 @@ def test_a_judge_reads_the_actions_off_every_own_branch_and_it_is_logged(tmp_pat
             window = {v: np.concatenate([again.now[v], branch.happened[v]]) for v in again.now}
             np.testing.assert_array_equal(branch.redecoded, judge.extract([window], [""])[0][0])
         assert all(branch.decoded is None for branch in again.of("imposed"))
-    still = compute("icc", found)
+    still = compute("icc", [*found, *(replace(one, seed=-one.seed) for one in found)])
     assert still.value == pytest.approx(0, abs=1e-6)
     assert still.details["ceiling_interval"].low > 0
+    assert "cannot tell in 3 states" in compute("icc", found).why_not
 
 
 def test_probes_are_judged_once_and_by_one_judge(tmp_path):

@@ -22,7 +22,7 @@ from wamlab.metrics.base import (
     why_nothing_imagined,
 )
 from wamlab.metrics.coupling import LAGS
-from wamlab.metrics.over_states import interval_of, over_states, score
+from wamlab.metrics.over_states import FEWEST, interval_of, over_states, score, surely_above
 from wamlab.metrics.paths import each_to_each, other_pairs, own_pairs
 from wamlab.types import Branch, Probe
 
@@ -59,9 +59,11 @@ def icc(probes: Sequence[Probe], *, gate: float = SPREAD) -> Result:
         return max(LAGS, key=lambda lag: score(rows(read, lag)))
 
     ceiling = rows("executed")
-    ends = interval_of(ceiling, score)
-    if not (score(ceiling) if ends is None else ends.low) > 0:
-        why = f"the judge cannot tell: off what happened it scores {score(ceiling):.2f}"
+    if not surely_above(ceiling, score):
+        why = (
+            f"the judge cannot tell in {len(opened)} states (at least {FEWEST} are needed): off "
+            f"what happened it scores {score(ceiling):.2f}"
+        )
         return Result("icc", why_not=why, undefined=undefined)
     return over_states(
         "icc",
@@ -71,7 +73,7 @@ def icc(probes: Sequence[Probe], *, gate: float = SPREAD) -> Result:
         undefined=undefined,
         details={
             "ceiling": score(ceiling),
-            "ceiling_interval": ends,
+            "ceiling_interval": interval_of(ceiling, score),
             "lag": lag_of("imagined"),
             "ceiling_lag": lag_of("executed"),
         },

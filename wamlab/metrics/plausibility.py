@@ -47,7 +47,7 @@ def film_success(episodes: Sequence[Episode], *, controls: Controls | None = Non
     """
     if controls is None:
         raise NotApplicable("nobody has read films: these episodes have no controls of the judge's")
-    known = {name: list(logs) for name, logs in (controls or {}).items() if logs}
+    known = {name: list(logs) for name, logs in controls.items() if logs}
     for name in (FLOOR, CEILING):
         if name not in known:
             raise NotApplicable(f"the control {name!r} has no episode{nearest(name, known)}")

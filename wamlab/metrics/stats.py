@@ -231,8 +231,7 @@ def paired_bootstrap(
 
 def spearman(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
     """The correlation of ranks, ties sharing theirs; NaN where one of the two never changes."""
-    ranks = [_centred_ranks(values) for values in (first, second)]
-    return _cosine(*ranks)
+    return _cosine(_centred_ranks(first), _centred_ranks(second))
 
 
 def partial_spearman(
