@@ -91,7 +91,7 @@ def test_where_there_is_no_value_the_reason_is_said() -> None:
     assert same.why_not == f"own actions differ by 0.1 or less ({STATES})"
     blind = compute("icc", probes(executed=one_for_all))
     assert blind.why_not.startswith(
-        f"the judge cannot tell in {STATES} states (of 5 that it takes)"
+        f"the judge cannot tell in {STATES} states (at least 5 are needed)"
     )
     still = probes()
     for one in still:

@@ -7,7 +7,8 @@ between the two (0 and 1), and the curve over offsets.
 A state counts only where positions differ by more than ``gate`` metres, by default 10 mm for the
 hand and 5 mm for an object; elsewhere the measure is undefined, never 1. Where the oracle is not
 above the static future, the reader's error is as large as what is to be measured, and a model that
-imagines nothing would be the best: then there is no value either.
+imagines nothing would be the best: then there is no value either, nor where fewer than `FEWEST`
+states say so.
 """
 
 from __future__ import annotations
