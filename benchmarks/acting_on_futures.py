@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ from cells import Cell, per_plan, rounded, tasks
 
 from wamlab.data.logs import load_episodes, write_json
 from wamlab.metrics.base import compute
+from wamlab.metrics.compare import difference, success_values
 from wamlab.metrics.surprise import frame_surprise
-from wamlab.metrics.use import success_change
 from wamlab.models.base import Refusal
 from wamlab.policy.acting import acting_query
 from wamlab.policy.agents import PolicyAgent
@@ -40,7 +41,7 @@ from wamlab.run.rollout import rollout
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.sim.env import Split
 from wamlab.train.provenance import provenance
-from wamlab.types import Episode, Query
+from wamlab.types import Episode, Frames, Query
 
 ONE = "one sample"
 CHOICES: tuple[Choice, ...] = ("consensus", "action-consensus", "value")
@@ -71,18 +72,22 @@ def choosing(policy: Policy, asked: Asked) -> dict[str, Any]:
     logs, why_not = {ONE: load_episodes(asked.folder / "one-sample", frames=False)}, {}
     for choice in CHOICES:
         try:
-            values = acting_query(policy.model, asked.samples, choice)
+            own = acting_query(policy.model, asked.samples, choice)
         except Refusal as reason:
             why_not[choice] = str(reason)
             continue
         executor = SELECTORS[choice](ChunkExecutor(asked.execute_steps), asked.samples)
-        play(policy, values if choice == "value" else query, executor, asked, choice)
+        play(policy, own if choice == "value" else query, executor, asked, choice)
         logs[choice] = load_episodes(asked.folder / choice, frames=False)
-    gained = success_change(logs[ONE], {name: one for name, one in logs.items() if name != ONE})
+    solved = {name: success_values(one) for name, one in logs.items()}
     return {
         "success": {name: tasks(one) for name, one in logs.items()},
         "plan": {name: per_plan(one, asked.batch) for name, one in logs.items()},
-        "one_less": {name: asdict(one) for name, one in gained.items()},
+        "gain": {
+            name: asdict(difference("success", "rate", name, ONE, one, solved[ONE], rate=True))
+            for name, one in solved.items()
+            if name != ONE
+        },
         "why_not": why_not,
     }
 
@@ -98,10 +103,10 @@ def watching(policy: Policy, asked: Asked) -> dict[str, Any]:
     play(policy, query, chunks, calibration, "calibration", split="validation", keep_frames=None)
     watched = load_episodes(asked.folder / "one-sample")
     calm = load_episodes(asked.folder / "calibration")
-    found = {"imagined": _monitor(watched, calm)}
+    found = {"imagined": _monitor(watched, calm), "ms_an_instant": _cost(watched)}
     for one in (*watched, *calm):
         forget(one)
-    return {**found, "static": _monitor(watched, calm), "ms_a_frame": _cost(watched)}
+    return {**found, "static": _monitor(watched, calm)}
 
 
 def forget(episode: Episode) -> None:
@@ -122,24 +127,26 @@ def _monitor(watched: Sequence[Episode], calm: Sequence[Episode]) -> dict[str, A
 
 
 def _cost(episodes: Sequence[Episode], times: int = 200) -> float | None:
-    """The median of what one comparison takes."""
+    """The median of what it takes to compare one instant, all views, in milliseconds."""
     took = []
-    for imagined, planned_at in list(_frames(episodes))[:times]:
+    for imagined, planned_at, arrived in islice(_instants(episodes), times):
         began = time.perf_counter()
-        frame_surprise(imagined, planned_at, planned_at)
+        frame_surprise(imagined, arrived, planned_at)
         took.append(1000 * (time.perf_counter() - began))
     return statistics.median(took) if took else None
 
 
-def _frames(
-    episodes: Sequence[Episode],
-) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """The first imagined frame of every plan, and the frame that the plan saw."""
+def _instants(episodes: Sequence[Episode]) -> Iterator[tuple[Frames, Frames, Frames]]:
+    """The last imagined frames of every plan, those that it saw, and those that came last."""
     for one in episodes:
         for plan in one.replans:
-            if plan.imagined is not None:
-                first = {view: frames[0] for view, frames in plan.imagined.items()}
-                yield first, {view: one.frames[view][plan.step] for view in first}
+            views = plan.imagined or {}
+            if views:
+                yield (
+                    {view: frames[-1] for view, frames in views.items()},
+                    {view: one.frames[view][plan.step] for view in views},
+                    {view: one.frames[view][-1] for view in views},
+                )
 
 
 def play(

@@ -75,16 +75,14 @@ def _chosen(choosing: Mapping[str, Any], name: str) -> str:
         return "n/a"
     solved, n = _counts(choosing, name)
     said = f"{percent(solved / n)} of {n}"
-    if less := choosing["one_less"].get(name):
-        said += f"; {_gain(less)}"
+    if gain := choosing["gain"].get(name):
+        said += f"; {_points(gain)}"
     return f"{said}; {number(choosing['plan'][name]['ms_p50'], 0)} ms"
 
 
-def _gain(less: Mapping[str, Any]) -> str:
-    """A result holds one sample less the choice; a reader asks for the reverse."""
-    ends = less["interval"]
-    held = f" ({between([-ends[1], -ends[0]], 0, 100.0)})" if ends else ""
-    return f"{number(-100 * less['value'], 0, sign=True)} points{held}"
+def _points(gain: Mapping[str, Any]) -> str:
+    held = f" ({between(gain['interval'], 0, 100.0)})" if gain["interval"] else ""
+    return f"{number(100 * gain['value'], 0, sign=True)} points{held}"
 
 
 def _counts(choosing: Mapping[str, Any], name: str) -> tuple[int, int]:
@@ -110,14 +108,13 @@ def _watched(monitor: Mapping[str, Any]) -> list[str]:
 
 
 def _said(cell: Cell) -> str:
-    less = cell["choosing"]["one_less"].get("consensus")
-    gained = _gain(less) if less else "cannot choose by its futures"
+    gained = _points(cell["choosing"]["gain"]["consensus"])
     auroc = cell["watching"]["imagined"]["auroc"]
     tells = auroc["why_not"] or f"AUROC {number(auroc['value'], 2)} ({between(auroc['interval'])})"
     return f"{_name(cell)}: {gained}; {tells}"
 
 
 def _origin(cell: Cell) -> str:
-    cost = cell["watching"]["ms_a_frame"]
+    cost = cell["watching"]["ms_an_instant"]
     said = "" if cost is None else f", {number(cost, 2)} ms to compare the views of one instant"
     return f"`{command(cell)}`, {machine(cell)}{said}\n"

@@ -160,8 +160,7 @@ def middle_checkpoint(folder: Path) -> Path:
     Raises:
         FileNotFoundError: it is not there.
     """
-    *earlier, last = [stage.steps or 0 for stage in read_record(folder).stages]
-    path = folder / f"checkpoints/step-{sum(earlier) + (last >> 1):06d}"
+    path = folder / f"checkpoints/step-{middle_step(read_record(folder)):06d}"
     if not path.is_dir():
         there = nearest(path.name, [found.name for found in path.parent.glob("step-*")])
         raise FileNotFoundError(f"{path} was not kept{there}")

@@ -1,13 +1,13 @@
 """Does imagination predict skill? Every kept checkpoint is played, and its imagination judged.
 
-    python benchmarks/success.py mw-demo --models uwm --seeds 0 1 2 --set train.keep_log_spaced=8
-    python benchmarks/imagination_and_skill.py mw-demo --models uwm --seeds 0 1 2
+    python benchmarks/success.py mw-6 --models uwm --seeds 0 1 2 --set train.keep_log_spaced=8
+    python benchmarks/imagination_and_skill.py mw-6 --models uwm --seeds 0 1 2
 
-From the checkpoints that `success.py` has kept of a cell, log-spaced over its training: success on
-the same unseen starts, and every measure of the imagination on the same states. One JSON file for
-each cell in ``benchmarks/results/<protocol>/skill/``; a checkpoint that was judged is not judged
-again. The page of results correlates the two over checkpoints and seeds, and given the training
-step, for all that is longer trained is better at both.
+From the checkpoints that `success.py` has kept of a cell, log-spaced over its last stage: success
+on the same unseen starts, and every measure of the imagination on the same states. One JSON file
+for each cell in ``benchmarks/results/<protocol>/skill/``; a checkpoint that was judged is not
+judged again. The page of results correlates the two over checkpoints and seeds, and given the
+training step, for all that is longer trained is better at both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from wamlab.policy.policy import load
 from wamlab.recipes.run import Run
 from wamlab.recipes.work import acting_run, execute_imagination, expand, roll_out, show_rivals
 from wamlab.report.results import write_results
+from wamlab.train.budget import milestones
 from wamlab.train.provenance import provenance
+from wamlab.train.record import read_record
 
 SUCCESS = "policy success"
 
@@ -57,16 +59,22 @@ def judge(cell: Cell, places: Places, asked: Asked) -> Path:
     before, folder = machine.state(), places.work / cell.protocol / cell.name
     run, _ = acting_run(folder, "cpu")
     data = places.work / cell.protocol / "data"
-    kept = sorted(folder.glob("checkpoints/step-*"))
     found = [
         checkpoint(asked.of(run), path, folder / "skill" / path.name, data)
-        for path in tqdm(kept, desc=cell.name)
+        for path in tqdm(kept(folder, run.train.keep_log_spaced), desc=cell.name)
     ]
     said = {"asked": dataclasses.asdict(asked), "checkpoints": found}
     beside = {"machine": before, "provenance": provenance()}
     return write_json(
         result_path(cell, places.results), rounded({**trained.which(cell), **said, **beside})
     )
+
+
+def kept(folder: Path, count: int) -> list[Path]:
+    """The log-spaced checkpoints of a run's last stage and its end, and not the newest besides."""
+    *earlier, last = [stage.steps or 0 for stage in read_record(folder).stages]
+    steps = sorted({*milestones(last, count), last})
+    return [folder / f"checkpoints/step-{sum(earlier) + step:06d}" for step in steps]
 
 
 def checkpoint(run: Run, path: Path, out: Path, data: Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def tables(found: Found) -> str:
     """A table for each model and protocol, the clearest first."""
     groups = _groups(found.skill)
     if not groups:
-        return "Not measured (`python benchmarks/imagination_and_skill.py mw-demo`).\n"
+        return "Not measured (`python benchmarks/imagination_and_skill.py mw-6`).\n"
     texts = [
         "Exploratory: checkpoints of one training run are not independent, there are few seeds, "
         "and of so many measures some will go with success by chance. Rank correlation (Spearman) "

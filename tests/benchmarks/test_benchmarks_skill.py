@@ -12,7 +12,7 @@ import pytest
 import skill_tables
 from cells import Cell
 from findings import MET, MISSING, PARTIAL
-from imagination_and_skill import Asked, checkpoint, values
+from imagination_and_skill import Asked, checkpoint, kept, values
 from made_cells import outcomes
 from skill_tables import correlations
 from tables import Found
@@ -21,6 +21,7 @@ from wamlab.data.logs import save_probe
 from wamlab.recipes import recipe
 from wamlab.report.results import write_results
 from wamlab.train.checkpoint import CheckpointError
+from wamlab.train.record import Record, StageRecord
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
@@ -77,6 +78,12 @@ def test_a_checkpoint_that_was_judged_is_taken_from_its_logs(tmp_path: Path) -> 
     assert (run.rollout.episodes, run.probe.states, run.probe.samples) == (2, 1, 2)
     kept = checkpoint(run, Path("checkpoints/step-000128"), tmp_path, tmp_path)
     assert (kept["step"], kept["success"], kept["measures"]) == (128, {}, found)
+
+
+def test_the_log_spaced_checkpoints_of_the_last_stage_are_judged(tmp_path: Path) -> None:
+    Record(1, {}, {}, [StageRecord("first", 40), StageRecord("last", 64)]).save(tmp_path)
+    names = [path.name for path in kept(tmp_path, 3)]
+    assert names == ["step-000048", "step-000056", "step-000072", "step-000104"]
 
 
 def test_a_cell_that_was_not_trained_here_is_named(tmp_path: Path) -> None:
