@@ -31,7 +31,7 @@ def test_a_slow_machine_trains_for_the_longest_time_and_says_so(
     run = demo.in_time(mw_demo.run("uwm"), tmp_path, tmp_path / "uwm", "cpu")
     assert (run.train.minutes, run.train.steps) == (demo.LONGEST, None)
     assert (
-        "1600 steps would take 24 minutes here; training for 9 instead" in capsys.readouterr().out
+        "1600 steps would take 24 minutes here; training for 8 instead" in capsys.readouterr().out
     )
 
 

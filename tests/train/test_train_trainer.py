@@ -231,6 +231,23 @@ def test_measuring_leaves_the_model_as_it_was():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_where_bf16_is_hopeless_one_pass_tells(monkeypatch):
+    """A processor that emulates bf16 takes ten times as long; nobody waits for four passes."""
+    passes = []
+
+    def seconds(learner, work):
+        passes.append(learner.precision)
+        return 30.0 if learner.precision == "bf16" else 1.0
+
+    monkeypatch.setattr("wamlab.train.learner._seconds", seconds)
+    model = make()
+    learner = Learner(model, model.stages()[0], TinyProcessor(), OptimConfig(), seed=0)
+    with learner:
+        found = measure_precision(learner, TinyBatches().batch(0, "joint"))
+    assert passes.count("bf16") == 1 < passes.count("f32")
+    assert found == {"f32_ms": 1000.0, "bf16_ms": 30000.0, "choice": "f32"}
+
+
 def test_bf16_trains_to_other_but_finite_weights(unbroken, tmp_path):
     go(tmp_path, replace(CONFIG, precision="bf16"))
     assert final(tmp_path) != final(unbroken)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from wamlab.recipes.run import Run
 
 MODEL = "uwm"
-LONGEST = 9.0
-"""Minutes of training; the rest of a demo takes five or six on two cores without bf16."""
+LONGEST = 8.0
+"""Minutes of training; the rest of a demo takes about six on two cores without bf16."""
 
 
 def demonstrate(out: Path, *, quick: bool, seed: int, device: str) -> Path:

@@ -22,7 +22,7 @@ COMMANDS = {
     "demo": Teach(
         "the main job, from demonstrations to a report",
         """\
-The main job: collect demonstrations, train `uwm` (nine minutes at most), roll it out on new starts,
+The main job: collect demonstrations, train `uwm` (eight minutes at most), roll it out on new starts,
 execute what it imagined, and write a report; the last line says where the report is. --quick does
 the same with one task and a tiny model in about two minutes.""",
         "wam demo --quick --out runs/first",
