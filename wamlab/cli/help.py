@@ -22,9 +22,9 @@ COMMANDS = {
     "demo": Teach(
         "the main job, from demonstrations to a report",
         """\
-The main job: collect demonstrations, train `uwm` (eight minutes at most), roll it out on new starts,
-execute what it imagined, and write a report; the last line says where the report is. --quick does
-the same with one task and a tiny model in about two minutes.""",
+The main job: collect demonstrations, train `uwm` (eight minutes at most), roll it out on new
+starts, execute what it imagined, and write a report; the last line says where the report is.
+--quick does the same with one task and a tiny model in about two minutes.""",
         "wam demo --quick --out runs/first",
     ),
     "list": Teach(
