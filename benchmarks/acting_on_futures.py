@@ -9,6 +9,9 @@ values its plans, the best of them. Then a monitor watches the episodes of one s
 surprised where frames arrive that were not imagined, its threshold comes from validation starts,
 and a monitor that imagines that nothing moves stands beside it. One JSON file for each cell in
 ``benchmarks/results/<protocol>/acting/``; one that is there is not played again.
+
+A model that nearly always succeeds leaves nothing to gain and no failure to notice: ``--step``
+plays a checkpoint of its youth, where one was kept.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -179,37 +183,42 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=8, help="to choose from")
     parser.add_argument("--episodes", type=int, default=20, help="of each task")
     parser.add_argument("--calibration", type=int, default=5, help="validation starts of each task")
+    parser.add_argument("--step", type=int, help="of the kept checkpoint in the place of the last")
     args = parser.parse_args(words)
     places, before = trained.places(args), machine.state()
 
     def measure(cell: Cell) -> Path:
         folder = places.work / cell.protocol / cell.name
-        run, policy = acting_run(folder, "cpu")
+        kept = folder if args.step is None else folder / "checkpoints" / f"step-{args.step:06d}"
+        run, policy = acting_run(kept, "cpu")
         asked = Asked(
             expand(run.data.envs),
             args.episodes,
             args.calibration,
             args.samples,
-            folder / "acting",
+            folder / "acting" / ("last" if args.step is None else kept.name),
             run.train.seed,
             run.rollout.execute_steps,
             run.rollout.batch,
         )
         found: Mapping[str, Any] = {
             **trained.which(cell),
+            "step": args.step,
             "samples": args.samples,
             "choosing": choosing(policy, asked),
             "watching": watching(policy, asked),
             "machine": before,
             "provenance": provenance(),
         }
-        return write_json(result_path(cell, places.results), rounded(found))
+        return write_json(path_of(cell, places.results), rounded(found))
 
-    trained.each(args, result_path, measure)
+    path_of = partial(result_path, step=args.step)
+    trained.each(args, path_of, measure)
 
 
-def result_path(cell: Cell, results: Path) -> Path:
-    return results / cell.protocol / "acting" / f"{cell.name}.json"
+def result_path(cell: Cell, results: Path, step: int | None = None) -> Path:
+    youth = "" if step is None else f"-step{step}"
+    return results / cell.protocol / "acting" / f"{cell.name}{youth}.json"
 
 
 if __name__ == "__main__":

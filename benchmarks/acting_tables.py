@@ -67,7 +67,8 @@ def tables(found: Found) -> str:
 
 
 def _name(cell: Cell) -> str:
-    return f"`{cell['model']}` on `{cell['protocol']}`, seed {cell['seed']}"
+    youth = "" if cell["step"] is None else f", after {cell['step']} steps"
+    return f"`{cell['model']}` on `{cell['protocol']}`, seed {cell['seed']}{youth}"
 
 
 def _chosen(choosing: Mapping[str, Any], name: str) -> str:

@@ -85,7 +85,14 @@ def asked(folder: Path, make: Any, episodes: int = 8, samples: int = 5) -> Asked
 
 
 def cell_of(**found: Any) -> dict[str, Any]:
-    which = {"protocol": "mw-6", "model": "uwm", "seed": 0, "attempt": 1, "samples": 5}
+    which = {
+        "protocol": "mw-6",
+        "model": "uwm",
+        "seed": 0,
+        "attempt": 1,
+        "step": None,
+        "samples": 5,
+    }
     return {**which, **found, "machine": {"load": 0.1}, "provenance": {"command": "benchmarks/x"}}
 
 
@@ -122,6 +129,8 @@ def test_surprise_tells_what_jams_and_expecting_nothing_tells_the_reverse(tmp_pa
     assert "AUROC 1.00" in said.measured
     assert acting_tables.finding(Found({}, [], {})).verdict == MISSING
     assert "Not measured" in acting_tables.tables(Found({}, [], {}))
+    text = acting_tables.tables(Found({}, [], {}, acting=[{**kept, "step": 100}]))
+    assert "| `uwm` on `mw-6`, seed 0, after 100 steps |" in text
 
 
 def test_what_imagines_nothing_is_refused_and_a_cell_that_is_not_there_named(tmp_path) -> None:
@@ -132,4 +141,8 @@ def test_what_imagines_nothing_is_refused_and_a_cell_that_is_not_there_named(tmp
     with pytest.raises(CheckpointError, match="uwm-seed0-attempt1 does not exist"):
         acting_on_futures.main(words)
     cell = Cell("mw-6", "uwm", 0)
+    with pytest.raises(CheckpointError, match="step-000100 does not exist"):
+        acting_on_futures.main([*words, "--step", "100"])
     assert acting_on_futures.result_path(cell, tmp_path).parent.name == "acting"
+    young = acting_on_futures.result_path(cell, tmp_path, 100)
+    assert young.name == "uwm-seed0-attempt1-step100.json"
