@@ -470,7 +470,8 @@ class Branch:
     at the offsets. ``instruction`` is what the action was drawn for, where that is another than the
     probe's. ``read`` is what a state reader sees in the imagined frames and ``reread`` in those
     that happened, where one has read them; ``decoded`` and ``redecoded`` are the actions that a
-    judge reads off them, where one has.
+    judge reads off them, where one has, ``extracted`` and ``reextracted`` those that the model
+    itself does (INVERSE).
     """
 
     kind: BranchKind
@@ -490,6 +491,8 @@ class Branch:
     reread: Reading | None = None
     decoded: Float[np.ndarray, "j a"] | None = None
     redecoded: Float[np.ndarray, "j a"] | None = None
+    extracted: Float[np.ndarray, "j a"] | None = None
+    reextracted: Float[np.ndarray, "j a"] | None = None
 
 
 @dataclass

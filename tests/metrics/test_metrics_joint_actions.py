@@ -86,6 +86,29 @@ def test_the_unit_of_a_dimension_is_no_weight() -> None:
     assert compute("icc", scaled).value == pytest.approx(compute("icc", probes()).value, abs=1e-5)
 
 
+def by_itself(*readings: Decode) -> list[Probe]:
+    """The same chunks, read by the model itself."""
+    found = probes(*readings)
+    for branch in (b for one in found for b in one.branches):
+        branch.extracted, branch.reextracted = branch.decoded, branch.redecoded
+        branch.decoded = branch.redecoded = None
+    return found
+
+
+def test_a_model_that_reads_its_own_imagination_is_asked_nothing_else() -> None:
+    """It may agree with itself and be wrong, and one whose INVERSE looks at nothing scores 0."""
+    name = "action_state_consistency"
+    right, wrong = compute(name, by_itself()), compute(name, by_itself(noisy, other_s))
+    assert right.value == wrong.value == pytest.approx(compute("icc", probes()).value)
+    assert right.details["ceiling"] > 0.8
+    assert wrong.details["ceiling"] < -0.3
+    blind = compute(name, by_itself(one_for_all, one_for_all))
+    assert (blind.value, blind.details["ceiling"]) == pytest.approx((0, 0), abs=1e-6)
+    assert compute("icc", by_itself()).why_not.startswith("a judge has read 0")
+    unread = compute(name, probes())
+    assert unread.why_not.startswith(f"the model itself has read 0 of {STATES} probes")
+
+
 def test_where_there_is_no_value_the_reason_is_said() -> None:
     same = compute("icc", probes(spread=0.001))
     assert same.why_not == f"own actions differ by 0.1 or less ({STATES})"

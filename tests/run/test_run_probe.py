@@ -16,7 +16,7 @@ from wamlab.run.execute import execute
 from wamlab.run.impose import OTHER_INSTRUCTION, impose
 from wamlab.run.probe import probe
 from wamlab.run.reach import strata
-from wamlab.types import FORWARD, JOINT
+from wamlab.types import FORWARD, INVERSE, JOINT
 
 
 def run(model, states=3, samples=2, **options):
@@ -147,9 +147,9 @@ def test_imposed_futures_share_their_noise():
         asked.append((args[1], options)) or query(*args, **options)
     )
     probe(policy, "point/push", 1, 3, make=point_env.make, progress=False)
-    assert [kind for kind, _ in asked] == [JOINT, FORWARD]
-    assert len(set(asked[1][1]["seed"])) == 1
-    assert len(asked[1][1]["seed"]) == 4
+    assert [kind for kind, _ in asked] == [JOINT, INVERSE, FORWARD]
+    assert len(set(asked[2][1]["seed"])) == 1
+    assert len(asked[2][1]["seed"]) == 4
 
 
 def test_models_that_look_back_get_their_history():
@@ -166,7 +166,7 @@ def test_finished_probes_are_not_made_again(tmp_path):
     first = run(PointModel(), 2, out=tmp_path)
     model = PointModel()
     again = run(model, 3, out=tmp_path)
-    assert len(model.seen) == 2
+    assert len(model.seen) == len((JOINT, INVERSE, FORWARD))
     np.testing.assert_array_equal(first[1].now["top"], again[1].now["top"])
     assert len(load_probes(tmp_path)) == 3
     with pytest.raises(ValueError, match="holds other probes"):

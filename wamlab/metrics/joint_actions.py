@@ -1,8 +1,9 @@
-"""Inverse-cycle consistency of probes off which a judge has read the actions.
+"""Does an imagined future hold the action that came with it? Somebody reads one off its frames.
 
-A judge is inverse dynamics trained on demonstrations alone (`wamlab.run.film.Judge`): it never saw
-a frame that a model imagined. Where positions are known at every step, exact inverse dynamics take
-its place: `wamlab.metrics.coupling.icc`.
+For inverse-cycle consistency that is a judge, inverse dynamics trained on demonstrations alone
+(`wamlab.run.film.Judge`), who never saw a frame that a model imagined; for action-state consistency
+it is the model itself. Where positions are known at every step, exact inverse dynamics take the
+place of both: `wamlab.metrics.coupling.icc`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,18 @@ SPREAD = 0.1
 Chunks = Float[np.ndarray, "k j a"]
 
 
+class Reader(NamedTuple):
+    """Who has read: its name, and the fields of a branch with what it read off which frames."""
+
+    name: str
+    imagined: str
+    happened: str
+
+
+JUDGE = Reader("a judge", "decoded", "redecoded")
+ITSELF = Reader("the model itself", "extracted", "reextracted")
+
+
 @metric("icc", needs="probes")
 def icc(probes: Sequence[Probe], *, gate: float = SPREAD) -> Result:
     """Inverse-cycle consistency: does the imagined future hold the action it was drawn with?
@@ -43,90 +56,120 @@ def icc(probes: Sequence[Probe], *, gate: float = SPREAD) -> Result:
     no value. ``lag`` is by how many steps the imagination fits best if it comes late, beside that
     of the ceiling: a judge that looks at few frames cannot tell lags apart.
     """
-    if not any(imagining(probe) for probe in probes):
-        raise NotApplicable(why_nothing_imagined(probes))
-    states = _judged(probes)
-    opened = [one for one in states if _held(one.own, one.own)[1] > gate]
-    why = f"own actions differ by {gate:g} or less"
-    undefined = {why: len(states) - len(opened)} if len(opened) < len(states) else {}
-    if not opened:
-        return Result("icc", why_not=f"{why} ({len(states)})", undefined=undefined)
-
-    def rows(read: str, lag: int = 0) -> Float[np.ndarray, "n 2"]:
-        return np.array([_held(getattr(one, read), one.own, lag) for one in opened])
-
-    def lag_of(read: str) -> int:
-        return max(LAGS, key=lambda lag: score(rows(read, lag)))
-
-    ceiling = rows("executed")
-    if not surely_above(ceiling, score):
+    states, undefined = _spread(probes, JUDGE, gate)
+    if states and not surely_above(ceiling := _ratios(states, "happened"), score):
         why = (
-            f"the judge cannot tell in {len(opened)} states (at least {FEWEST} are needed): off "
+            f"the judge cannot tell in {len(states)} states (at least {FEWEST} are needed): off "
             f"what happened it scores {score(ceiling):.2f}"
         )
         return Result("icc", why_not=why, undefined=undefined)
+    return _consistency("icc", states, undefined)
+
+
+@metric("action_state_consistency", needs="probes")
+def action_state_consistency(probes: Sequence[Probe], *, gate: float = SPREAD) -> Result:
+    """Does a model that reads its own imagination find the action that it drew with it?
+
+    As `icc`, with the model's own INVERSE in the place of the judge (after Is the Future
+    Compatible?, arXiv 2605.07514, whose exact formula was not to be had; as a ratio to the actions
+    of other samples, a static future scores 0 and not 1). The ``ceiling``, off what happened, says
+    whether the model can read a future at all. Agreement with oneself is not truth: a model that
+    errs twice in the same way scores 1, and so does one whose action *is* read off its imagination
+    by a deterministic extractor.
+    """
+    return _consistency("action_state_consistency", *_spread(probes, ITSELF, gate))
+
+
+class _Read(NamedTuple):
+    """The own chunks of a state, and those read off the frames, in the same units."""
+
+    state: str
+    own: Chunks
+    imagined: Chunks
+    happened: Chunks
+
+
+def _consistency(name: str, states: Sequence[_Read], undefined: dict[str, int]) -> Result:
+    if not states:
+        why = "; ".join(f"{why} ({count})" for why, count in undefined.items())
+        return Result(name, why_not=why, undefined=undefined)
+
+    def lag_of(shown: str) -> int:
+        return max(LAGS, key=lambda lag: score(_ratios(states, shown, lag)))
+
+    ceiling = _ratios(states, "happened")
     return over_states(
-        "icc",
-        [one.name for one in opened],
-        rows("imagined"),
+        name,
+        [one.state for one in states],
+        _ratios(states, "imagined"),
         score,
         undefined=undefined,
         details={
             "ceiling": score(ceiling),
             "ceiling_interval": interval_of(ceiling, score),
             "lag": lag_of("imagined"),
-            "ceiling_lag": lag_of("executed"),
+            "ceiling_lag": lag_of("happened"),
         },
     )
 
 
-class _Judged(NamedTuple):
-    """The own chunks of a state, and what the judge read off the frames, in the same units."""
-
-    name: str
-    own: Chunks
-    imagined: Chunks
-    executed: Chunks
+def _ratios(states: Sequence[_Read], shown: str, lag: int = 0) -> Float[np.ndarray, "n 2"]:
+    """Both sides of the ratio, state by state."""
+    return np.array([_held(getattr(one, shown), one.own, lag) for one in states])
 
 
-def _judged(probes: Sequence[Probe]) -> list[_Judged]:
+def _spread(
+    probes: Sequence[Probe], reader: Reader, gate: float
+) -> tuple[list[_Read], dict[str, int]]:
+    """The states that were read, of which the own chunks differ by more than the gate.
+
+    Raises:
+        NotApplicable: none were read.
+    """
+    states = _read(probes, reader)
+    opened = [one for one in states if _held(one.own, one.own)[1] > gate]
+    closed = len(states) - len(opened)
+    return opened, {f"own actions differ by {gate:g} or less": closed} if closed else {}
+
+
+def _read(probes: Sequence[Probe], reader: Reader) -> list[_Read]:
     """States with two samples or more; a dimension that never changes is left out.
 
     Raises:
         NotApplicable: there are none, or nothing ever changes.
     """
-    found = [(one, _decoded(one)) for one in probes]
-    found = [(one, branches) for one, branches in found if len(branches) > 1]
+    if not any(imagining(probe) for probe in probes):
+        raise NotApplicable(why_nothing_imagined(probes))
+    each = [(one, [b for b in imagining(one) if _chunks(b, reader)]) for one in probes]
+    found = [(one, branches) for one, branches in each if len(branches) > 1]
     if not found:
-        count = sum(bool(one.judge) for one in probes)
+        count = sum(bool(branches) for _, branches in each)
         raise NotApplicable(
-            f"a judge has read {count} of {len(probes)} probes; it takes two samples from a state"
+            f"{reader.name} has read {count} of {len(probes)} probes; it takes two samples from a "
+            "state"
         )
     scale = np.concatenate([b.action for _, branches in found for b in branches]).std(axis=0)
     changes = scale > 0
     if not changes.any():
         raise NotApplicable("the own actions are all the same")
     return [
-        _Judged(
+        _Read(
             state_name(one),
             *(
                 np.stack(chunks)[..., changes] / scale[changes]
-                for chunks in zip(*map(_chunks, branches), strict=True)
+                for chunks in zip(*(_chunks(b, reader) for b in branches), strict=True)
             ),
         )
         for one, branches in found
     ]
 
 
-def _decoded(probe: Probe) -> list[Branch]:
-    return [b for b in imagining(probe) if b.decoded is not None and b.redecoded is not None]
-
-
-def _chunks(branch: Branch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The own action as far as the judge reads, what it read off the imagined, and the executed."""
-    assert branch.decoded is not None
-    assert branch.redecoded is not None
-    return branch.action[: len(branch.decoded)], branch.decoded, branch.redecoded
+def _chunks(branch: Branch, reader: Reader) -> tuple[np.ndarray, ...]:
+    """The own action as far as was read, and what was read off the frames; empty if nothing was."""
+    imagined, happened = (getattr(branch, name) for name in (reader.imagined, reader.happened))
+    if imagined is None or happened is None:
+        return ()
+    return branch.action[: len(imagined)], imagined, happened
 
 
 def _held(read: Chunks, own: Chunks, lag: int = 0) -> tuple[float, float]:

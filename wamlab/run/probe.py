@@ -22,6 +22,7 @@ from wamlab.policy.executors import Executor
 from wamlab.policy.policy import RawPrediction
 from wamlab.policy.seeds import draw_seed
 from wamlab.run.execute import execute, visible
+from wamlab.run.extract import extract
 from wamlab.run.impose import OTHER_INSTRUCTION, check_imposed, impose
 from wamlab.run.reach import Reached, reach
 from wamlab.run.seats import MakeEnv, make_env
@@ -209,8 +210,12 @@ class Bench:
         )
 
     def own(self, at: Reached) -> list[Branch]:
-        """The model's own samples, executed; joint ones, or actions alone with ``why_not``."""
-        return self._samples("own", [f"sample {row}" for row in range(self.samples)], at)
+        """The model's own samples, executed; joint ones, or actions alone with ``why_not``.
+
+        What was imagined is shown to the model once more: which action does it read off that?
+        """
+        own = self._samples("own", [f"sample {row}" for row in range(self.samples)], at)
+        return extract(self.policy, at, own, self.seed)
 
     def instructed(self, at: Reached) -> list[Branch]:
         """A sample under the other instruction, with the noise of the first own one."""
