@@ -270,7 +270,7 @@ def _resample(
     keep: bool,
 ) -> Int[np.ndarray, " k"]:
     if not levels:
-        return rng.choice(rows, len(rows))
+        return rows[rng.integers(len(rows), size=len(rows))]
     labels = levels[0][rows]
     groups = [rows[labels == label] for label in np.unique(labels)]
     if not keep:

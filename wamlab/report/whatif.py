@@ -42,18 +42,17 @@ def write_page(folder: Path, wanted: Sequence[str], template: Any, script: str) 
 
     ``wanted`` states are shown first, then others evenly over the logs, `MOST` in all.
     """
-    names = [state_name(probe) for probe in read_probes(folder) if probe.branches]
-    if not names:
+    found = {state_name(probe): probe for probe in read_probes(folder) if probe.branches}
+    if not found:
         return None
-    shown = chosen(names, wanted)
-    found = {state_name(one): one for one in read_probes(folder) if state_name(one) in shown}
-    probes = [found[name] for name in sorted(shown, key=names.index)]
+    shown = chosen([*found], wanted)
+    probes = [probe for name, probe in found.items() if name in shown]
     page = template.render(
         title=" and ".join(sorted({probe.policy for probe in probes} - {""})) or "The policy",
         script=script,
         data=embedded({"states": [state(probe) for probe in probes]}),
         states=len(probes),
-        of=len(names),
+        of=len(found),
         silent=refusals(probes),
     )
     return write_atomic(folder / NAME, lambda file: file.write(page.encode()))
