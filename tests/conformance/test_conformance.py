@@ -15,7 +15,8 @@ MODELS = {name: model_class(name) for name in available()} | {fake.name: fake fo
 SUBJECTS = {name: Subject(model, model.Config.tiny()) for name, model in MODELS.items()}
 UWM = MODELS["uwm"]
 SUBJECTS["uwm-kl"] = Subject(UWM, dataclasses.replace(UWM.Config.tiny(), codec="kl"))
-AGAIN = {"uwm-kl", "uninformed"}
+SUBJECTS["uwm-watching"] = Subject(UWM, dataclasses.replace(UWM.Config.tiny(), watch_width=8))
+AGAIN = {"uwm-kl", "uwm-watching", "uninformed"}
 """Variants of a system that `make check` holds already: they wait for `make test`."""
 NAMES = [pytest.param(n, marks=pytest.mark.slow if n in AGAIN else ()) for n in SUBJECTS]
 

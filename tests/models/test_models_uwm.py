@@ -244,6 +244,35 @@ def test_a_marginalised_chunk_is_silent_in_the_condition(level: float, silent: b
     assert torch.equal(*known) == silent
 
 
+WATCHING = dataclasses.replace(CONFIG, watch_width=8)
+
+
+@pytest.mark.parametrize(("level", "silent"), [(1.0, True), (0.5, False)])
+def test_a_watched_future_is_silent_where_it_is_marginalised(level: float, silent: bool) -> None:
+    model, batch = make_model(WATCHING), make_batch()
+    context, levels = model.context(batch.observation()), torch.full((4,), level)
+    (_, one), (_, other) = (
+        model.network(torch.zeros(4, 8, 4), x, context, sigma_action=levels, sigma_future=levels)
+        for x in torch.randn(2, 4, 2, 2, 3, 32, 32)
+    )
+    assert one.shape == (4, WATCHING.known)
+    assert torch.equal(one[:, : CONFIG.condition], context.vector_BC)
+    assert torch.equal(one, other) == silent
+
+
+def test_a_watched_future_is_taught_by_rows_that_teach_inverse_dynamics_alone() -> None:
+    """Their actions are noise to the present, and are seen in the future."""
+    model, batch = make_model(WATCHING), make_batch(rows=16)
+    batch.role[:, 0] = False
+    batch.role[:, ROLES.index("forward")] = False
+    losses = model.loss(batch, stage="joint", step=0, generator=torch.Generator().manual_seed(0))
+    stem = model.network.watch[0].layers[0].weight
+    assert torch.autograd.grad(losses["regression"], stem)[0].any()
+    batch.role[:, ROLES.index("inverse")] = False
+    losses = model.loss(batch, stage="joint", step=0, generator=torch.Generator().manual_seed(0))
+    assert losses["regression"] == 0
+
+
 def test_the_path_of_pixels_gives_the_numbers_it_gave_before_there_were_codecs() -> None:
     before = dataclasses.replace(CONFIG, forward_steps=2, marginal_future=0.4)
     model, batch = make_model(before), make_batch()

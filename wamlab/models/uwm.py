@@ -15,7 +15,8 @@ away). Actions keep a velocity, and a regression that only training reads teache
 they depend on. Absent entries are noise at the final level and never teach anything.
 
 Shape legend: B rows, V views, T imagined instants, CHW a frame's code, P patches of X values,
-H actions of size A, L tokens, R registers, D width; `vector_BC` is C wide.
+H actions of size A, L tokens, R registers, D width; `vector_BC` is C wide, with a
+watched future E.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from wamlab.nn.codec import KL, Codec, Pixels
 from wamlab.nn.painter import Painter
 from wamlab.nn.regression import ChunkRegression
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
-from wamlab.nn.vision import ObservationEncoder, stacked
+from wamlab.nn.vision import ObservationEncoder, Stem, stacked
 from wamlab.types import (
     ACTION,
     FORWARD,
@@ -83,10 +84,11 @@ class Context(NamedTuple):
 class Network(nn.Module):
     """The denoiser: ``[actions | future patches | registers]`` under full attention.
 
-    A patch spans all imagined instants, as in the paper (there two frames of a VAE's latents). Two
-    short cuts make a small model learn in minutes what attention alone finds late: the registers
-    repeat the global vector, and the chunk as a whole joins the condition, dimmed by its own level
-    so that a marginalised action says nothing there.
+    A patch spans all imagined instants, as in the paper (there two frames of a VAE's latents).
+    Short cuts make a small model learn in minutes what attention alone finds late: the registers
+    repeat the global vector; the chunk as a whole joins the condition, and what a stem sees of the
+    future beside the present (``watch_width``) the global vector, each dimmed by its own level so
+    that a marginalised stream says nothing there.
     """
 
     def __init__(self, config: UWM.Config, codec: Codec) -> None:
@@ -100,11 +102,13 @@ class Network(nn.Module):
         self.action_position = nn.Parameter(0.02 * torch.randn(config.chunk, width))
         self.future_position = nn.Parameter(0.02 * torch.randn(patches, width))
         self.registers = nn.Parameter(0.02 * torch.randn(config.registers, width))
-        self.tell_registers = nn.Linear(config.condition, config.registers * width)
+        self.tell_registers = nn.Linear(config.known, config.registers * width)
         self.level_width = config.level_width
         self.sum_up = nn.Linear(config.chunk * config.action_dim, config.condition)
         self.condition = mlp(
-            2 * config.condition + 2 * config.level_width, config.condition, config.condition
+            config.known + config.condition + 2 * config.level_width,
+            config.condition,
+            config.condition,
         )
         self.trunk = Trunk(width, config.depth, config.heads, config.condition)
         self.read_action = nn.Linear(width, config.action_dim)
@@ -119,6 +123,12 @@ class Network(nn.Module):
             width=width,
             paint_width=config.paint_width,
         )
+        channels, seen = (instants + 1) * codec.shape[0], config.condition // 2
+        self.watch = nn.ModuleList(
+            Stem(codec.shape[-1], config.watch_width, seen, reads=channels)
+            for _ in config.views
+            if config.watch_width
+        )
 
     @property
     def tokens(self) -> int:
@@ -132,20 +142,26 @@ class Network(nn.Module):
         *,
         sigma_action: Float[Tensor, " b"],
         sigma_future: Float[Tensor, " b"],
-    ) -> Float[Tensor, "b l d"]:
-        """The tokens after the trunk, of which `velocity` and `clean` are read."""
+    ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b e"]]:
+        """The tokens after the trunk, of which `velocity` and `clean` are read; the global vector.
+
+        The latter is the present's and, where it is watched, that of the future.
+        """
         frames = torch.cat([future_BVTCHW, context.now_BVCHW[:, :, None]], dim=2)
         patch_BPX = rearrange(frames, "b v t c (h p) (w q) -> b (v h w) (t p q c)", **self.cut)
         action_BHD = self.embed_action(action_BHA) + self.action_position
         future_BPD = self.embed_future(patch_BPX) + self.future_position
-        told_BRD = self.tell_registers(context.vector_BC).unflatten(1, self.registers.shape)
+        lit_B1 = (1 - sigma_future)[:, None]
+        seen = [lit_B1 * stem(frames[:, v].flatten(1, 2)) for v, stem in enumerate(self.watch)]
+        known_BE = torch.cat([context.vector_BC, *seen], dim=-1)
+        told_BRD = self.tell_registers(known_BE).unflatten(1, self.registers.shape)
         registers_BRD = self.registers + told_BRD
         levels = [sinusoids(sigma, self.level_width) for sigma in (sigma_action, sigma_future)]
         dimmed_BHA = flow.like(1 - sigma_action, action_BHA) * action_BHA
-        known = [context.vector_BC, self.sum_up(dimmed_BHA.flatten(1)), *levels]
+        said = [known_BE, self.sum_up(dimmed_BHA.flatten(1)), *levels]
 
         x_BLD = torch.cat([action_BHD, future_BPD, registers_BRD], dim=1)
-        return self.trunk(x_BLD, self.condition(torch.cat(known, dim=-1)))
+        return self.trunk(x_BLD, self.condition(torch.cat(said, dim=-1))), known_BE
 
     def velocity(self, x_BLD: Float[Tensor, "b l d"]) -> Float[Tensor, "b h a"]:
         """The velocity of the actions."""
@@ -181,6 +197,8 @@ class UWM(WorldActionModel):
         actions' own. ``steps`` sample a stream, ``forward_steps`` a future whose action is known:
         what it leaves open is little, and every further step adds more noise than detail. A joint
         draw is the action and then the future, or both along the paper's diagonal.
+        ``watch_width``: channels of the stem that looks at the future as a whole; 0 leaves it to
+        attention, as the paper does.
         """
 
         codec: Literal["pixels", "kl"] = "pixels"
@@ -195,6 +213,7 @@ class UWM(WorldActionModel):
         level_width: int = 64
         stem_width: int = 32
         paint_width: int = 64
+        watch_width: int = 0
         marginal_action: float = 0.1
         marginal_future: float = 0.7
         clean_action: float = 0.1
@@ -204,6 +223,11 @@ class UWM(WorldActionModel):
         steps: int = 4
         forward_steps: int = 1
         action_first: bool = True
+
+        @property
+        def known(self) -> int:
+            """The size of the global vector, of the present and of a future that is watched."""
+            return self.condition + bool(self.watch_width) * len(self.views) * (self.condition // 2)
 
         @classmethod
         def small(cls) -> UWM.Config:
@@ -237,7 +261,7 @@ class UWM(WorldActionModel):
             stem_width=config.stem_width,
         )
         self.network = Network(config, self.codec)
-        self.regression = ChunkRegression(config.condition, config.chunk, config.action_dim)
+        self.regression = ChunkRegression(config.known, config.chunk, config.action_dim)
 
     @property
     def queries(self) -> dict[Query, Answer]:
@@ -283,7 +307,9 @@ class UWM(WorldActionModel):
         noise_a, noise_o = (noise_like(x, generator) for x in (action, future))
         noisy_a = fill_absent(flow.interpolate(action, noise_a, sigma_a), labelled_BH, noise_a)
         noisy_o = fill_absent(flow.interpolate(future, noise_o, sigma_o), recorded_BVT, noise_o)
-        x_BLD = self.network(noisy_a, noisy_o, context, sigma_action=sigma_a, sigma_future=sigma_o)
+        x_BLD, known_BE = self.network(
+            noisy_a, noisy_o, context, sigma_action=sigma_a, sigma_future=sigma_o
+        )
         velocity, clean = self.network.velocity(x_BLD), self.network.clean(x_BLD, context)
         action_loss = flow.masked_mean(
             (velocity - flow.velocity(action, noise_a)).square(), labelled_BH & learns_a[:, None]
@@ -292,8 +318,9 @@ class UWM(WorldActionModel):
         future_loss = flow.masked_mean(
             (clean - future).square().flatten(1, 2), taught_BVT.flatten(1, 2)
         )
-        taught_BH = labelled_BH & batch.may("policy")[:, None]
-        regression = self.regression.loss(context.vector_BC, action, taught_BH)
+        # What may not teach the policy may still be read off a future that is watched.
+        regressed = learns_a if self.config.watch_width else batch.may("policy")
+        regression = self.regression.loss(known_BE, action, labelled_BH & regressed[:, None])
         loss = action_loss + self.config.future_weight * future_loss
         loss = loss + self.config.regression_weight * regression
         return {
@@ -321,7 +348,7 @@ class UWM(WorldActionModel):
 
         for i in range(len(levels_a) - 1):
             x_a = flow.commit(x_a, prefix, noise_a, levels_a[i])
-            x_BLD = self.network(
+            x_BLD, _ = self.network(
                 x_a,
                 x_o,
                 context,
@@ -362,7 +389,7 @@ class UWM(WorldActionModel):
             noise_a, noise_o = self._noise(generator)
             noisy_a = fill_absent(flow.interpolate(action, noise_a, sigma_a), labelled_BH, noise_a)
             noisy_o = fill_absent(flow.interpolate(future, noise_o, sigma_o), recorded_BVT, noise_o)
-            x_BLD = self.network(
+            x_BLD, _ = self.network(
                 noisy_a, noisy_o, context, sigma_action=sigma_a, sigma_future=sigma_o
             )
             velocity = self.network.velocity(x_BLD)
@@ -377,8 +404,9 @@ class UWM(WorldActionModel):
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)
         frames, given = self.config.image_streams, query.given
+        at_once = given if self.config.watch_width else {ACTION} & given
         routes: dict[Route, list[str]] = {
-            "adaln": [*frames, "state", "text", *({ACTION} & given)],
+            "adaln": [*frames, "state", "text", *at_once],
             "attention": [*frames, "state", "text", *given],
             "channel": [*frames],
         }
