@@ -63,7 +63,7 @@ class Network(nn.Module):
         c = config
         shape = (len(c.offsets), len(c.views) * c.width)
         self.stems = nn.ModuleList(
-            Stem(c.image_size, c.stem_width, c.width, frames=2) for _ in c.views
+            Stem(c.image_size, c.stem_width, c.width, reads=6) for _ in c.views
         )
         self.no_pair = nn.Parameter(torch.zeros(len(c.views), c.width))
         self.read = nn.Sequential(

@@ -75,7 +75,7 @@ class InverseDynamics(nn.Module):
         super().__init__()
         c = config
         self.stems = nn.ModuleList(
-            Stem(c.image_size, c.inverse_stem, c.inverse_width, frames=2) for _ in c.views
+            Stem(c.image_size, c.inverse_stem, c.inverse_width, reads=6) for _ in c.views
         )
         self.no_view = nn.Parameter(torch.zeros(len(c.views), c.inverse_width))
         joined = len(c.views) * c.inverse_width

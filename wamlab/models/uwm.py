@@ -45,7 +45,7 @@ from wamlab.nn.codec import KL, Codec, Pixels
 from wamlab.nn.painter import Painter
 from wamlab.nn.regression import ChunkRegression
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
-from wamlab.nn.vision import ObservationEncoder, stacked
+from wamlab.nn.vision import ObservationEncoder, Stem, stacked
 from wamlab.types import (
     ACTION,
     FORWARD,
@@ -83,10 +83,11 @@ class Context(NamedTuple):
 class Network(nn.Module):
     """The denoiser: ``[actions | future patches | registers]`` under full attention.
 
-    A patch spans all imagined instants, as in the paper (there two frames of a VAE's latents). Two
-    short cuts make a small model learn in minutes what attention alone finds late: the registers
-    repeat the global vector, and the chunk as a whole joins the condition, dimmed by its own level
-    so that a marginalised action says nothing there.
+    A patch spans all imagined instants, as in the paper (there two frames of a VAE's latents).
+    Short cuts make a small model learn in minutes what attention alone finds late: the registers
+    repeat the global vector; the chunk as a whole joins the condition, and what a stem sees of the
+    future beside the present joins the global vector, each dimmed by its own level so that a
+    marginalised stream says nothing there.
     """
 
     def __init__(self, config: UWM.Config, codec: Codec) -> None:
@@ -100,11 +101,21 @@ class Network(nn.Module):
         self.action_position = nn.Parameter(0.02 * torch.randn(config.chunk, width))
         self.future_position = nn.Parameter(0.02 * torch.randn(patches, width))
         self.registers = nn.Parameter(0.02 * torch.randn(config.registers, width))
-        self.tell_registers = nn.Linear(config.condition, config.registers * width)
+        self.watch = nn.ModuleList(
+            Stem(
+                codec.shape[-1],
+                config.watch_width,
+                config.condition // 2,
+                reads=(instants + 1) * codec.shape[0],
+            )
+            for _ in config.views
+        )
+        known = config.known
+        self.tell_registers = nn.Linear(known, config.registers * width)
         self.level_width = config.level_width
         self.sum_up = nn.Linear(config.chunk * config.action_dim, config.condition)
         self.condition = mlp(
-            2 * config.condition + 2 * config.level_width, config.condition, config.condition
+            known + config.condition + 2 * config.level_width, config.condition, config.condition
         )
         self.trunk = Trunk(width, config.depth, config.heads, config.condition)
         self.read_action = nn.Linear(width, config.action_dim)
@@ -132,20 +143,23 @@ class Network(nn.Module):
         *,
         sigma_action: Float[Tensor, " b"],
         sigma_future: Float[Tensor, " b"],
-    ) -> Float[Tensor, "b l d"]:
+    ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b e"]]:
         """The tokens after the trunk, of which `velocity` and `clean` are read."""
         frames = torch.cat([future_BVTCHW, context.now_BVCHW[:, :, None]], dim=2)
         patch_BPX = rearrange(frames, "b v t c (h p) (w q) -> b (v h w) (t p q c)", **self.cut)
         action_BHD = self.embed_action(action_BHA) + self.action_position
         future_BPD = self.embed_future(patch_BPX) + self.future_position
-        told_BRD = self.tell_registers(context.vector_BC).unflatten(1, self.registers.shape)
+        seen = [stem(frames[:, v].flatten(1, 2)) for v, stem in enumerate(self.watch)]
+        seen_BC = (1 - sigma_future)[:, None] * torch.cat(seen, dim=-1)
+        vector_BE = torch.cat([context.vector_BC, seen_BC], dim=-1)
+        told_BRD = self.tell_registers(vector_BE).unflatten(1, self.registers.shape)
         registers_BRD = self.registers + told_BRD
         levels = [sinusoids(sigma, self.level_width) for sigma in (sigma_action, sigma_future)]
         dimmed_BHA = flow.like(1 - sigma_action, action_BHA) * action_BHA
-        known = [context.vector_BC, self.sum_up(dimmed_BHA.flatten(1)), *levels]
+        known = [vector_BE, self.sum_up(dimmed_BHA.flatten(1)), *levels]
 
         x_BLD = torch.cat([action_BHD, future_BPD, registers_BRD], dim=1)
-        return self.trunk(x_BLD, self.condition(torch.cat(known, dim=-1)))
+        return self.trunk(x_BLD, self.condition(torch.cat(known, dim=-1))), vector_BE
 
     def velocity(self, x_BLD: Float[Tensor, "b l d"]) -> Float[Tensor, "b h a"]:
         """The velocity of the actions."""
@@ -195,6 +209,7 @@ class UWM(WorldActionModel):
         level_width: int = 64
         stem_width: int = 32
         paint_width: int = 64
+        watch_width: int = 24
         marginal_action: float = 0.1
         marginal_future: float = 0.7
         clean_action: float = 0.1
@@ -205,6 +220,10 @@ class UWM(WorldActionModel):
         forward_steps: int = 1
         action_first: bool = True
 
+        @property
+        def known(self) -> int:
+            return self.condition + len(self.views) * (self.condition // 2)
+
         @classmethod
         def small(cls) -> UWM.Config:
             return cls()
@@ -213,7 +232,7 @@ class UWM(WorldActionModel):
         def tiny(cls) -> UWM.Config:
             return cls(
                 image_size=32, latent_channels=4, codec_width=8, patch=16, width=32, depth=2,
-                heads=2, registers=2, condition=32, level_width=16, stem_width=8, paint_width=16,
+                heads=2, registers=2, condition=32, level_width=16, stem_width=8, paint_width=16, watch_width=8,
                 chunk=8, offsets=(4, 8), steps=2,
             )  # fmt: skip
 
@@ -237,7 +256,7 @@ class UWM(WorldActionModel):
             stem_width=config.stem_width,
         )
         self.network = Network(config, self.codec)
-        self.regression = ChunkRegression(config.condition, config.chunk, config.action_dim)
+        self.regression = ChunkRegression(config.known, config.chunk, config.action_dim)
 
     @property
     def queries(self) -> dict[Query, Answer]:
@@ -283,7 +302,9 @@ class UWM(WorldActionModel):
         noise_a, noise_o = (noise_like(x, generator) for x in (action, future))
         noisy_a = fill_absent(flow.interpolate(action, noise_a, sigma_a), labelled_BH, noise_a)
         noisy_o = fill_absent(flow.interpolate(future, noise_o, sigma_o), recorded_BVT, noise_o)
-        x_BLD = self.network(noisy_a, noisy_o, context, sigma_action=sigma_a, sigma_future=sigma_o)
+        x_BLD, vector_BE = self.network(
+            noisy_a, noisy_o, context, sigma_action=sigma_a, sigma_future=sigma_o
+        )
         velocity, clean = self.network.velocity(x_BLD), self.network.clean(x_BLD, context)
         action_loss = flow.masked_mean(
             (velocity - flow.velocity(action, noise_a)).square(), labelled_BH & learns_a[:, None]
@@ -292,8 +313,8 @@ class UWM(WorldActionModel):
         future_loss = flow.masked_mean(
             (clean - future).square().flatten(1, 2), taught_BVT.flatten(1, 2)
         )
-        taught_BH = labelled_BH & batch.may("policy")[:, None]
-        regression = self.regression.loss(context.vector_BC, action, taught_BH)
+        taught_BH = labelled_BH & learns_a[:, None]
+        regression = self.regression.loss(vector_BE, action, taught_BH)
         loss = action_loss + self.config.future_weight * future_loss
         loss = loss + self.config.regression_weight * regression
         return {
@@ -321,7 +342,7 @@ class UWM(WorldActionModel):
 
         for i in range(len(levels_a) - 1):
             x_a = flow.commit(x_a, prefix, noise_a, levels_a[i])
-            x_BLD = self.network(
+            x_BLD, _ = self.network(
                 x_a,
                 x_o,
                 context,
@@ -362,7 +383,7 @@ class UWM(WorldActionModel):
             noise_a, noise_o = self._noise(generator)
             noisy_a = fill_absent(flow.interpolate(action, noise_a, sigma_a), labelled_BH, noise_a)
             noisy_o = fill_absent(flow.interpolate(future, noise_o, sigma_o), recorded_BVT, noise_o)
-            x_BLD = self.network(
+            x_BLD, _ = self.network(
                 noisy_a, noisy_o, context, sigma_action=sigma_a, sigma_future=sigma_o
             )
             velocity = self.network.velocity(x_BLD)
@@ -378,7 +399,7 @@ class UWM(WorldActionModel):
         self.answer(query)
         frames, given = self.config.image_streams, query.given
         routes: dict[Route, list[str]] = {
-            "adaln": [*frames, "state", "text", *({ACTION} & given)],
+            "adaln": [*frames, "state", "text", *given],
             "attention": [*frames, "state", "text", *given],
             "channel": [*frames],
         }

@@ -59,15 +59,15 @@ class Stem(nn.Module):
 
     Few channels are kept, but each with its whole map: where a thing is matters more than what it
     is, and a linear layer over places finds it sooner than expected positions do. Several
-    ``frames`` of one view are seen together, beside each other on channels.
+    frames of one view are seen together, beside each other on the ``reads`` channels.
     """
 
     def __init__(
-        self, image_size: int, width: int, size: int, channels: int = 8, frames: int = 1
+        self, image_size: int, width: int, size: int, channels: int = 8, reads: int = 3
     ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(3 * frames, width, 5, 2, 2, bias=False),
+            nn.Conv2d(reads, width, 5, 2, 2, bias=False),
             nn.GroupNorm(8, width),
             nn.ReLU(),
             ResidualBlock(width, 2 * width, stride=2),
