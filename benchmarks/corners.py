@@ -126,15 +126,15 @@ def cost_row(found: Found, system: str) -> list[str]:
 def real_clips(found: Found) -> str:
     """What each cell makes of recorded clips that training never saw; nothing is executed."""
     head = [
-        "on real clips", "seed", "R² of INVERSE", "from other frames", "FORWARD, moving pixels",
-        "coupling by the action", "by the future", "factorisation gap",
+        "on real clips", "of", "seed", "R² of INVERSE", "from other frames",
+        "FORWARD, moving pixels", "coupling by the action", "by the future", "factorisation gap",
     ]  # fmt: skip
-    cells = [cell for cell in found.recorded if cell["protocol"] == PROTOCOL]
-    if not cells:
+    if not found.recorded:
         return "Real clips: not measured (`python benchmarks/real_clips.py mw-6`).\n"
-    order = sorted(cells, key=lambda cell: (cell["model"], cell["seed"]))
-    text = table(head, [real_clips_row(cell) for cell in order])
-    return f"{text}\n`{command(cells[-1])}`, {machine(cells[-1])}\n"
+    key = lambda cell: (cell["protocol"], cell["model"], cell["seed"])  # noqa: E731
+    text = table(head, [real_clips_row(cell) for cell in sorted(found.recorded, key=key)])
+    origins = dict.fromkeys(f"`{command(cell)}`, {machine(cell)}" for cell in found.recorded)
+    return "\n\n".join([text, *origins]) + "\n"
 
 
 def real_clips_row(cell: Cell) -> list[str]:
@@ -143,6 +143,7 @@ def real_clips_row(cell: Cell) -> list[str]:
         other = number(r2["details"]["other_frames"], 2)
     return [
         f"`{cell['model']}`",
+        cell["protocol"],
         str(cell["seed"]),
         said(r2, 3),
         other,
