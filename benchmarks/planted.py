@@ -18,6 +18,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
+from wamlab.models.base import Refusal
 from wamlab.policy.policy import FRAMES, RawPrediction
 from wamlab.run.seats import make_env
 from wamlab.sim.env import Env
@@ -106,8 +107,15 @@ class Planted:
         histories: Any = None,
         samples: int = 1,
         action: np.ndarray | None = None,
+        future: Future | None = None,
     ) -> RawPrediction:
-        """Own samples, or the future of imposed actions; of the state that `make`'s stands in."""
+        """Own samples, or the future of imposed actions; of the state that `make`'s stands in.
+
+        Raises:
+            Refusal: a future was given, off which an action is to be read.
+        """
+        if future is not None:
+            raise Refusal(f"{self.name} does not answer INVERSE")
         assert self.seeing is not None
         state, views = self.seeing.get_state(), self.seeing.views
         own = self.own(state, max(samples, 2), seed[0])
