@@ -17,7 +17,7 @@ STATES = 24
 MINUTES = {"uwm": 60.0}
 LIMIT = 30.0
 MODELS = ("uwm", "gr1", "vpp", "unipi")
-AGAINST = ("static", "retrieval", "oracle", "chance", "last")
+AGAINST = ("static", "retrieval", "oracle", "ceiling", "chance", "last")
 ENTITIES = ("robot", "object")
 
 
