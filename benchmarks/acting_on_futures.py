@@ -29,7 +29,7 @@ from typing import Any
 import machine
 import numpy as np
 import trained
-from cells import Cell, per_plan, rounded, tasks
+from cells import Cell, checkpoint_at, per_plan, rounded, tasks
 
 from wamlab.data.logs import load_episodes, write_json
 from wamlab.metrics.base import compute
@@ -186,10 +186,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--step", type=int, help="of the kept checkpoint in the place of the last")
     args = parser.parse_args(words)
     places, before = trained.places(args), machine.state()
+    path_of = partial(result_path, step=args.step)
 
     def measure(cell: Cell) -> Path:
         folder = places.work / cell.protocol / cell.name
-        kept = folder if args.step is None else folder / "checkpoints" / f"step-{args.step:06d}"
+        kept = folder if args.step is None else checkpoint_at(folder, args.step)
         run, policy = acting_run(kept, "cpu")
         asked = Asked(
             expand(run.data.envs),
@@ -212,7 +213,6 @@ def main(words: Sequence[str] | None = None) -> None:
         }
         return write_json(path_of(cell, places.results), rounded(found))
 
-    path_of = partial(result_path, step=args.step)
     trained.each(args, path_of, measure)
 
 

@@ -154,13 +154,18 @@ def note_machine(folder: Path, before: Mapping[str, Any]) -> None:
         write_json(path, {"before": before, "after": machine.state()})
 
 
+def checkpoint_at(folder: Path, step: int) -> Path:
+    """Where a run keeps the checkpoint of a step, counted over all stages."""
+    return folder / "checkpoints" / f"step-{step:06d}"
+
+
 def middle_checkpoint(folder: Path) -> Path:
     """The checkpoint at half of the last stage's steps, which training kept.
 
     Raises:
         FileNotFoundError: it is not there.
     """
-    path = folder / f"checkpoints/step-{middle_step(read_record(folder)):06d}"
+    path = checkpoint_at(folder, middle_step(read_record(folder)))
     if not path.is_dir():
         there = nearest(path.name, [found.name for found in path.parent.glob("step-*")])
         raise FileNotFoundError(f"{path} was not kept{there}")

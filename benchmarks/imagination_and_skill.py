@@ -19,7 +19,7 @@ from typing import Any
 
 import machine
 import trained
-from cells import Cell, Places, rounded, tasks
+from cells import Cell, Places, checkpoint_at, rounded, tasks
 from every_measure import vector
 from tqdm import tqdm
 
@@ -74,7 +74,7 @@ def kept(folder: Path, count: int) -> list[Path]:
     """The log-spaced checkpoints of a run's last stage and its end, and not the newest besides."""
     *earlier, last = [stage.steps or 0 for stage in read_record(folder).stages]
     steps = sorted({*milestones(last, count), last})
-    return [folder / f"checkpoints/step-{sum(earlier) + step:06d}" for step in steps]
+    return [checkpoint_at(folder, sum(earlier) + step) for step in steps]
 
 
 def checkpoint(run: Run, path: Path, out: Path, data: Path) -> dict[str, Any]:

@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Float
 
 from wamlab.models.base import Refusal
-from wamlab.policy.policy import FRAMES, RawPrediction
+from wamlab.policy.raw import RawPrediction, shown_future
 from wamlab.run.seats import make_env
 from wamlab.sim.env import Env
 from wamlab.sim.metaworld import MetaWorld
-from wamlab.types import ACTION, FUTURE, IMAGE, ActionSpace, Frames, Future, Query, Stream
+from wamlab.types import ACTION, FUTURE, ActionSpace, Frames, Future, Query, Stream
 
 OFFSETS = (8, 16)
 PUSH = 0.3
@@ -78,7 +78,7 @@ FAULTS: dict[str, Fault] = {
 
 
 class Planted:
-    """A model with this fault in one Meta-World task; see `wamlab.run.probe.Asked`."""
+    """A model with this fault in one Meta-World task; see `wamlab.policy.raw.Answerer`."""
 
     depth = 0
 
@@ -130,9 +130,7 @@ class Planted:
             present = np.ones((rows, self.chunk), bool)
             answer.action = Stream(chunks, np.tile(steps, (rows, 1)), present)
         if FUTURE in query.sampled:
-            values = {f"{IMAGE}{v}": np.stack([frames[v] for frames in shown]) for v in views}
-            offsets = np.tile(self.offsets, (rows, 1))
-            answer.future = Future(FRAMES, "uint8", values, offsets)
+            answer.future = shown_future(shown, views, self.offsets)
         return answer
 
     def own(self, state: State, samples: int, seed: int) -> Float[np.ndarray, "k h a"]:

@@ -13,7 +13,7 @@ from tables import SEEDS, Found
 from wording import command, machine, table
 
 from wamlab.metrics.stats import Interval, bootstrap, partial_spearman, spearman
-from wamlab.report.words import between, number
+from wamlab.report.words import between, count, number
 
 CHECKPOINTS = 8
 FEWEST = 8
@@ -44,7 +44,7 @@ def finding(found: Found) -> Finding:
         known = correlations(cells)
         held = [name for name, one in known.items() if 0 not in one.given_step_ends]
         said.append(
-            f"`{model}` on `{protocol}`, {len(cells)} seeds: of {len(known)} measures "
+            f"`{model}` on `{protocol}`, {count(len(cells), 'seed')}: of {len(known)} measures "
             f"{len(held)} go with success when the step is held"
         )
     complete = any(

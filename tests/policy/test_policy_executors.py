@@ -13,7 +13,7 @@ from wamlab.policy.executors import (
     SubgoalExecutor,
 )
 from wamlab.policy.geometric import Reach, TwoPhaseGrasp, WaypointExecutor
-from wamlab.policy.policy import RawPrediction
+from wamlab.policy.raw import RawPrediction
 from wamlab.types import Future, Stream, Waypoints
 
 REACH = Reach(SPACE, STEP)

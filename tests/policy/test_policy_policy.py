@@ -16,7 +16,7 @@ from point_model import (
 from wamlab.models.base import Refusal
 from wamlab.policy.cost import count_calls
 from wamlab.policy.history import History
-from wamlab.policy.policy import ABSENT, FRAMES
+from wamlab.policy.raw import ABSENT, FRAMES
 from wamlab.policy.seeds import draw_seed, generators
 from wamlab.types import ACTION, FORWARD, INVERSE, JOINT, POLICY, STATE, VIDEO
 

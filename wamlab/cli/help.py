@@ -85,7 +85,8 @@ whole chunk, put the state back, and log what was imagined beside what happened,
 is the raw material of the joint measures. With --readers, state readers see where the hand and the
 objects are in the imagined frames, and the joint measures are taken on places as well as on pixels.
 With --judge, inverse dynamics trained on demonstrations alone read the actions off the frames: does
-the imagined future hold the action that it came with?
+the imagined future hold the action that it came with? (A model that answers INVERSE is always asked
+the same of itself.)
 """,
         "wam probe runs/uwm --env mw-demo --states 20 --out runs/uwm/probes --readers runs/readers",
     ),

@@ -197,8 +197,8 @@ class UWM(WorldActionModel):
         actions' own. ``steps`` sample a stream, ``forward_steps`` a future whose action is known:
         what it leaves open is little, and every further step adds more noise than detail. A joint
         draw is the action and then the future, or both along the paper's diagonal.
-        ``watch_width``: channels of the stem that looks at the future as a whole; 0 leaves it to
-        attention, as the paper does.
+        ``watch_width``: channels of the stem that looks at the future as a whole. 0 leaves it to
+        attention, as the paper does; after minutes of training INVERSE then reads nothing there.
         """
 
         codec: Literal["pixels", "kl"] = "pixels"
@@ -227,7 +227,8 @@ class UWM(WorldActionModel):
         @property
         def known(self) -> int:
             """The size of the global vector, of the present and of a future that is watched."""
-            return self.condition + bool(self.watch_width) * len(self.views) * (self.condition // 2)
+            seen = len(self.views) * (self.condition // 2) if self.watch_width else 0
+            return self.condition + seen
 
         @classmethod
         def small(cls) -> UWM.Config:

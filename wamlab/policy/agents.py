@@ -17,7 +17,8 @@ from jaxtyping import Float
 from wamlab.models.base import Sampling
 from wamlab.policy.executors import ChunkExecutor, Executor
 from wamlab.policy.history import History
-from wamlab.policy.policy import Policy, RawPrediction
+from wamlab.policy.policy import Policy
+from wamlab.policy.raw import RawPrediction
 from wamlab.policy.seeds import draw_seed
 from wamlab.sim.env import Expert, RawObservation
 from wamlab.types import POLICY, ActionSpace, Memory, Query, Replan

@@ -15,7 +15,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from wamlab.policy.policy import RawPrediction
+from wamlab.policy.raw import RawPrediction
 from wamlab.sim.env import RawObservation
 
 START = "start"

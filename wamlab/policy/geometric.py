@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wamlab.policy.executors import START, Rows, Stall
-from wamlab.policy.policy import RawPrediction
+from wamlab.policy.raw import RawPrediction
 from wamlab.sim.env import RawObservation
 from wamlab.types import STATE, ActionSpace, Waypoints
 

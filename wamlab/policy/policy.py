@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from wamlab.config import nearest
 from wamlab.models.base import Refusal, Sampling, WorldActionModel
 from wamlab.nn.vision import to_frames, to_pixels
 from wamlab.policy.cost import count_calls
 from wamlab.policy.history import History, executed, past_offsets, windows
+from wamlab.policy.raw import ABSENT, FRAMES, INSTRUCTION, RawPrediction
 from wamlab.policy.seeds import generators
 from wamlab.sim.env import RawObservation
 from wamlab.train.learner import weights_digest
@@ -37,12 +38,6 @@ from wamlab.types import (
     Waypoints,
 )
 
-INSTRUCTION = "instruction"
-FRAMES = "frames"
-"""The space of a future in raw units: uint8 (B, T, H, W, 3) by image stream."""
-ABSENT = "absent"
-"""In the place of a state that nobody knows. None is none: a sensor that failed gives it, too."""
-
 
 class Processor(Protocol):
     """What the policy needs of the data layer's processor: raw units to normalised and back."""
@@ -54,39 +49,6 @@ class Processor(Protocol):
     def normalize_action(self, action: Any) -> Any: ...
 
     def denormalize_action(self, action: Any) -> Any: ...
-
-
-@dataclass
-class RawPrediction(Prediction):
-    """An answer in raw units, as numpy arrays.
-
-    ``action`` is clipped to the space; ``clipped`` (B,) counts the entries of each row that had to
-    be. A ``future`` in the space ``frames`` holds uint8 (B, T, H, W, 3) by image stream; where it
-    stays in the model's own space, ``undecoded`` says why.
-    """
-
-    clipped: Int[np.ndarray, " b"] | None = None
-    undecoded: str = ""
-
-    def select(self, rows: Any) -> RawPrediction:
-        clipped = None if self.clipped is None else self.clipped[rows]
-        return RawPrediction(
-            **{**vars(super().select(rows)), "clipped": clipped, "undecoded": self.undecoded}
-        )
-
-    def frames(self, row: int) -> Frames | None:
-        """One row's imagined frames by view name, or None where there are none."""
-        if self.future is None or self.future.space != FRAMES:
-            return None
-        return {
-            name.removeprefix(IMAGE): values[row] for name, values in self.future.values.items()
-        }
-
-    def frame_offsets(self, row: int) -> Int[np.ndarray, " t"] | None:
-        """When this row's imagined frames are, in ticks from now; None when unclocked."""
-        if self.future is None or self.future.offsets is None:
-            return None
-        return np.asarray(self.future.offsets[row])
 
 
 @dataclass

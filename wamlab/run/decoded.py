@@ -21,14 +21,14 @@ from jaxtyping import Float
 from wamlab.config import nearest
 from wamlab.metrics.rivals import Clips
 from wamlab.policy.agents import PolicyAgent, Scene
-from wamlab.policy.policy import FRAMES, INSTRUCTION, RawPrediction
+from wamlab.policy.raw import INSTRUCTION, RawPrediction
 from wamlab.policy.seeds import draw_seed
 from wamlab.run.film import ClipImaginer, Imaginer, Judge, ModelImaginer, shoot
 from wamlab.run.seats import LocalSeat, MakeEnv, make_env
 from wamlab.run.turing import IMAGINED
 from wamlab.sim.env import Env, RawObservation
 from wamlab.sim.erase import erase_objects
-from wamlab.types import IMAGE, Cost, Frames, Future, Memory, Stream
+from wamlab.types import IMAGE, Cost, Frames, Memory, Stream
 
 SHOWN = (IMAGINED, "ceiling", "shuffled", "retrieval", "object erased")
 NEED_CLIPS = ("shuffled", "retrieval")
@@ -104,14 +104,9 @@ class DecodedAgent(PolicyAgent):
         shown, cost = self._show(observations, rows)
         action, read = self.judge.extract(shown, [observations[row][INSTRUCTION] for row in rows])
         steps = np.tile(np.arange(action.shape[1]), (len(rows), 1))
-        ahead = {
-            f"{IMAGE}{view}": np.stack([one[view][1:] for one in shown])
-            for view in self.judge.views
-        }
-        offsets = np.tile(np.array(self.judge.offsets), (len(rows), 1))
         return RawPrediction(
             action=Stream(action, steps, np.ones(steps.shape, bool)),
-            future=Future(FRAMES, "uint8", ahead, offsets),
+            future=self.judge.ahead(shown),
             cost=Cost(cost.calls + read.calls, cost.ms + read.ms),
         )
 

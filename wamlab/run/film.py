@@ -20,7 +20,8 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from wamlab.metrics.rivals import Clips, NearestClip
 from wamlab.models.base import Refusal
 from wamlab.policy.history import History
-from wamlab.policy.policy import ABSENT, FRAMES, INSTRUCTION, Policy, RawPrediction
+from wamlab.policy.policy import Policy
+from wamlab.policy.raw import ABSENT, INSTRUCTION, RawPrediction, shown_future
 from wamlab.policy.seeds import draw_seed
 from wamlab.sim.env import Env, RawObservation
 from wamlab.types import FUTURE, IMAGE, INVERSE, STATE, VIDEO, ActionSpace, Cost, Frames, Future
@@ -123,6 +124,11 @@ class Judge:
                 f"{policy.space}"
             )
 
+    def ahead(self, shown: Sequence[Frames]) -> Future:
+        """What windows of frames (1 + T, H, W, 3), now and ahead, show of what is ahead."""
+        later = [{view: frames[view][1:] for view in self.views} for frames in shown]
+        return shown_future(later, self.views, self.offsets)
+
     def extract(
         self, shown: Sequence[Frames], instructions: Sequence[str]
     ) -> tuple[Float[np.ndarray, "b h a"], Cost]:
@@ -162,12 +168,7 @@ class Judge:
             }
             for frames, said in zip(shown, instructions, strict=True)
         ]
-        ahead = {
-            f"{IMAGE}{view}": np.stack([frames[view][1:] for frames in shown])
-            for view in self.views
-        }
-        offsets = np.tile(np.array(self.offsets), (len(shown), 1))
-        answer = self.policy.query(now, INVERSE, future=Future(FRAMES, "uint8", ahead, offsets))
+        answer = self.policy.query(now, INVERSE, future=self.ahead(shown))
         assert answer.action is not None
         return answer.action.values, answer.cost
 

@@ -11,7 +11,8 @@ from jaxtyping import UInt8
 
 from wamlab.data.video import write_video
 from wamlab.models.base import Refusal
-from wamlab.run.probe import Asked, Bench
+from wamlab.policy.raw import Answerer
+from wamlab.run.probe import Bench
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.sim.env import Split, start_seed
 from wamlab.types import Branch, Frames, Probe
@@ -23,7 +24,7 @@ FORMATS = (".gif", ".mp4")
 
 
 def imagine(
-    policy: Asked,
+    policy: Answerer,
     env_name: str,
     out: str | Path,
     *,

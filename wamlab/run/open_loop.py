@@ -27,7 +27,8 @@ from wamlab.metrics.open_loop import OTHER_FRAMES
 from wamlab.metrics.rivals import Clips, guesses
 from wamlab.models.base import Refusal
 from wamlab.policy.history import History
-from wamlab.policy.policy import FRAMES, INSTRUCTION, Policy, RawPrediction
+from wamlab.policy.policy import Policy
+from wamlab.policy.raw import FRAMES, INSTRUCTION, RawPrediction
 from wamlab.policy.seeds import draw_seed, generators
 from wamlab.sim.env import RawObservation
 from wamlab.types import (

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,10 +19,10 @@ from wamlab.metrics.joint import LISTED
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import Agent, ExpertAgent
 from wamlab.policy.executors import Executor
-from wamlab.policy.policy import RawPrediction
+from wamlab.policy.raw import Answerer, RawPrediction
 from wamlab.policy.seeds import draw_seed
 from wamlab.run.execute import execute, visible
-from wamlab.run.extract import extract
+from wamlab.run.extract import with_extracted
 from wamlab.run.impose import OTHER_INSTRUCTION, check_imposed, impose
 from wamlab.run.reach import Reached, reach
 from wamlab.run.seats import MakeEnv, make_env
@@ -35,7 +35,6 @@ from wamlab.types import (
     JOINT,
     POLICY,
     STATE,
-    ActionSpace,
     Branch,
     BranchKind,
     Frames,
@@ -44,34 +43,8 @@ from wamlab.types import (
 )
 
 
-class Asked(Protocol):
-    """Whatever answers a query: a `Policy`, or one behind a wire."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def digest(self) -> str:
-        """Which weights answer."""
-        ...
-
-    @property
-    def space(self) -> ActionSpace: ...
-
-    @property
-    def offsets(self) -> tuple[int, ...]: ...
-
-    @property
-    def chunk(self) -> int: ...
-
-    @property
-    def depth(self) -> int: ...
-
-    def query(self, *question: Any, **options: Any) -> RawPrediction: ...
-
-
 def probe(
-    policy: Asked,
+    policy: Answerer,
     env_names: str | Sequence[str],
     states: int,
     samples: int,
@@ -162,7 +135,7 @@ class Bench:
     (None: the expert, who needs to see nothing).
     """
 
-    policy: Asked
+    policy: Answerer
     env: Env
     seeing: Env
     samples: int
@@ -212,10 +185,10 @@ class Bench:
     def own(self, at: Reached) -> list[Branch]:
         """The model's own samples, executed; joint ones, or actions alone with ``why_not``.
 
-        What was imagined is shown to the model once more: which action does it read off that?
+        Where there are several, the model is asked once more which action it reads off each.
         """
         own = self._samples("own", [f"sample {row}" for row in range(self.samples)], at)
-        return extract(self.policy, at, own, self.seed)
+        return with_extracted(self.policy, at, own, self.seed) if self.samples > 1 else own
 
     def instructed(self, at: Reached) -> list[Branch]:
         """A sample under the other instruction, with the noise of the first own one."""

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from wamlab.config import nearest
 from wamlab.metrics.rivals import Clips
 from wamlab.policy.agents import PolicyAgent, Scene
-from wamlab.policy.policy import FRAMES, INSTRUCTION, RawPrediction
+from wamlab.policy.raw import INSTRUCTION, RawPrediction, shown_future
 from wamlab.policy.seeds import draw_seed
 from wamlab.run.seats import LocalSeat, MakeEnv, make_env
 from wamlab.sim.env import Env, RawObservation
@@ -30,7 +30,6 @@ from wamlab.types import (
     VIDEO,
     Cost,
     Frames,
-    Future,
     Memory,
     Query,
     Stream,
@@ -279,9 +278,7 @@ class SubstitutedAgent(PolicyAgent):
 
     def _shown(self, frames: Sequence[Frames]) -> RawPrediction:
         """Frames of every row as an answer that cost no call."""
-        values = {f"{IMAGE}{v}": np.stack([one[v] for one in frames]) for v in frames[0]}
-        offsets = np.tile(np.array(self.policy.offsets), (len(frames), 1))
-        return RawPrediction(future=Future(FRAMES, "uint8", values, offsets))
+        return RawPrediction(future=shown_future(frames, [*frames[0]], self.policy.offsets))
 
 
 def _state(seat: LocalSeat) -> Float[np.ndarray, " q"]:

@@ -28,9 +28,11 @@ from jaxtyping import Float
 from wamlab.config import nearest
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import ExpertAgent
-from wamlab.policy.policy import FRAMES, Policy, RawPrediction
+from wamlab.policy.policy import Policy
+from wamlab.policy.raw import RawPrediction
 from wamlab.policy.seeds import draw_seed
 from wamlab.run.execute import execute
+from wamlab.run.extract import extract
 from wamlab.run.impose import mirrored
 from wamlab.run.reach import Reached, reach
 from wamlab.run.seats import MakeEnv, make_env
@@ -44,7 +46,6 @@ from wamlab.types import (
     VIDEO,
     Branch,
     Frames,
-    Future,
     Probe,
 )
 
@@ -187,19 +188,8 @@ class Desk:
         return frames
 
     def _extract(self, at: Reached, shown: Sequence[Frames], *, redrawn: int = 0) -> list[Chunk]:
-        """The model's own actions from these futures, all under the same noise."""
-        rows = len(shown)
-        values = {f"{IMAGE}{v}": np.stack([one[v] for one in shown]) for v in self._views}
-        offsets = np.tile(np.array(self.policy.offsets), (rows, 1))
-        answer = self.policy.query(
-            [at.observation] * rows,
-            INVERSE,
-            future=Future(FRAMES, "uint8", values, offsets),
-            seed=[draw_seed(self.seed, at.seed, at.step, 3, redrawn)] * rows,
-            histories=[at.history] * rows,
-        )
-        assert answer.action is not None
-        return [*answer.action.values]
+        noise = draw_seed(self.seed, at.seed, at.step, 3, redrawn)
+        return extract(self.policy, at, shown, self._views, noise)
 
     def _happens(self, at: Reached, chunk: Chunk) -> Frames:
         offsets = np.array(self.policy.offsets)

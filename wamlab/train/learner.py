@@ -235,16 +235,15 @@ def measure_precision(learner: Learner, raw: Batch, repeats: int = 3) -> dict[st
     Returns ``{"f32_ms", "bf16_ms", "choice"}``; weights and buffers are left as they were. A
     processor that only emulates bf16 takes ten times as long: there the first pass tells enough.
     """
-    best = {"f32": math.inf, "bf16": math.inf}
+    best: dict[str, float] = {}
     work = partial(_forward_backward, learner, raw)
     with unchanged(learner):
         for precision in ("f32", "bf16"):
             learner.precision = precision
             first = 1000 * _seconds(learner, work)
-            if first > max(HOPELESS * best["f32"], SET_UP_MS):
-                best[precision] = first
-                continue
-            best[precision] = 1000 * min(_seconds(learner, work) for _ in range(repeats))
+            hopeless = first > max(HOPELESS * best.get("f32", math.inf), SET_UP_MS)
+            more = (_seconds(learner, work) for _ in range(repeats))
+            best[precision] = first if hopeless else 1000 * min(more)
     choice = "bf16" if best["f32"] >= BF16_MUST_GAIN * best["bf16"] else "f32"
     return {"f32_ms": best["f32"], "bf16_ms": best["bf16"], "choice": choice}
 
