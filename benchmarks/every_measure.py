@@ -25,12 +25,14 @@ import trained
 from cells import Cell, Places, rounded, without_items
 
 from wamlab.data.logs import write_json
-from wamlab.policy.policy import load
+from wamlab.policy.policy import Policy
+from wamlab.recipes.run import Run
 from wamlab.recipes.work import acting_run, execute_imagination, expand, show_rivals
 from wamlab.report.results import write_results
 from wamlab.run.film import Judge
 from wamlab.run.reading import judge_probes, read_probes_of
 from wamlab.train.provenance import provenance
+from wamlab.types import Probe
 
 
 def measure(
@@ -41,21 +43,14 @@ def measure(
     Raises:
         CheckpointError: the cell has not been trained here.
     """
-    folder = places.work / cell.protocol / cell.name
+    protocol = places.work / cell.protocol
+    folder = protocol / cell.name
     run, policy = acting_run(folder, "cpu")
     envs = expand(run.data.envs)
     wanted = dataclasses.replace(run.probe, states=math.ceil(states / len(envs)), samples=samples)
     run, out = dataclasses.replace(run, probe=wanted), folder / "measured"
-    before, minutes = machine.state(), {}
-    with timed(minutes, "probing"):
-        execute_imagination(run, policy, envs, out, seed=run.train.seed)
-    with timed(minutes, "reading"):
-        probes = read_probes_of(policy, out, places.work / cell.protocol / "readers")
-    if judge is not None:
-        with timed(minutes, "judging"):
-            probes = judge_probes(judge, out)
-    with timed(minutes, "rivals"):
-        show_rivals(run, probes, [places.work / cell.protocol / "data"], out)
+    before = machine.state()
+    probes, minutes = probe_and_read(run, policy, out, protocol, judge)
     with timed(minutes, "measuring"):
         found = write_results(out)
     return write_json(
@@ -71,6 +66,26 @@ def measure(
             }
         ),
     )
+
+
+def probe_and_read(
+    run: Run, policy: Policy, out: Path, protocol: Path, judge: Judge | None
+) -> tuple[Sequence[Probe], dict[str, float]]:
+    """Log in ``out`` all that a measure of the imagination can need; the minutes of each part.
+
+    Readers and demonstrations are those of the ``protocol`` folder.
+    """
+    minutes: dict[str, float] = {}
+    with timed(minutes, "probing"):
+        execute_imagination(run, policy, expand(run.data.envs), out, seed=run.train.seed)
+    with timed(minutes, "reading"):
+        probes = read_probes_of(policy, out, protocol / "readers")
+    if judge is not None:
+        with timed(minutes, "judging"):
+            probes = judge_probes(judge, out)
+    with timed(minutes, "rivals"):
+        show_rivals(run, probes, [protocol / "data"], out)
+    return probes, minutes
 
 
 def result_path(cell: Cell, results: Path) -> Path:
@@ -94,13 +109,11 @@ def timed(minutes: dict[str, float], part: str) -> Iterator[None]:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = trained.parser(__doc__, ["uwm"])
+    parser = trained.parser(__doc__, ["uwm"], judging=True)
     parser.add_argument("--states", type=int, default=24, help="spread over the tasks")
     parser.add_argument("--samples", type=int, default=6, help="own samples from each state")
-    parser.add_argument("--judge", type=Path, help="a checkpoint that reads actions off frames")
     args = parser.parse_args(words)
-    places = trained.places(args)
-    judge = None if args.judge is None else Judge(load(args.judge, "cpu"))
+    places, judge = trained.places(args), trained.judge(args)
 
     def play(cell: Cell) -> Path:
         return measure(cell, places, args.states, args.samples, judge)

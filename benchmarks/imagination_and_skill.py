@@ -4,10 +4,11 @@
     python benchmarks/imagination_and_skill.py mw-6 --models uwm --seeds 0 1 2
 
 From the checkpoints that `success.py` has kept of a cell, log-spaced over its last stage: success
-on the same unseen starts, and every measure of the imagination on the same states. One JSON file
-for each cell in ``benchmarks/results/<protocol>/skill/``; a checkpoint that was judged is not
-judged again. The page of results correlates the two over checkpoints and seeds, and given the
-training step, for all that is longer trained is better at both.
+on the same unseen starts, and every measure of the imagination on the same states, read as by
+`every_measure.py` (with ``--judge`` also for actions). One JSON file for each cell in
+``benchmarks/results/<protocol>/skill/``; a checkpoint that was measured is not measured again. The
+page of results correlates the two over checkpoints and seeds, and given the training step, for all
+that is longer trained is better at both.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from typing import Any
 import machine
 import trained
 from cells import Cell, Places, checkpoint_at, rounded, tasks
-from every_measure import vector
+from every_measure import probe_and_read, vector
 from tqdm import tqdm
 
 from wamlab.data.logs import load_episodes, read_json, write_json
 from wamlab.policy.policy import load
 from wamlab.recipes.run import Run
-from wamlab.recipes.work import acting_run, execute_imagination, expand, roll_out, show_rivals
+from wamlab.recipes.work import acting_run, expand, roll_out
 from wamlab.report.results import write_results
+from wamlab.run.film import Judge
 from wamlab.train.budget import milestones
 from wamlab.train.provenance import provenance
 from wamlab.train.record import read_record
@@ -50,17 +52,17 @@ class Asked:
         return dataclasses.replace(run, rollout=rollouts, probe=probes)
 
 
-def judge(cell: Cell, places: Places, asked: Asked) -> Path:
-    """Judge every kept checkpoint of a cell.
+def measure(cell: Cell, places: Places, asked: Asked, judge: Judge | None = None) -> Path:
+    """Play and measure every kept checkpoint of a cell.
 
     Raises:
         CheckpointError: the cell has not been trained here.
     """
-    before, folder = machine.state(), places.work / cell.protocol / cell.name
+    before, protocol = machine.state(), places.work / cell.protocol
+    folder = protocol / cell.name
     run, _ = acting_run(folder, "cpu")
-    data = places.work / cell.protocol / "data"
     found = [
-        checkpoint(asked.of(run), path, folder / "skill" / path.name, data)
+        checkpoint(asked.of(run), path, folder / "skill" / path.name, protocol, judge)
         for path in tqdm(kept(folder, run.train.keep_log_spaced), desc=cell.name)
     ]
     said = {"asked": dataclasses.asdict(asked), "checkpoints": found}
@@ -77,14 +79,15 @@ def kept(folder: Path, count: int) -> list[Path]:
     return [checkpoint_at(folder, sum(earlier) + step) for step in steps]
 
 
-def checkpoint(run: Run, path: Path, out: Path, data: Path) -> dict[str, Any]:
+def checkpoint(
+    run: Run, path: Path, out: Path, protocol: Path, judge: Judge | None
+) -> dict[str, Any]:
     """The success and the measures of one checkpoint, from its logs in ``out``."""
     results = out / "results.json"
     if not results.exists():
-        policy, envs = load(path, "cpu"), expand(run.data.envs)
-        roll_out(run, policy, envs, out, seed=run.train.seed)
-        probes = execute_imagination(run, policy, envs, out, seed=run.train.seed)
-        show_rivals(run, probes, [data], out)
+        policy = load(path, "cpu")
+        roll_out(run, policy, expand(run.data.envs), out, seed=run.train.seed)
+        probe_and_read(run, policy, out, protocol, judge)
         write_results(out)
     return {
         "step": int(path.name.removeprefix("step-")),
@@ -116,13 +119,14 @@ def values(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = trained.parser(__doc__, ["uwm"])
+    parser = trained.parser(__doc__, ["uwm"], judging=True)
     parser.add_argument("--episodes", type=int, default=10, help="of each task")
     parser.add_argument("--states", type=int, default=4, help="of each task")
     parser.add_argument("--samples", type=int, default=4, help="own samples from each state")
     args = parser.parse_args(words)
     places, asked = trained.places(args), Asked(args.episodes, args.states, args.samples)
-    trained.each(args, result_path, lambda cell: judge(cell, places, asked))
+    judge = trained.judge(args)
+    trained.each(args, result_path, lambda cell: measure(cell, places, asked, judge))
 
 
 def result_path(cell: Cell, results: Path) -> Path:

@@ -12,13 +12,20 @@ from cells import Cell, Places
 from tqdm import tqdm
 
 from wamlab.metrics.base import Result
+from wamlab.policy.policy import load
 from wamlab.recipes import protocols
+from wamlab.run.film import Judge
 
 HERE = Path(__file__).parent
 
 
-def parser(description: str | None, models: Sequence[str]) -> argparse.ArgumentParser:
-    """The arguments that name cells which `success.py` has trained, and where they lie."""
+def parser(
+    description: str | None, models: Sequence[str], *, judging: bool = False
+) -> argparse.ArgumentParser:
+    """The arguments that name cells which `success.py` has trained, and where they lie.
+
+    With ``judging`` a judge of films can be named besides; see `judge`.
+    """
     found = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -29,6 +36,8 @@ def parser(description: str | None, models: Sequence[str]) -> argparse.ArgumentP
     found.add_argument("--variant", default="", help="of the models, as success.py names it")
     found.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
     found.add_argument("--results", type=Path, default=HERE / "results")
+    if judging:
+        found.add_argument("--judge", type=Path, help="a checkpoint that reads actions off frames")
     return found
 
 
@@ -44,6 +53,11 @@ def cells(args: argparse.Namespace) -> list[Cell]:
 
 def places(args: argparse.Namespace) -> Places:
     return Places(args.results, args.work)
+
+
+def judge(args: argparse.Namespace) -> Judge | None:
+    """The judge that the arguments name, if they name one."""
+    return None if args.judge is None else Judge(load(args.judge, "cpu"))
 
 
 def each(

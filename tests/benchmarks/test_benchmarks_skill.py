@@ -76,7 +76,7 @@ def test_a_checkpoint_that_was_judged_is_taken_from_its_logs(tmp_path: Path) -> 
     assert not {"success_any", "progress"} & {*found}
     run = Asked(2, 1, 2).of(recipe("mw-demo/uwm"))
     assert (run.rollout.episodes, run.probe.states, run.probe.samples) == (2, 1, 2)
-    kept = checkpoint(run, Path("checkpoints/step-000128"), tmp_path, tmp_path)
+    kept = checkpoint(run, Path("checkpoints/step-000128"), tmp_path, tmp_path, None)
     assert (kept["step"], kept["success"], kept["measures"]) == (128, {}, found)
 
 
