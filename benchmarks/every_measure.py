@@ -109,9 +109,10 @@ def timed(minutes: dict[str, float], part: str) -> Iterator[None]:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = trained.parser(__doc__, ["uwm"], judging=True)
+    parser = trained.parser(__doc__, ["uwm"])
     parser.add_argument("--states", type=int, default=24, help="spread over the tasks")
     parser.add_argument("--samples", type=int, default=6, help="own samples from each state")
+    trained.offer_judge(parser)
     args = parser.parse_args(words)
     places, judge = trained.places(args), trained.judge(args)
 

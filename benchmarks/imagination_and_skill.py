@@ -119,10 +119,11 @@ def values(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = trained.parser(__doc__, ["uwm"], judging=True)
+    parser = trained.parser(__doc__, ["uwm"])
     parser.add_argument("--episodes", type=int, default=10, help="of each task")
     parser.add_argument("--states", type=int, default=4, help="of each task")
     parser.add_argument("--samples", type=int, default=4, help="own samples from each state")
+    trained.offer_judge(parser)
     args = parser.parse_args(words)
     places, asked = trained.places(args), Asked(args.episodes, args.states, args.samples)
     judge = trained.judge(args)

@@ -2,10 +2,13 @@
 
     python benchmarks/planted_faults.py
     python benchmarks/planted_faults.py --envs metaworld/push --states 12 --faults oracle late
+    python benchmarks/planted_faults.py --judge runs/benchmarks/mw-6/judge
 
 Probes every planted model of `planted.py` on the same states, reads the probes with one state
 reader for each environment (trained where ``--work`` holds none), and writes the joint measures of
 every fault to ``benchmarks/results/planted_faults.json``. Probes that are there are not made again.
+With ``--judge`` inverse-cycle consistency is among the measures: inverse dynamics that were trained
+on demonstrations of these environments (see `idm_turing.py`) read the actions off the frames.
 """
 
 from __future__ import annotations
@@ -13,18 +16,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import machine
 import planted
+import trained
 from cells import rounded
 from tqdm import tqdm
 
 from wamlab.config import nearest, to_dict
 from wamlab.data.logs import write_json
 from wamlab.metrics.base import Result, compute
+from wamlab.run.film import Judge
 from wamlab.run.probe import probe
-from wamlab.run.reading import read_probes_of, reader_of
+from wamlab.run.reading import judge_probes, read_probes_of, reader_of
 from wamlab.train.provenance import provenance
 from wamlab.types import Probe
 
@@ -36,8 +41,11 @@ BY_ENTITY = (
 )
 ENTITIES = ("robot", "object")
 TOLD = ("static", "oracle", "over_static", "over_static_interval", "gain", "spurious", "chance")
-WHOLE = ("state_dwa", "state_ocb")
-WHOLE_TOLD = ("world", "distance", "imagined", "executed", "mcc", "markedness")
+WHOLE = ("state_dwa", "state_ocb", "icc")
+WHOLE_TOLD = (
+    *("world", "distance", "imagined", "executed", "mcc", "markedness"),
+    *("ceiling", "ceiling_interval", "lag", "ceiling_lag"),
+)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -48,14 +56,16 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--states", type=int, default=12, help="of each environment")
     parser.add_argument("--samples", type=int, default=4, help="own samples from each state")
     parser.add_argument("--faults", nargs="+", default=list(planted.FAULTS), metavar="FAULT")
+    trained.offer_judge(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/planted"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(words)
     if unknown := [name for name in args.faults if name not in planted.FAULTS]:
         parser.error(f"no fault {unknown[0]!r}{nearest(unknown[0], planted.FAULTS)}")
     before, readers = machine.state(), args.work / "readers"
+    looking = Looking(args.work, readers, trained.judge(args))
     found = {
-        fault: measured(probes_of(fault, args.envs, args.states, args.samples, args.work, readers))
+        fault: measured(probes_of(fault, args.envs, args.states, args.samples, looking))
         for fault in tqdm(args.faults, desc="faults")
     }
     record = {
@@ -69,15 +79,24 @@ def main(words: Sequence[str] | None = None) -> None:
     print(write_json(args.out, rounded(record)))
 
 
+class Looking(NamedTuple):
+    """Where probes and readers lie, and who reads actions off the frames, if anyone does."""
+
+    work: Path
+    readers: Path
+    judge: Judge | None = None
+
+
 def probes_of(
-    fault: str, envs: Sequence[str], states: int, samples: int, work: Path, readers: Path
+    fault: str, envs: Sequence[str], states: int, samples: int, looking: Looking
 ) -> list[Probe]:
     """The probes of one planted model, made and read."""
     found = []
     for env in envs:
-        model, folder = planted.Planted(fault, env), work / fault.replace(" ", "-") / env
+        model, folder = planted.Planted(fault, env), looking.work / fault.replace(" ", "-") / env
         probe(model, env, states, samples, out=folder, make=model.make)
-        found += read_probes_of(model, folder, readers)
+        read = read_probes_of(model, folder, looking.readers)
+        found += read if looking.judge is None else judge_probes(looking.judge, folder)
         model.world.close()
     return found
 

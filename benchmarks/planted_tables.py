@@ -42,9 +42,9 @@ def finding(found: Found) -> Finding:
 
 def telling(faults: Mapping[str, Any], fault: str) -> Iterator[str]:
     """Measures whose interval of the fault lies below the good one's value; OCB: above its own."""
-    for name, entity, one, good in _scores(faults, fault):
+    for name, one, good in _scores(faults, fault):
         if one["interval"] and one["interval"][1] < good["value"]:
-            yield f"{TITLES[name]} {entity}"
+            yield name
     one, good = (faults.get(which, {}).get("state_ocb", {}) for which in (fault, GOOD))
     if one.get("interval") and good.get("interval") and one["interval"][0] > good["interval"][1]:
         yield "OCB"
@@ -52,9 +52,9 @@ def telling(faults: Mapping[str, Any], fault: str) -> Iterator[str]:
 
 def preferring(faults: Mapping[str, Any], fault: str) -> Iterator[str]:
     """Measures that score the fault above the good one: its interval lies above that value."""
-    for name, entity, one, good in _scores(faults, fault):
+    for name, one, good in _scores(faults, fault):
         if one["interval"] and one["interval"][0] > good["value"]:
-            yield f"{TITLES[name]} {entity}"
+            yield name
 
 
 def tables(found: Found) -> str:
@@ -66,13 +66,22 @@ def tables(found: Found) -> str:
 
 def _scores(
     faults: Mapping[str, Any], fault: str
-) -> Iterator[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]]:
-    for name in SCORES:
-        for entity in ("robot", "object"):
-            one = faults.get(fault, {}).get(name, {}).get(entity)
-            good = faults.get(GOOD, {}).get(name, {}).get(entity)
-            if one and good and one["value"] is not None and good["value"] is not None:
-                yield name, entity, one, good
+) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    """Each measure that has a value for both: its name, of this fault, of the good one."""
+    measures, best = (_named(faults.get(which, {})) for which in (fault, GOOD))
+    for name, one in measures.items():
+        if name in best and one["value"] is not None and best[name]["value"] is not None:
+            yield name, one, best[name]
+
+
+def _named(measures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The measures of which more is better, by a name that is read alone."""
+    by_entity = {
+        f"{TITLES[name]} {entity}": one
+        for name in SCORES
+        for entity, one in measures.get(name, {}).items()
+    }
+    return by_entity | ({"ICC": measures["icc"]} if "icc" in measures else {})
 
 
 def _intro(record: Mapping[str, Any]) -> str:
@@ -141,11 +150,23 @@ def _whole_table(record: Mapping[str, Any]) -> str:
             _cell(one["state_ocb_imposed"], "state_ocb"),
             str(one["state_dwa"]["details"].get("world", "undefined")),
             _cell(one["state_dwa"], "state_dwa"),
+            *_icc(one.get("icc")),
         ]
         for fault, one in faults.items()
     ]
     head = ["planted", "gain robot", "gain object", "OCB", "OCB of imposed", "world", "DWA margin"]
-    return table(head, rows)
+    return table([*head, "ICC", "its ceiling", "its lag (of the ceiling)"], rows)
+
+
+def _icc(one: Mapping[str, Any] | None) -> list[str]:
+    """What the judge found, what it finds off the executions, and by how many steps it is late."""
+    if one is None:
+        return ["not judged"] * 3
+    found = one["details"]
+    if one["value"] is None:
+        return ["undefined"] * 3
+    ceiling = f"{number(found['ceiling'], 2)} ({between(found['ceiling_interval'], 2)})"
+    return [_cell(one, "icc"), ceiling, f"{found['lag']} ({found['ceiling_lag']})"]
 
 
 def _origin(record: Mapping[str, Any]) -> str:

@@ -19,13 +19,8 @@ from wamlab.run.film import Judge
 HERE = Path(__file__).parent
 
 
-def parser(
-    description: str | None, models: Sequence[str], *, judging: bool = False
-) -> argparse.ArgumentParser:
-    """The arguments that name cells which `success.py` has trained, and where they lie.
-
-    With ``judging`` a judge of films can be named besides; see `judge`.
-    """
+def parser(description: str | None, models: Sequence[str]) -> argparse.ArgumentParser:
+    """The arguments that name cells which `success.py` has trained, and where they lie."""
     found = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,9 +31,12 @@ def parser(
     found.add_argument("--variant", default="", help="of the models, as success.py names it")
     found.add_argument("--work", type=Path, default=Path("runs/benchmarks"))
     found.add_argument("--results", type=Path, default=HERE / "results")
-    if judging:
-        found.add_argument("--judge", type=Path, help="a checkpoint that reads actions off frames")
     return found
+
+
+def offer_judge(found: argparse.ArgumentParser) -> None:
+    """Let a judge of films be named; see `judge`."""
+    found.add_argument("--judge", type=Path, help="a checkpoint that reads actions off frames")
 
 
 def cells(args: argparse.Namespace) -> list[Cell]:

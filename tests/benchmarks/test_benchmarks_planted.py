@@ -133,6 +133,32 @@ def test_the_bar_wants_every_fault_told_apart_and_none_preferred():
     assert "Not measured" in planted_tables.tables(Found({}, [], {}))
 
 
+def test_who_is_late_is_told_by_what_a_judge_reads():
+    """EIC cannot tell them here; without a judge the page says that there was none."""
+    same = (0.9, (0.8, 0.95))
+    made = record(oracle=same, late=same)
+    assert "| not judged | not judged | not judged |" in planted_tables.tables(
+        Found({"planted_faults": {**made, "faults": without_icc(made["faults"])}}, [], {})
+    )
+    assert "| undefined | undefined | undefined |" in planted_tables.tables(
+        Found({"planted_faults": made}, [], {})
+    )
+    for fault, value, lag in (("oracle", 0.6, 0), ("late", 0.3, 1)):
+        ceiling = {"ceiling": 0.6, "ceiling_interval": (0.5, 0.7), "lag": lag, "ceiling_lag": 0}
+        icc = Result("icc", value=value, interval=(value - 0.1, value + 0.1), details=ceiling)
+        made["faults"][fault]["icc"] = planted_faults.plain(icc, planted_faults.WHOLE_TOLD)
+    assert [*planted_tables.telling(made["faults"], "late")] == ["ICC"]
+    text = planted_tables.tables(Found({"planted_faults": made}, [], {}))
+    assert "| 0.30 (0.20 to 0.40) | 0.60 (0.50 to 0.70) | 1 (0) |" in text
+
+
+def without_icc(faults: dict) -> dict:
+    return {
+        fault: {name: one for name, one in measures.items() if name != "icc"}
+        for fault, measures in faults.items()
+    }
+
+
 def test_an_unknown_fault_is_refused(capsys):
     with pytest.raises(SystemExit):
         planted_faults.main(["--faults", "blind-folded"])
