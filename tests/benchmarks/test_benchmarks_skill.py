@@ -52,13 +52,23 @@ def test_what_is_only_trained_longer_goes_with_success_until_the_step_is_held() 
     assert 0 in found["longer"].given_step_ends
     assert abs(found["chance"].plain) < 0.5
     assert found["skilled"].n == 24
+    assert found["skilled"].same_step == pytest.approx(1)
+    assert found["skilled"].sure
+    assert not found["longer"].sure
+
+
+def test_one_seed_says_nothing_of_checkpoints_of_the_same_step() -> None:
+    found = correlations([cell(0)])["skilled"]
+    assert np.isnan([found.same_step, found.same_step_p]).all()
+    assert not found.sure
+    assert "| +1.00 (1.00 to 1.00) | – |" in skill_tables.tables(Found({}, [], {}, skill=[cell(0)]))
 
 
 def test_the_page_shows_both_correlations_and_says_how_much_they_are_worth() -> None:
     cells = [cell(seed) for seed in range(3)]
     text = skill_tables.tables(Found({}, [], {}, skill=cells))
     assert text.startswith("Exploratory:")
-    assert "| skilled | 24 | +1.00 (1.00 to 1.00) | +1.00 (1.00 to 1.00) |" in text
+    assert "| skilled | 24 | +1.00 (1.00 to 1.00) | +1.00 (1.00 to 1.00) | +1.00 (p 0." in text
     assert "| 0 | " in text
     said = skill_tables.finding(Found({}, [], {}, skill=cells))
     assert said.verdict == MET

@@ -218,3 +218,26 @@ def test_partial_rank_correlation_has_its_closed_form():
     assert abs(found) < 0.2 < a
     assert math.isnan(stats.partial_spearman(given**3, second, given))
     assert stats.partial_spearman(first, second, np.ones(200)) == pytest.approx(a)
+
+
+def test_correlation_inside_groups_forgets_what_groups_differ_in():
+    """Both grow with the group, and inside a group only what truly goes together counts."""
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(12), 4)
+    first, chance = (10.0 * groups + rng.normal(size=48) for _ in range(2))
+    rho, p = stats.grouped_spearman(first, chance, groups)
+    assert stats.spearman(first, chance) > 0.95
+    assert abs(rho) < 0.3
+    assert p > 0.1
+    rho, p = stats.grouped_spearman(first, first**3, groups)
+    assert rho == pytest.approx(1)
+    assert p < 0.001
+    assert all(map(math.isnan, stats.grouped_spearman(first, 1.0 * groups, groups)))
+
+
+def test_the_permutation_p_value_is_that_of_all_permutations():
+    """One group of four in perfect order: 2 of 24 orders reach a correlation of one in size."""
+    order = np.arange(4.0)
+    rho, p = stats.grouped_spearman(order, order, np.zeros(4), draws=20_000)
+    assert rho == pytest.approx(1)
+    assert p == pytest.approx(2 / 24, abs=0.006)
