@@ -11,6 +11,7 @@ from tables import Found
 from wording import command, machine, table
 
 from wamlab.report.axes import between, figure
+from wamlab.report.words import title
 
 ASKED = {"uwm": 50}
 STATES = 24
@@ -50,9 +51,9 @@ def tables(found: Found) -> str:
 
 def _protocol(name: str, measured: Sequence[Cell]) -> str:
     shown = [_rows(cell) for cell in measured]
-    titles = dict.fromkeys(title for rows in shown for title in rows)
+    measures = dict.fromkeys(measure for rows in shown for measure in rows)
     heads = [f"`{cell['model']}`, seed {cell['seed']}" for cell in measured]
-    body = [[title, *(rows.get(title, "–") for rows in shown)] for title in titles]
+    body = [[measure, *(rows.get(measure, "–") for rows in shown)] for measure in measures]
     texts = [
         f"- `{cell['model']}`, seed {cell['seed']}: {cell['settings']['states']} states, "
         f"{cell['settings']['samples']} samples; "
@@ -74,18 +75,16 @@ def _rows(cell: Mapping[str, Any]) -> dict[str, str]:
     """The text of every measure by its title, axis by axis."""
     rows = {}
     for name in ("fidelity", "perceptual"):
-        rows |= {_title(measure): _cell(one) for measure, one in cell[name].items()}
-    rows |= {f"moving psnr over {rival}": _cell(one) for rival, one in cell["rivals"].items()}
+        rows |= {title(measure): _cell(one) for measure, one in cell[name].items()}
+    rows |= {
+        title(f"moving_psnr over {rival}"): _cell(one) for rival, one in cell["rivals"].items()
+    }
     for entity in ENTITIES:
         for measure, one in cell["joint"].get(entity, {}).items():
-            rows[f"{_title(measure)}, {entity} (pixels)"] = _cell(one)
+            rows[f"{title(measure)}, {entity} (pixels)"] = _cell(one)
     for measures in cell["axes"].values():
-        rows |= {_title(measure): _cell(one) for measure, one in measures.items()}
+        rows |= {title(measure): _cell(one) for measure, one in measures.items()}
     return rows
-
-
-def _title(measure: str) -> str:
-    return measure.replace("_", " ")
 
 
 def _cell(one: Mapping[str, Any]) -> str:

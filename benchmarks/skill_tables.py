@@ -19,7 +19,7 @@ from wamlab.metrics.stats import (
     partial_spearman,
     spearman,
 )
-from wamlab.report.words import between, count, number
+from wamlab.report.words import between, count, number, title
 
 CHECKPOINTS = 8
 FEWEST = 8
@@ -101,7 +101,7 @@ def tables(found: Found) -> str:
                     "with the step held",
                     "at the same step",
                 ],
-                [[name.replace("_", " "), *_cells(known[name])] for name in order],
+                [[title(name), *_cells(known[name])] for name in order],
             ),
             *(f"`{command(cell)}`, {machine(cell)}\n" for cell in cells),
         ]

@@ -58,10 +58,10 @@ def test_the_page_has_a_row_for_each_measure_and_a_column_for_each_model(vector)
     lines = measure_tables.tables(Found({}, [], {}, measured=both)).splitlines()
     (head,) = [line for line in lines if line.startswith("| measure")]
     assert "`uwm`, seed 0 | `gr1`, seed 0" in head
-    (row,) = [line for line in lines if line.startswith("| eic, robot (pixels)")]
+    (row,) = [line for line in lines if line.startswith("| EIC, robot (pixels)")]
     assert "oracle 1" in row
     assert "static" in row
-    (unread,) = [line for line in lines if line.startswith("| state eic, robot")]
+    (unread,) = [line for line in lines if line.startswith("| state EIC, robot")]
     assert unread.count("n/a") == 2
     assert any("54 states, 8 samples; probing 20.0" in line for line in lines)
     assert "Not measured" in measure_tables.tables(Found({}, [], {}))

@@ -21,6 +21,7 @@ from wamlab.data.logs import LogError, save_episode, save_probe, save_recording,
 from wamlab.metrics.base import NotApplicable, Result, _found, axis_of, find, metric, names
 from wamlab.nn.weights import MissingWeights
 from wamlab.report import build as report
+from wamlab.report import words
 from wamlab.report.axes import SHOWN
 from wamlab.report.perceptual import measured
 from wamlab.report.results import curves, write_results
@@ -147,7 +148,7 @@ def test_every_axis_has_its_section_and_every_registered_measure_a_row(page, fol
         axis, needs = axis_of(name), find(name).needs
         if needs != "recordings" and name not in SHOWN:
             assert name in {shown.partition(",")[0] for shown in found[axis]}
-            assert any(name.replace("_", " ") in row for row in rows), name
+            assert any(words.title(name) in row for row in rows), name
 
 
 def test_a_measure_is_shown_with_interval_and_controls_or_why_it_is_not(page):
@@ -158,8 +159,8 @@ def test_a_measure_is_shown_with_interval_and_controls_or_why_it_is_not(page):
     assert re.search(r"\d to .*\d 15$", smooth)
     (alarms,) = [row for row in rows if "alarms" in row]
     assert alarms.startswith("Not applicable: ")
-    (unread,) = [row for row in rows if "a state reader has read 0 of" in row and "eic" in row]
-    assert unread.count("state eic ref") == 1
+    (unread,) = [row for row in rows if "a state reader has read 0 of" in row and "EIC" in row]
+    assert unread.count("state EIC ref") == 1
     (steps,) = [row for row in rows if row.startswith("steps to success")]
     assert re.search(r"undefined: ", steps)
 

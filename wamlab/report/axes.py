@@ -64,8 +64,8 @@ def further_rows(results: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     return [
         {
             **result,
-            "title": name.replace("_", " "),
-            "meaning": meaning(name.partition(",")[0]),
+            "title": words.title(name),
+            "meaning": meaning(name.partition(",")[0]).replace("`", ""),
             "said": figure(result["value"]),
             "ends": between(result["interval"]),
             "beside": beside(result),
@@ -81,7 +81,7 @@ def without_value(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
     for name, result in results.items():
         if result["value"] is None:
             titles = found.setdefault(result["why_not"], {})
-            titles[name.partition(",")[0].replace("_", " ")] = None
+            titles[words.title(name.partition(",")[0])] = None
     return [(why, ", ".join(titles)) for why, titles in found.items()]
 
 

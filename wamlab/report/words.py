@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
+ACRONYMS = {
+    *("ads", "auroc", "cda", "cmr", "div", "dwa", "eic", "icc", "iea", "lpips", "mae", "mmd"),
+    *("ocb", "psnr", "skill", "ssim"),
+}
+DEGREES = {0.6: "agrees with", 0.2: "agrees in part with", 0.0: "hardly agrees with"}
+"""From which share of the way from a still picture to the truth what is said of an agreement."""
 
 
 def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
@@ -39,6 +46,12 @@ def count(n: int, thing: str) -> str:
 def listed(items: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def title(name: str) -> str:
+    """A measure's name as people read it: ``state EIC, robot``."""
+    upper = lambda word: word[0].upper() if word[0] in ACRONYMS else word[0]  # noqa: E731
+    return re.sub(r"[a-z]+", upper, name.replace("_", " "))
 
 
 def verdict(found: Mapping[str, Any]) -> list[str]:
@@ -137,7 +150,9 @@ def _on_consistency(found: Mapping[str, Any]) -> str:
 
 def _on_robot(result: Mapping[str, Any], title: str) -> str:
     value, beside = result["value"], result["details"]
-    agrees = "agrees with" if value > beside["static"] else "does not agree with"
+    room = beside["oracle"] - beside["static"]
+    way = (value - beside["static"]) / room if room > 0 else 0.0
+    agrees = next((said for least, said in DEGREES.items() if way > least), "does not agree with")
     clear = "" if _excludes_zero(beside["over_static_interval"]) else ", though not beyond chance"
     found = beside.get("retrieval")
     clip = "" if found is None else f", the nearest training clip {number(found)}"
