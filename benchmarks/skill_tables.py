@@ -47,6 +47,11 @@ class Correlation(NamedTuple):
         """Whether chance within a step would seldom do as much."""
         return self.same_step_p < RISK
 
+    @property
+    def clarity(self) -> tuple[bool, float]:
+        """The clearest first: what is sure, then what is strongest with the step held."""
+        return self.sure, abs(self.given_step)
+
 
 def finding(found: Found) -> Finding:
     """Whether it was measured, whatever came of it."""
@@ -89,7 +94,7 @@ def tables(found: Found) -> str:
     ]
     for (protocol, model), cells in groups.items():
         known = correlations(cells)
-        order = sorted(known, key=lambda name: _clarity(known[name]), reverse=True)
+        order = sorted(known, key=lambda name: known[name].clarity, reverse=True)
         texts += [
             f"### `{model}` on `{protocol}`\n",
             _course(cells),
@@ -130,11 +135,6 @@ def _correlation(rows: Sequence[tuple[int, Mapping[str, Any]]], name: str) -> Co
     return Correlation(len(known), plain, ends[0], given, ends[1], *same)
 
 
-def _clarity(one: Correlation) -> tuple[float, float]:
-    """What is seldom chance comes first, then what is strongest with the step held."""
-    return -1.0 if np.isnan(one.same_step_p) else -one.same_step_p, abs(one.given_step)
-
-
 def _ends(
     points: Float[np.ndarray, "n 3"],
     seeds: Sequence[int],
@@ -173,7 +173,7 @@ def _cells(one: Correlation) -> list[str]:
         f"{number(one.given_step, 2, sign=True)} ({between(one.given_step_ends)})",
         "–"
         if np.isnan(one.same_step)
-        else f"{number(one.same_step, 2, sign=True)} (p {number(one.same_step_p, 3)})",
+        else f"{number(one.same_step, 2, sign=True)} (p {number(one.same_step_p)})",
     ]
 
 
