@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from findings import MISSING, Finding, verdict
-from pooling import Cell
+from pooling import Cell, Estimate, paired, pooled
 from tables import Found
 from wording import command, machine, table
 
-from wamlab.report.words import between, number, percent
+from wamlab.report.words import between, count, listed, number, percent
+
+ONE = "one sample"
 
 MONITORS = {"imagined": "what it imagined", "static": "that nothing moves"}
 
@@ -23,18 +25,22 @@ def finding(found: Found) -> Finding:
     )
     if not found.acting:
         return Finding("judge 5", asked, "", MISSING)
-    return Finding("judge 5", asked, "; ".join(map(_said, found.acting)), verdict(True))
+    return Finding("judge 5", asked, "; ".join(map(_said, _systems(found))), verdict(True))
 
 
 def tables(found: Found) -> str:
-    """Both tables, a row for every cell, and where they come from."""
+    """Both tables, a row for every cell and for all seeds of one, and where they come from."""
     if not found.acting:
         return "Not measured (`python benchmarks/acting_on_futures.py mw-6 --models uwm`).\n"
     choices = dict.fromkeys(name for cell in found.acting for name in cell["choosing"]["success"])
-    choosing = [
-        [_name(cell), str(cell["samples"]), *(_chosen(cell["choosing"], name) for name in choices)]
-        for cell in found.acting
-    ]
+    choosing = []
+    for cells in _systems(found):
+        for cell in cells:
+            said = [_chosen(cell["choosing"], name) for name in choices]
+            choosing.append([_name(cell), str(cell["samples"]), *said])
+        if len(cells) > 1:
+            said = [_chosen_by_all(cells, name) for name in choices]
+            choosing.append([_name_of_all(cells), str(cells[0]["samples"]), *said])
     watching = [
         [_name(cell), said, *_watched(cell["watching"][name])]
         for cell in found.acting
@@ -44,7 +50,8 @@ def tables(found: Found) -> str:
         [
             "Success where each plan is one of several samples, chosen by what they agree on or by "
             "their value; in points what is gained over one sample on the same starts, paired, and "
-            "what a plan costs (the wall clock of a call that several episodes share).\n",
+            "what a plan costs (the wall clock of a call that several episodes share). For several "
+            "seeds tasks, seeds and starts are drawn.\n",
             table(["model", "samples", *choices], choosing),
             "A monitor compares arriving frames with what was imagined of them. AUROC tells "
             "failures from successes of the same task, over the steps in which half of the "
@@ -66,9 +73,25 @@ def tables(found: Found) -> str:
     )
 
 
+def _systems(found: Found) -> list[list[Cell]]:
+    """The seeds of each model that was played in the same way."""
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in sorted(found.acting, key=lambda one: one["seed"]):
+        way = [cell[name] for name in ("protocol", "model", "attempt", "step", "samples")]
+        groups.setdefault(tuple(way), []).append(cell)
+    return [*groups.values()]
+
+
 def _name(cell: Cell) -> str:
     youth = "" if cell["step"] is None else f", after {cell['step']} steps"
     return f"`{cell['model']}` on `{cell['protocol']}`, seed {cell['seed']}{youth}"
+
+
+def _name_of_all(cells: Sequence[Cell]) -> str:
+    first = cells[0]
+    youth = "" if first["step"] is None else f", after {first['step']} steps"
+    seeds = count(len(cells), "seed")
+    return f"`{first['model']}` on `{first['protocol']}`, {seeds}{youth}"
 
 
 def _chosen(choosing: Mapping[str, Any], name: str) -> str:
@@ -79,6 +102,28 @@ def _chosen(choosing: Mapping[str, Any], name: str) -> str:
     if gain := choosing["gain"].get(name):
         said += f"; {_points(gain)}"
     return f"{said}; {number(choosing['plan'][name]['ms_p50'], 0)} ms"
+
+
+def _chosen_by_all(cells: Sequence[Cell], name: str) -> str:
+    """As `_chosen`, of all seeds; every task weighs the same."""
+    if any(name not in cell["choosing"]["success"] for cell in cells):
+        return "n/a"
+    chosen = _as_played(cells, name)
+    n = sum(row["n"] for cell in chosen for row in cell["success"].values())
+    said = f"{percent(pooled(chosen).value)} of {n}"
+    gain = _gain(cells, name) if name != ONE else None
+    return said if gain is None else f"{said}; {_points(gain._asdict())}"
+
+
+def _gain(cells: Sequence[Cell], name: str) -> Estimate | None:
+    """What all seeds gain over one sample on the same starts."""
+    found = paired(_as_played(cells, name), _as_played(cells, ONE))
+    return None if found is None else found.difference
+
+
+def _as_played(cells: Sequence[Cell], name: str) -> list[Cell]:
+    """One way of choosing, as a cell holds what was played."""
+    return [{"seed": cell["seed"], "success": cell["choosing"]["success"][name]} for cell in cells]
 
 
 def _points(gain: Mapping[str, Any]) -> str:
@@ -108,11 +153,29 @@ def _watched(monitor: Mapping[str, Any]) -> list[str]:
     return [tells, caught, false, "–" if known["lead"] is None else number(known["lead"], 0)]
 
 
-def _said(cell: Cell) -> str:
-    gained = _points(cell["choosing"]["gain"]["consensus"])
-    auroc = cell["watching"]["imagined"]["auroc"]
-    tells = auroc["why_not"] or f"AUROC {number(auroc['value'], 2)} ({between(auroc['interval'])})"
-    return f"{_name(cell)}: {gained}; {tells}"
+def _said(cells: Sequence[Cell]) -> str:
+    """What agreement gains, with its control, and whether failures are noticed."""
+    gains = {
+        "futures": _gain(cells, "consensus"),
+        "actions": _gain(cells, "action-consensus"),
+    }
+    gained = [
+        f"agreement on {what} {_points(gain._asdict())}"
+        for what, gain in gains.items()
+        if gain is not None
+    ]
+    aurocs = [
+        f"AUROC of a monitor that expects {said} {listed(_aurocs(cells, name))}"
+        for name, said in MONITORS.items()
+    ]
+    return f"{_name_of_all(cells)}: {'; '.join([*gained, *aurocs])}"
+
+
+def _aurocs(cells: Sequence[Cell], monitor: str) -> list[str]:
+    found = [cell["watching"][monitor]["auroc"] for cell in cells]
+    return [
+        one["why_not"] or f"{number(one['value'])} ({between(one['interval'])})" for one in found
+    ]
 
 
 def _origin(cell: Cell) -> str:

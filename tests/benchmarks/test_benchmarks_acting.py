@@ -126,11 +126,47 @@ def test_surprise_tells_what_jams_and_expecting_nothing_tells_the_reverse(tmp_pa
     assert "| that nothing moves | 0.00 (0.00 to 0.00) of 4 failures" in text
     said = acting_tables.finding(Found({}, [], {}, acting=[kept]))
     assert said.verdict == MET
-    assert "AUROC 1.00" in said.measured
+    assert "agreement on futures +" in said.measured
+    assert "expects what it imagined 1.00 (1.00 to 1.00)" in said.measured
     assert acting_tables.finding(Found({}, [], {})).verdict == MISSING
     assert "Not measured" in acting_tables.tables(Found({}, [], {}))
     text = acting_tables.tables(Found({}, [], {}, acting=[{**kept, "step": 100}]))
     assert "| `uwm` on `mw-6`, seed 0, after 100 steps |" in text
+
+
+def test_seeds_are_pooled_on_the_starts_that_they_share() -> None:
+    """Agreement solves four starts more in one seed and none in the other; eight starts each."""
+    cells = [cell_of(choosing=played(one, many), watching=unwatched()) for one, many in SEEDS]
+    cells[1]["seed"] = 1
+    found = Found({}, [], {}, acting=cells)
+    lines = acting_tables.tables(found).splitlines()
+    (both,) = [line for line in lines if line.startswith("| `uwm` on `mw-6`, 2 seeds")]
+    assert "| 50 % of 16 | 75 % of 16; +25 points (" in both.replace("\u00a0", " ")
+    said = acting_tables.finding(found).measured
+    assert said.startswith("`uwm` on `mw-6`, 2 seeds: agreement on futures +25 points (")
+    assert "expects what it imagined no failures and no failures" in said
+    apart = [cells[0], {**cells[1], "step": 100}]
+    assert "2 seeds" not in acting_tables.tables(Found({}, [], {}, acting=apart))
+
+
+SEEDS = (("11110000", "11111111"), ("11110000", "11110000"))
+
+
+def played(one: str, many: str) -> dict[str, Any]:
+    outcomes = {ONE: one, "consensus": many, "action-consensus": one}
+    solved = {
+        name: {ENV: {"n": 8, "any": said.count("1"), "first_start": 0, "outcomes": said}}
+        for name, said in outcomes.items()
+    }
+    return {"success": solved, "gain": {}, "plan": {name: {"ms_p50": 5.0} for name in outcomes}}
+
+
+def unwatched() -> dict[str, Any]:
+    none = {"value": None, "why_not": "no failures"}
+    return {
+        "ms_an_instant": None,
+        **dict.fromkeys(("imagined", "static"), dict.fromkeys(("auroc", "alarms"), none)),
+    }
 
 
 def test_what_imagines_nothing_is_refused_and_a_cell_that_is_not_there_named(tmp_path) -> None:
