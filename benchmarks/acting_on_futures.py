@@ -20,7 +20,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,11 +29,11 @@ from typing import Any
 import machine
 import numpy as np
 import trained
+from acting_tables import ONE
 from cells import Cell, checkpoint_at, per_plan, rounded, tasks
 
 from wamlab.data.logs import load_episodes, write_json
 from wamlab.metrics.base import compute
-from wamlab.metrics.compare import difference, success_values
 from wamlab.metrics.surprise import frame_surprise
 from wamlab.models.base import Refusal
 from wamlab.policy.acting import acting_query
@@ -47,7 +47,6 @@ from wamlab.sim.env import Split
 from wamlab.train.provenance import provenance
 from wamlab.types import Episode, Frames, Query
 
-ONE = "one sample"
 CHOICES: tuple[Choice, ...] = ("consensus", "action-consensus", "value")
 ALPHA = 0.1
 
@@ -69,7 +68,7 @@ class Asked:
 
 
 def choosing(policy: Policy, asked: Asked) -> dict[str, Any]:
-    """Success and cost of every way to choose, and what it gains over one sample, paired."""
+    """Success, start by start, and cost of every way to choose."""
     query = acting_query(policy.model, asked.samples, "consensus")
     chunks = ChunkExecutor(asked.execute_steps)
     play(policy, query, chunks, asked, "one-sample", keep_frames=None)
@@ -83,15 +82,9 @@ def choosing(policy: Policy, asked: Asked) -> dict[str, Any]:
         executor = SELECTORS[choice](ChunkExecutor(asked.execute_steps), asked.samples)
         play(policy, own if choice == "value" else query, executor, asked, choice)
         logs[choice] = load_episodes(asked.folder / choice, frames=False)
-    solved = {name: success_values(one) for name, one in logs.items()}
     return {
         "success": {name: tasks(one) for name, one in logs.items()},
         "plan": {name: per_plan(one, asked.batch) for name, one in logs.items()},
-        "gain": {
-            name: asdict(difference("success", "rate", name, ONE, one, solved[ONE], rate=True))
-            for name, one in solved.items()
-            if name != ONE
-        },
         "why_not": why_not,
     }
 

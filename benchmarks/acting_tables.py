@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,6 @@ from wording import command, machine, table
 from wamlab.report.words import between, count, listed, number, percent
 
 ONE = "one sample"
-
 MONITORS = {"imagined": "what it imagined", "static": "that nothing moves"}
 
 
@@ -33,16 +33,13 @@ def tables(found: Found) -> str:
     if not found.acting:
         return "Not measured (`python benchmarks/acting_on_futures.py mw-6 --models uwm`).\n"
     choices = dict.fromkeys(name for cell in found.acting for name in cell["choosing"]["success"])
-    choosing = []
-    for cells in _systems(found):
-        for cell in cells:
-            said = [_chosen(cell["choosing"], name) for name in choices]
-            choosing.append([_name(cell), str(cell["samples"]), *said])
-        if len(cells) > 1:
-            said = [_chosen_by_all(cells, name) for name in choices]
-            choosing.append([_name_of_all(cells), str(cells[0]["samples"]), *said])
+    choosing = [
+        [_name(cells), str(cells[0]["samples"]), *(_chosen(cells, name) for name in choices)]
+        for system in _systems(found)
+        for cells in [*([cell] for cell in system), *([system] if len(system) > 1 else [])]
+    ]
     watching = [
-        [_name(cell), said, *_watched(cell["watching"][name])]
+        [_name([cell]), said, *_watched(cell["watching"][name])]
         for cell in found.acting
         for name, said in MONITORS.items()
     ]
@@ -50,8 +47,8 @@ def tables(found: Found) -> str:
         [
             "Success where each plan is one of several samples, chosen by what they agree on or by "
             "their value; in points what is gained over one sample on the same starts, paired, and "
-            "what a plan costs (the wall clock of a call that several episodes share). For several "
-            "seeds tasks, seeds and starts are drawn.\n",
+            "what a plan costs (the wall clock of a call that several episodes share). Every task "
+            "weighs the same; for intervals tasks, seeds and starts are drawn.\n",
             table(["model", "samples", *choices], choosing),
             "A monitor compares arriving frames with what was imagined of them. AUROC tells "
             "failures from successes of the same task, over the steps in which half of the "
@@ -82,41 +79,27 @@ def _systems(found: Found) -> list[list[Cell]]:
     return [*groups.values()]
 
 
-def _name(cell: Cell) -> str:
-    youth = "" if cell["step"] is None else f", after {cell['step']} steps"
-    return f"`{cell['model']}` on `{cell['protocol']}`, seed {cell['seed']}{youth}"
-
-
-def _name_of_all(cells: Sequence[Cell]) -> str:
+def _name(cells: Sequence[Cell]) -> str:
     first = cells[0]
     youth = "" if first["step"] is None else f", after {first['step']} steps"
-    seeds = count(len(cells), "seed")
+    seeds = f"seed {first['seed']}" if len(cells) == 1 else count(len(cells), "seed")
     return f"`{first['model']}` on `{first['protocol']}`, {seeds}{youth}"
 
 
-def _chosen(choosing: Mapping[str, Any], name: str) -> str:
-    if name not in choosing["success"]:
-        return "n/a"
-    solved, n = _counts(choosing, name)
-    said = f"{percent(solved / n)} of {n}"
-    if gain := choosing["gain"].get(name):
-        said += f"; {_points(gain)}"
-    return f"{said}; {number(choosing['plan'][name]['ms_p50'], 0)} ms"
-
-
-def _chosen_by_all(cells: Sequence[Cell], name: str) -> str:
-    """As `_chosen`, of all seeds; every task weighs the same."""
+def _chosen(cells: Sequence[Cell], name: str) -> str:
+    """How often one way of choosing succeeds, what it gains over one sample, and its price."""
     if any(name not in cell["choosing"]["success"] for cell in cells):
         return "n/a"
-    chosen = _as_played(cells, name)
-    n = sum(row["n"] for cell in chosen for row in cell["success"].values())
-    said = f"{percent(pooled(chosen).value)} of {n}"
-    gain = _gain(cells, name) if name != ONE else None
-    return said if gain is None else f"{said}; {_points(gain._asdict())}"
+    played = _as_played(cells, name)
+    n = sum(row["n"] for cell in played for row in cell["success"].values())
+    ms = statistics.median(cell["choosing"]["plan"][name]["ms_p50"] for cell in cells)
+    said = [f"{percent(pooled(played).value)} of {n}", f"{number(ms, 0)} ms"]
+    gain = None if name == ONE else _gain(cells, name)
+    return "; ".join(said if gain is None else [said[0], _points(gain), said[1]])
 
 
 def _gain(cells: Sequence[Cell], name: str) -> Estimate | None:
-    """What all seeds gain over one sample on the same starts."""
+    """What is gained over one sample on the same starts."""
     found = paired(_as_played(cells, name), _as_played(cells, ONE))
     return None if found is None else found.difference
 
@@ -126,14 +109,9 @@ def _as_played(cells: Sequence[Cell], name: str) -> list[Cell]:
     return [{"seed": cell["seed"], "success": cell["choosing"]["success"][name]} for cell in cells]
 
 
-def _points(gain: Mapping[str, Any]) -> str:
-    held = f" ({between(gain['interval'], 0, 100.0)})" if gain["interval"] else ""
-    return f"{number(100 * gain['value'], 0, sign=True)} points{held}"
-
-
-def _counts(choosing: Mapping[str, Any], name: str) -> tuple[int, int]:
-    rows: Sequence[Mapping[str, int]] = [*choosing["success"][name].values()]
-    return sum(row["any"] for row in rows), sum(row["n"] for row in rows)
+def _points(gain: Estimate) -> str:
+    held = f" ({between(gain.interval, 0, 100.0)})" if gain.interval else ""
+    return f"{number(100 * gain.value, 0, sign=True)} points{held}"
 
 
 def _watched(monitor: Mapping[str, Any]) -> list[str]:
@@ -160,15 +138,13 @@ def _said(cells: Sequence[Cell]) -> str:
         "actions": _gain(cells, "action-consensus"),
     }
     gained = [
-        f"agreement on {what} {_points(gain._asdict())}"
-        for what, gain in gains.items()
-        if gain is not None
+        f"agreement on {what} {_points(gain)}" for what, gain in gains.items() if gain is not None
     ]
     aurocs = [
         f"AUROC of a monitor that expects {said} {listed(_aurocs(cells, name))}"
         for name, said in MONITORS.items()
     ]
-    return f"{_name_of_all(cells)}: {'; '.join([*gained, *aurocs])}"
+    return f"{_name(cells)}: {'; '.join([*gained, *aurocs])}"
 
 
 def _aurocs(cells: Sequence[Cell], monitor: str) -> list[str]:

@@ -90,7 +90,8 @@ def tables(found: Found) -> str:
         "trained longer is better at both. Intervals resample checkpoints inside these seeds, and "
         "are too narrow where success hardly ever departs from the order of the steps. Last, the "
         "correlation among checkpoints of the same step alone, which no course of training can "
-        "make, with the p-value of exchanging the seeds' successes there.\n"
+        "make, with the p-value of exchanging the seeds' successes there. It takes the checkpoints "
+        "of a seed for independent: where one seed stays ahead of the others, they are few.\n"
     ]
     for (protocol, model), cells in groups.items():
         known = correlations(cells)

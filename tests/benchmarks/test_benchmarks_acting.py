@@ -103,9 +103,9 @@ def test_the_plan_that_most_agree_on_is_seldom_the_odd_one(tmp_path: Path) -> No
     solved = {name: row[ENV]["any"] for name, row in found["success"].items()}
     assert solved["consensus"] > solved[ONE]
     assert solved["consensus"] == solved["action-consensus"]
-    gain = found["gain"]["consensus"]
-    assert gain["value"] == pytest.approx((solved["consensus"] - solved[ONE]) / 12)
-    assert gain["n"] == 12
+    gain = round(100 * (solved["consensus"] - solved[ONE]) / 12)
+    shown = Found({}, [], {}, acting=[cell_of(choosing=found, watching=unwatched())])
+    assert f"of 12; +{gain} points (" in acting_tables.tables(shown)
     assert "cannot value its plans" in found["why_not"]["value"]
     assert {*found["plan"]} == {ONE, "consensus", "action-consensus"}
 
@@ -141,7 +141,9 @@ def test_seeds_are_pooled_on_the_starts_that_they_share() -> None:
     found = Found({}, [], {}, acting=cells)
     lines = acting_tables.tables(found).splitlines()
     (both,) = [line for line in lines if line.startswith("| `uwm` on `mw-6`, 2 seeds")]
-    assert "| 50 % of 16 | 75 % of 16; +25 points (" in both.replace("\u00a0", " ")
+    assert "| 50 % of 16; 5 ms | 75 % of 16; +25 points (0 to 69); 5 ms |" in both.replace(
+        "\u00a0", " "
+    )
     said = acting_tables.finding(found).measured
     assert said.startswith("`uwm` on `mw-6`, 2 seeds: agreement on futures +25 points (")
     assert "expects what it imagined no failures and no failures" in said
@@ -158,7 +160,7 @@ def played(one: str, many: str) -> dict[str, Any]:
         name: {ENV: {"n": 8, "any": said.count("1"), "first_start": 0, "outcomes": said}}
         for name, said in outcomes.items()
     }
-    return {"success": solved, "gain": {}, "plan": {name: {"ms_p50": 5.0} for name in outcomes}}
+    return {"success": solved, "plan": {name: {"ms_p50": 5.0} for name in outcomes}}
 
 
 def unwatched() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,8 +49,8 @@ def listed(items: Sequence[str]) -> str:
 
 def title(name: str) -> str:
     """A measure's name as people read it: ``state EIC, robot``."""
-    upper = lambda word: word[0].upper() if word[0] in ACRONYMS else word[0]  # noqa: E731
-    return re.sub(r"[a-z]+", upper, name.replace("_", " "))
+    said = name.replace("_", " ").split(" ")
+    return " ".join(word.upper() if word.rstrip(",") in ACRONYMS else word for word in said)
 
 
 def verdict(found: Mapping[str, Any]) -> list[str]:
