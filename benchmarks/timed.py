@@ -21,14 +21,13 @@ HERE = Path(__file__).parent
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", help="of the result")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
+    parser.add_argument("command", nargs="+", help="after --")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     args = parser.parse_args()
-    words = args.command[1:] if args.command[:1] == ["--"] else args.command
     before, start = machine.state(), time.perf_counter()
-    status = subprocess.run(words, check=False).returncode
+    status = subprocess.run(args.command, check=False).returncode
     found = {
-        "timed": shlex.join(words),
+        "timed": shlex.join(args.command),
         "minutes": round((time.perf_counter() - start) / 60, 2),
         "status": status,
         "machine": before,
