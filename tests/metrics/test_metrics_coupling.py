@@ -491,6 +491,17 @@ def test_what_the_reader_cannot_tell_has_no_value():
     assert few.why_not.startswith("the reader cannot tell in 4 states (at least 5 are needed)")
 
 
+def test_a_rate_that_was_read_needs_five_states_with_one():
+    """In the fifth state both executions lead to one place, so none is the nearer."""
+    moved = [[0.1, 0.3]] * 4 + [[0.1, 0.1]]
+    read = np.array(moved)[..., None, None]
+    few = cmr(line(moved, moved, reread=read))
+    assert few.why_not == "4 of 5 states have a value (at least 5 are needed)"
+    assert few.undefined == {"the executions are one within 10 mm": 1}
+    assert cmr(line(moved, moved)).n == 4
+    assert cmr(line(moved[:4] * 2, moved[:4] * 2, reread=np.concatenate([read[:4]] * 2))).n == 8
+
+
 def test_an_imagination_that_equals_the_other_execution_has_no_ratio():
     assert "equals every other" in eic(line([[0.3, 0.1]], [[0.1, 0.3]])).why_not
 

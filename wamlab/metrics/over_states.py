@@ -13,6 +13,7 @@ states say so.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any
@@ -120,11 +121,18 @@ def over_states(
 def average(
     name: str, unit: str, paths: Paths, values: Float[np.ndarray, " n"], why: str = "", **extra: Any
 ) -> Result:
-    """The mean over states; a state without a value is undefined for the reason ``why``."""
+    """The mean over states; a state without a value is undefined for the reason ``why``.
+
+    What a reader saw has no value either where fewer than `FEWEST` states have one.
+    """
     known = np.isfinite(values)
+    unknown = [why] * int((~known).sum())
+    if paths.reread is not None and 0 < known.sum() < FEWEST:
+        few = f"{known.sum()} of {len(values)} states have a value (at least {FEWEST} are needed)"
+        return Result(name, unit, why_not=few, undefined=dict(Counter(unknown)))
     pairs = zip(compress(paths.states, known), values[known], strict=True)
     rows = [Row(state, "", float(value)) for state, value in pairs]
-    return summarise(name, unit, rows, [why] * int((~known).sum()), **extra)
+    return summarise(name, unit, rows, unknown, **extra)
 
 
 def score(pairs: np.ndarray) -> float:

@@ -35,6 +35,9 @@ SHOWN = {
 ON_STATES = "state_"
 """Measures of the robot and of the object, apart from each other, begin with it."""
 
+ROUNDING = 1e-12
+"""Less than this, in the unit of any measure, is arithmetic and not a finding."""
+
 
 def further(
     episodes: Sequence[Episode], probes: Sequence[Probe], known: Mapping[str, Result]
@@ -105,10 +108,11 @@ def beside(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def figure(value: float | None) -> str:
-    """Three significant digits, whatever the unit."""
+    """Three significant digits, whatever the unit; what is left of a rounding error is 0."""
     if value is None:
         return words.NONE
-    return f"{value:.3g}".replace("-", words.MINUS)
+    shown = 0 if abs(value) < ROUNDING else value
+    return f"{shown:.3g}".replace("-", words.MINUS)
 
 
 def between(interval: Sequence[float] | None) -> str:
