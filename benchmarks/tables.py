@@ -11,7 +11,6 @@ from pooling import Cell, Estimate
 from wording import (
     command,
     db_text,
-    estimate,
     machine,
     mean,
     of,
@@ -22,7 +21,7 @@ from wording import (
 )
 
 from wamlab.report.build import CONTROLS
-from wamlab.report.words import between, number, percent
+from wamlab.report.words import between, count, number, percent
 
 SEEDS = 3
 MODELS = ("uwm", "reactive")
@@ -193,18 +192,20 @@ def joint_table(cells: Sequence[Cell]) -> str:
 def joint_row(entity: str, measure: str, cell: Cell) -> list[str]:
     result, beside = cell["joint"][entity][measure], cell["joint"][entity][measure]["details"]
     start = [entity, title(measure), str(cell["seed"])]
-    closed = "; ".join(f"{count} {why}" for why, count in result["undefined"].items())
+    closed = "; ".join(f"{n} {why}" for why, n in result["undefined"].items())
     if result["value"] is None:
         return [*start, "undefined", *[""] * (1 + len(CONTROLS)), result["why_not"]]
-    over = estimate(beside["over_static"], beside["over_static_interval"])
-    span = f" ({between(result['interval'])})" if result["interval"] else ""
     return [
         *start,
-        f"{number(result['value'])}{span}, {result['n']} states",
+        f"{number(result['value'])}{span(result['interval'])}, {count(result['n'], 'state')}",
         *(number(beside.get(control)) for control in CONTROLS),
-        f"{number(over.value, sign=True)} ({between(over.interval)})",
+        number(beside["over_static"], sign=True) + span(beside["over_static_interval"]),
         closed,
     ]
+
+
+def span(interval: Sequence[float] | None) -> str:
+    return f" ({between(interval)})" if interval else ""
 
 
 def latency_table(latency: Mapping[str, Any]) -> str:
