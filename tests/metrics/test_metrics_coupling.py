@@ -483,12 +483,23 @@ def test_what_the_reader_cannot_tell_has_no_value():
     moved, mistaken = [[0.1, 0.3]] * 5, np.array([[0.26, 0.14]] * 5)[..., None, None]
     found = eic(line(moved, moved, reread=mistaken))
     assert found.value is None
-    said = "the executions themselves, as it reads them, score -3.00, a static future -0.30"
+    said = "the executions themselves, as it reads them, score -3.00, a static future 0.00"
     assert said in found.why_not
     read = np.array(moved)[..., None, None]
     assert eic(line(moved, moved, reread=read)).value == 1
     few = eic(line(moved[:4], moved[:4], reread=read[:4]))
     assert few.why_not.startswith("the reader cannot tell in 4 states (at least 5 are needed)")
+
+
+def test_a_static_future_is_one_picture_that_is_read_once():
+    """Its reading errs alike whatever is done, so it shows no effect; the reader's other errors
+    are larger than the effects, and make the executions look worse than that."""
+    went, errors = np.array([[0.1, 0.12]] * 5), np.array([[0.05, -0.05]] * 5)
+    exact = line(went + 0.01, went, reread=went[..., None, None])
+    assert iea(exact).details["static"] == eic(exact).details["static"] == 0
+    paths = line(went + errors, went, reread=(went + errors)[..., None, None])
+    assert paths.controls()["static"][:, :, 0, 0] == pytest.approx(np.full((5, 2), 0.05))
+    assert "score -24.00, a static future 0.00" in iea(paths).why_not
 
 
 def test_a_rate_that_was_read_needs_five_states_with_one():

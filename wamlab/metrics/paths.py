@@ -62,10 +62,13 @@ class Paths:
         """What the controls show in the place of the imagination, read with the same error.
 
         Read without it, a static future would lie below itself wherever an error adds to a
-        distance of 0, and a model that imagines nothing would seem to be above it.
+        distance of 0, and a model that imagines nothing would seem to be above it. A static future
+        is one picture, so it is read once: its error is the same for all that comes of a state.
         """
-        error = 0 if self.reread is None else self.reread - self.executed
-        return {"static": self.still + error, "oracle": self.executed + error}
+        if self.reread is None:
+            return {"static": self.still, "oracle": self.executed}
+        error = self.reread - self.executed
+        return {"static": self.still + error[:, :1, :1], "oracle": self.reread}
 
     def columns(self, at: Sequence[int] | None) -> list[int]:
         """Where these offsets lie, None: the last; KeyError for one that the paths lack."""
