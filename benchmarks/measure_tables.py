@@ -20,6 +20,7 @@ LIMIT = 30.0
 MODELS = ("uwm", "gr1", "vpp", "unipi")
 AGAINST = ("static", "retrieval", "oracle", "ceiling", "chance", "last")
 ENTITIES = ("robot", "object")
+NOTHING = "n/a"
 
 
 def finding(found: Found) -> Finding:
@@ -52,8 +53,13 @@ def tables(found: Found) -> str:
 def _protocol(name: str, measured: Sequence[Cell]) -> str:
     shown = [_rows(cell) for cell in measured]
     measures = dict.fromkeys(measure for rows in shown for measure in rows)
+    silent = [one for one in measures if all(rows.get(one, NOTHING) == NOTHING for rows in shown)]
     heads = [f"`{cell['model']}`, seed {cell['seed']}" for cell in measured]
-    body = [[measure, *(rows.get(measure, "–") for rows in shown)] for measure in measures]
+    body = [
+        [measure, *(rows.get(measure, "–") for rows in shown)]
+        for measure in measures
+        if measure not in silent
+    ]
     texts = [
         f"- `{cell['model']}`, seed {cell['seed']}: {cell['settings']['states']} states, "
         f"{cell['settings']['samples']} samples; "
@@ -65,6 +71,7 @@ def _protocol(name: str, measured: Sequence[Cell]) -> str:
         f"### `{name}`\n\nA cell is the value (its 95 % interval), then what it is read against. "
         "*n/a* says why in the file.\n\n"
         + table(["measure", *heads], body)
+        + (f"\nWithout a value for any of them: {'; '.join(silent)}.\n" if silent else "")
         + "\n"
         + "\n".join(texts)
         + "\n"
@@ -89,7 +96,7 @@ def _rows(cell: Mapping[str, Any]) -> dict[str, str]:
 
 def _cell(one: Mapping[str, Any]) -> str:
     if one["value"] is None:
-        return "n/a"
+        return NOTHING
     ends = between(one["interval"])
     details = one.get("details", {})
     beside = [f"{n} {figure(details[n])}" for n in AGAINST if _known(details.get(n))]

@@ -54,15 +54,19 @@ def test_values_intervals_and_controls_are_kept_and_those_of_states_are_not(vect
 
 
 def test_the_page_has_a_row_for_each_measure_and_a_column_for_each_model(vector):
-    both = [measured(vector), measured(vector, "gr1")]
+    silent = {**vector["joint"]["robot"], "eic": {"value": None, "why_not": "one sample"}}
+    joint = {**vector["joint"], "robot": silent}
+    both = [measured(vector), measured({**vector, "joint": joint}, "gr1")]
     lines = measure_tables.tables(Found({}, [], {}, measured=both)).splitlines()
     (head,) = [line for line in lines if line.startswith("| measure")]
     assert "`uwm`, seed 0 | `gr1`, seed 0" in head
     (row,) = [line for line in lines if line.startswith("| EIC, robot (pixels)")]
     assert "oracle 1" in row
     assert "static" in row
-    (unread,) = [line for line in lines if line.startswith("| state EIC, robot")]
-    assert unread.count("n/a") == 2
+    assert row.endswith("| n/a |")
+    (unread,) = [line for line in lines if line.startswith("Without a value for any of them")]
+    assert "; state EIC, robot; " in unread
+    assert "; EIC, robot (pixels)" not in unread
     assert any("54 states, 8 samples; probing 20.0" in line for line in lines)
     assert "Not measured" in measure_tables.tables(Found({}, [], {}))
 
