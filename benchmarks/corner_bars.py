@@ -67,8 +67,13 @@ def inverse_finding(found: Found) -> Finding:
 
 
 def r2_text(r2: Mapping[str, Any]) -> str:
-    other = number(r2["details"]["other_frames"], 2)
-    return f"{number(r2['value'], 3)} ({between(r2['interval'], 3)}), from other frames {other}"
+    """With its control, and with what one explains who knows each mean between two frames."""
+    details = r2["details"]
+    said = f"{number(r2['value'], 3)} ({between(r2['interval'], 3)}), from other frames "
+    said += number(details["other_frames"], 2)
+    if "between_frames" not in details:
+        return said
+    return f"{said}; the mean action between two frames {number(details['between_frames'], 3)}"
 
 
 def control_finding(found: Found, future: str) -> Finding:

@@ -127,7 +127,8 @@ def real_clips(found: Found) -> str:
     """What each cell makes of recorded clips that training never saw; nothing is executed."""
     head = [
         "on real clips", "of", "seed", "R² of INVERSE", "from other frames",
-        "FORWARD, moving pixels", "coupling by the action", "by the future", "factorisation gap",
+        "of the means between frames", "FORWARD, moving pixels", "coupling by the action",
+        "by the future", "factorisation gap",
     ]  # fmt: skip
     if not found.recorded:
         return "Real clips: not measured (`python benchmarks/real_clips.py mw-6`).\n"
@@ -138,15 +139,14 @@ def real_clips(found: Found) -> str:
 
 
 def real_clips_row(cell: Cell) -> list[str]:
-    r2, other = cell["inverse_r2"], ""
-    if r2["value"] is not None and "other_frames" in r2["details"]:
-        other = number(r2["details"]["other_frames"], 2)
+    r2 = cell["inverse_r2"]
+    beside = {} if r2["value"] is None else r2["details"]
     return [
         f"`{cell['model']}`",
         cell["protocol"],
         str(cell["seed"]),
         said(r2, 3),
-        other,
+        *(number(beside[n], 2) if n in beside else "" for n in ("other_frames", "between_frames")),
         said(cell["forward_psnr"], 1, " dB"),
         *(said(cell["coupling_nats"][side], 1, " nats") for side in ("action", "future")),
         said(cell["factorisation_gap"], 1, " nats"),

@@ -121,4 +121,4 @@ def test_what_is_made_of_real_clips_comes_from_the_recordings_alone() -> None:
         for line in corners.real_clips(Found({}, [], {}, recorded=[found])).splitlines()
         if line.startswith("| `unipi`")
     ]
-    assert row == "| `unipi` | mw-6 | 1 | 1.000 (1.000 to 1.000) | 0.75 |  |  |  |  |"
+    assert row == "| `unipi` | mw-6 | 1 | 1.000 (1.000 to 1.000) | 0.75 | 1.00 |  |  |  |  |"

@@ -80,6 +80,19 @@ def test_an_inverse_explains_what_it_reads_off_the_frames() -> None:
     assert found.interval == pytest.approx((0.875, 0.875))
 
 
+def test_the_mean_between_two_frames_explains_what_changes_from_frame_to_frame_alone() -> None:
+    """dx turns at the frame after two steps, dy within each pair: all of one, none of the other."""
+    logs = recorded.recordings(4)
+    for one in logs:
+        one.offsets = np.array([2, 4])
+        one.action = np.array([[1, 1, 0], [1, -1, 0], [-1, 1, 0], [-1, -1, 0]], np.float32)
+        one.guesses["INVERSE"] = Guess(one.action)
+    assert compute("recorded_inverse_r2", logs).details["between_frames"] == pytest.approx(0.5)
+    for one in logs:
+        one.offsets = np.arange(1, 5)
+    assert compute("recorded_inverse_r2", logs).details["between_frames"] == 1
+
+
 def test_an_inverse_that_was_not_answered_or_of_actions_that_never_vary_has_no_r2() -> None:
     missing = compute("recorded_inverse_r2", recorded.recordings())
     assert "no action of INVERSE was logged" in missing.why_not

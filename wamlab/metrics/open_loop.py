@@ -81,10 +81,13 @@ def recorded_inverse_r2(recordings: Sequence[Recording]) -> Result:
     """How much of the recorded actions INVERSE reads off the recorded frames: R^2.
 
     1 is exact, 0 no better than always saying the mean action; averaged over the dimensions that
-    vary. ``details``: ``dimensions`` by name, and ``other_frames``, the same from the frames of
-    another instant, which share the scene: what is left there is not read off the motion.
+    vary. ``details``: ``dimensions`` by name; ``other_frames``, the same from the frames of
+    another instant, which share the scene: what is left there is not read off the motion; and
+    ``between_frames``, that of one who knows the mean of the actions between one frame and the
+    next, but not their order. Whoever has more also knows how demonstrators move.
     """
-    sums, first = _sums(recordings, "INVERSE"), recordings[0]
+    pairs, first = _acting(recordings, "INVERSE", ""), recordings[0]
+    sums = _sums(pairs)
     known = {
         name: float(value)
         for name, value in zip(first.action_names, _explained(sums), strict=True)
@@ -92,9 +95,10 @@ def recorded_inverse_r2(recordings: Sequence[Recording]) -> Result:
     }
     if not known:
         raise NotApplicable("no dimension of the recorded actions varies")
-    details: dict[str, Any] = {"dimensions": known}
+    means = [(one, _off_the_means(one)[: len(error)]) for one, error in pairs]
+    details: dict[str, Any] = {"dimensions": known, "between_frames": _mean_explained(_sums(means))}
     with suppress(NotApplicable):
-        details["other_frames"] = _mean_explained(_sums(recordings, OTHER_FRAMES))
+        details["other_frames"] = _mean_explained(_sums(_acting(recordings, OTHER_FRAMES, "")))
     return Result(
         "recorded_inverse_r2",
         "",
@@ -215,10 +219,16 @@ def _dimension(values: Sequence[tuple[Recording, float]]) -> dict[str, Any]:
     return {"value": float(episodes.mean()), "interval": interval}
 
 
-def _sums(recordings: Sequence[Recording], query: str) -> Float[np.ndarray, "e 4 a"]:
+def _off_the_means(one: Recording) -> Error:
+    """How far each action is from the mean of all that lie between the same two frames."""
+    between = np.split(one.action.astype(float), [k for k in one.offsets if k < len(one.action)])
+    return np.concatenate([np.abs(actions - actions.mean(0)) for actions in between])
+
+
+def _sums(pairs: Sequence[tuple[Recording, Error]]) -> Float[np.ndarray, "e 4 a"]:
     """By episode and dimension: count, sum and sum of squares of actions, squared errors."""
     episodes: dict[str, np.ndarray] = {}
-    for one, error in _acting(recordings, query, ""):
+    for one, error in pairs:
         action = one.action[: len(error)].astype(float)
         sums = np.stack(
             [np.full(action.shape[1], len(action)), action.sum(0), (action**2).sum(0),
