@@ -6,8 +6,9 @@
 Probes what `success.py` has trained from states that are spread over its tasks, reads the probes
 (one state reader for each task, shared by all models of the protocol; ``--judge`` reads the actions
 off them, see `idm_turing.py`), shows the rivals, and writes what a report would say to
-``benchmarks/results/<protocol>/measured/<cell>.json``, with the minutes of each part. Probes that
-are there are not made again, nor are those that were read read again.
+``benchmarks/results/<protocol>/measured/<cell>.json``, with the minutes of each part, of all
+runs together if it was interrupted. Probes that are there are not made again, nor are those that
+were read read again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import machine
 import trained
 from cells import Cell, Places, rounded, without_items
 
-from wamlab.data.logs import write_json
+from wamlab.data.logs import read_json, write_json
 from wamlab.policy.policy import Policy
 from wamlab.recipes.run import Run
 from wamlab.recipes.work import acting_run, execute_imagination, expand, show_rivals
@@ -33,6 +34,8 @@ from wamlab.run.film import Judge
 from wamlab.run.reading import judge_probes, read_probes_of
 from wamlab.train.provenance import provenance
 from wamlab.types import Probe
+
+MINUTES = "minutes.json"
 
 
 def measure(
@@ -50,8 +53,8 @@ def measure(
     wanted = dataclasses.replace(run.probe, states=math.ceil(states / len(envs)), samples=samples)
     run, out = dataclasses.replace(run, probe=wanted), folder / "measured"
     before = machine.state()
-    probes, minutes = probe_and_read(run, policy, out, protocol, judge)
-    with timed(minutes, "measuring"):
+    probes = probe_and_read(run, policy, out, protocol, judge)
+    with timed(out, "measuring"):
         found = write_results(out)
     return write_json(
         result_path(cell, places.results),
@@ -60,7 +63,7 @@ def measure(
                 **trained.which(cell),
                 **vector(found),
                 "settings": {"states": len(probes), "samples": samples},
-                "minutes": minutes,
+                "minutes": minutes_of(out),
                 "machine": before,
                 "provenance": provenance(),
             }
@@ -70,22 +73,21 @@ def measure(
 
 def probe_and_read(
     run: Run, policy: Policy, out: Path, protocol: Path, judge: Judge | None
-) -> tuple[Sequence[Probe], dict[str, float]]:
-    """Log in ``out`` all that a measure of the imagination can need; the minutes of each part.
+) -> Sequence[Probe]:
+    """Log in ``out`` all that a measure of the imagination can need.
 
     Readers and demonstrations are those of the ``protocol`` folder.
     """
-    minutes: dict[str, float] = {}
-    with timed(minutes, "probing"):
+    with timed(out, "probing"):
         execute_imagination(run, policy, expand(run.data.envs), out, seed=run.train.seed)
-    with timed(minutes, "reading"):
+    with timed(out, "reading"):
         probes = read_probes_of(policy, out, protocol / "readers")
     if judge is not None:
-        with timed(minutes, "judging"):
+        with timed(out, "judging"):
             probes = judge_probes(judge, out)
-    with timed(minutes, "rivals"):
+    with timed(out, "rivals"):
         show_rivals(run, probes, [protocol / "data"], out)
-    return probes, minutes
+    return probes
 
 
 def result_path(cell: Cell, results: Path) -> Path:
@@ -101,11 +103,19 @@ def vector(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def timed(minutes: dict[str, float], part: str) -> Iterator[None]:
-    """Note how many minutes of wall clock a part took."""
+def timed(folder: Path, part: str) -> Iterator[None]:
+    """Add to the minutes of wall clock that a part has taken in this folder."""
     began = time.perf_counter()
-    yield
-    minutes[part] = (time.perf_counter() - began) / 60
+    try:
+        yield
+    finally:
+        known, took = minutes_of(folder), (time.perf_counter() - began) / 60
+        write_json(folder / MINUTES, {**known, part: known.get(part, 0.0) + took})
+
+
+def minutes_of(folder: Path) -> dict[str, float]:
+    path = folder / MINUTES
+    return read_json(path) if path.exists() else {}
 
 
 def main(words: Sequence[str] | None = None) -> None:

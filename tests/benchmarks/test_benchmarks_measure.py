@@ -89,3 +89,17 @@ def test_a_cell_that_was_not_trained_here_is_named(tmp_path: Path):
     places = Places(tmp_path / "results", tmp_path / "work")
     with pytest.raises(CheckpointError, match="uwm-seed0-attempt1 does not exist"):
         every_measure.measure(Cell("mw-6", "uwm", 0), places, 6, 2)
+
+
+def test_the_minutes_of_an_interrupted_run_count_with_those_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    clock = iter([0.0, 60.0, 100.0, 220.0, 300.0, 330.0])
+    monkeypatch.setattr(every_measure.time, "perf_counter", lambda: next(clock))
+    with pytest.raises(KeyboardInterrupt), every_measure.timed(tmp_path, "reading"):
+        raise KeyboardInterrupt
+    with every_measure.timed(tmp_path, "reading"):
+        pass
+    with every_measure.timed(tmp_path, "rivals"):
+        pass
+    assert every_measure.minutes_of(tmp_path) == {"reading": 3.0, "rivals": 0.5}
