@@ -9,7 +9,7 @@ from typing import Any
 from findings import MISSING, Finding, verdict
 from pooling import Cell, Estimate, paired, pooled
 from tables import Found
-from wording import command, machine, table
+from wording import command, machine, span, table
 
 from wamlab.report.words import between, count, listed, number, percent
 
@@ -110,8 +110,7 @@ def _as_played(cells: Sequence[Cell], name: str) -> list[Cell]:
 
 
 def _points(gain: Estimate) -> str:
-    held = f" ({between(gain.interval, 0, 100.0)})" if gain.interval else ""
-    return f"{number(100 * gain.value, 0, sign=True)} points{held}"
+    return f"{number(100 * gain.value, 0, sign=True)} points{span(gain.interval, 0, 100.0)}"
 
 
 def _watched(monitor: Mapping[str, Any]) -> list[str]:

@@ -10,9 +10,9 @@ from corners import BASELINE, PROTOCOL
 from findings import MET, MISSING, NOT_MET, Finding, low_of, verdict
 from substitution_tables import halves
 from tables import Found, last
-from wording import points_text
+from wording import points_text, span
 
-from wamlab.report.words import between, number
+from wamlab.report.words import number
 
 CASCADE = "unipi"
 SEEDS = 2
@@ -68,12 +68,9 @@ def inverse_finding(found: Found) -> Finding:
 
 def r2_text(r2: Mapping[str, Any]) -> str:
     """With its control, and with what one explains who knows each mean between two frames."""
-    details = r2["details"]
-    said = f"{number(r2['value'], 3)} ({between(r2['interval'], 3)}), from other frames "
-    said += number(details["other_frames"], 2)
-    if "between_frames" not in details:
-        return said
-    return f"{said}; the mean action between two frames {number(details['between_frames'], 3)}"
+    own = number(r2["value"], 3) + span(r2["interval"], 3)
+    other, means = (number(r2["details"][n], 2) for n in ("other_frames", "between_frames"))
+    return f"{own}, from other frames {other}; the mean action between two frames {means}"
 
 
 def control_finding(found: Found, future: str) -> Finding:

@@ -15,16 +15,16 @@ from tables import RIVALS, Found, last, over_rival, pooled_measure
 from wording import (
     command,
     db_text,
-    estimate,
     machine,
     mean,
     points_text,
     rate_text,
+    span,
     table,
     title,
 )
 
-from wamlab.report.words import between, number
+from wamlab.report.words import number
 
 PROTOCOL = "mw-6"
 SYSTEMS = (
@@ -94,10 +94,9 @@ def joint_text(cells: Sequence[Cell], measure: str) -> str:
     said = []
     for result in known:
         beside = result["details"]
-        over = estimate(beside["over_static"], beside["over_static_interval"])
-        above = f"{number(over.value, sign=True)} over static, {between(over.interval)}"
-        said.append(f"{number(result['value'])} ({above})")
-    return "; ".join(said)
+        above = number(beside["over_static"], sign=True) + span(beside["over_static_interval"])
+        said.append(f"{number(result['value'])}; over static {above}")
+    return " / ".join(said)
 
 
 def cost(found: Found) -> str:
@@ -157,5 +156,4 @@ def said(result: Mapping[str, Any], digits: int, unit: str = "") -> str:
     """A result with its interval; nothing where it does not apply."""
     if result["value"] is None:
         return ""
-    interval = result["interval"] and between(result["interval"], digits)
-    return f"{number(result['value'], digits)}{unit}" + (f" ({interval})" if interval else "")
+    return f"{number(result['value'], digits)}{unit}{span(result['interval'], digits)}"

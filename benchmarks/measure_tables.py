@@ -69,7 +69,8 @@ def _protocol(name: str, measured: Sequence[Cell]) -> str:
     ]
     return (
         f"### `{name}`\n\nA cell is the value (its 95 % interval), then what it is read against. "
-        "*n/a* says why in the file.\n\n"
+        "*n/a* says why in the file. The readers of frames serve all models: where they were there "
+        "already, their training is not in the minutes.\n\n"
         + table(["measure", *heads], body)
         + (f"\nWithout a value for any of them: {'; '.join(silent)}.\n" if silent else "")
         + "\n"

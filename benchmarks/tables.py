@@ -16,6 +16,7 @@ from wording import (
     of,
     points_text,
     rate_text,
+    span,
     table,
     title,
 )
@@ -202,10 +203,6 @@ def joint_row(entity: str, measure: str, cell: Cell) -> list[str]:
         number(beside["over_static"], sign=True) + span(beside["over_static_interval"]),
         closed,
     ]
-
-
-def span(interval: Sequence[float] | None) -> str:
-    return f" ({between(interval)})" if interval else ""
 
 
 def latency_table(latency: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from pooling import Estimate
 
-from wamlab.metrics.stats import Interval
 from wamlab.report.words import between, number
 
 
@@ -38,8 +37,9 @@ def db_text(one: Estimate | None) -> str:
     return f"{number(one.value, 1)} dB ({between(one.interval, 2)})"
 
 
-def estimate(value: float, interval: Sequence[float] | None) -> Estimate:
-    return Estimate(value, Interval(*interval) if interval else None)
+def span(interval: Sequence[float] | None, digits: int = 2, times: float = 1.0) -> str:
+    """An interval behind its value; nothing where there is none."""
+    return f" ({between(interval, digits, times)})" if interval else ""
 
 
 def command(result: Mapping[str, Any]) -> str:

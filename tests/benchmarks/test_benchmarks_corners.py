@@ -38,7 +38,8 @@ def half(future: str, solved: int) -> dict[str, Any]:
 
 
 def read(value: float, other: float) -> dict[str, Any]:
-    r2 = {"value": value, "interval": [value - 0.01, value], "details": {"other_frames": other}}
+    details = {"other_frames": other, "between_frames": 0.98}
+    r2 = {"value": value, "interval": [value - 0.01, value], "details": details}
     return {"protocol": "mw-6", "model": "unipi", "inverse_r2": r2}
 
 
