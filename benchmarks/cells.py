@@ -278,7 +278,6 @@ def fix_steps(run: Run, places: Places, protocol: str, seconds: float) -> dict[s
     if run.train.minutes is None:
         raise ValueError(f"{run.recipe} is measured in steps: there is nothing to fix")
     data = demonstrations(run.data, places.work / protocol / "data")
-    before = machine.state()
     found: dict[str, Any] = {}
     taken = 0.0
     for learner, batches in learners(run, data):
@@ -297,7 +296,6 @@ def fix_steps(run: Run, places: Places, protocol: str, seconds: float) -> dict[s
             "seconds_per_step": taken,
             "batch_size": run.train.batch_size,
             "precision": found,
-            "machine": before,
             "model": to_dict(run.model),
             "provenance": provenance(),
         }

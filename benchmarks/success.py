@@ -36,8 +36,9 @@ def main(words: Sequence[str] | None = None) -> None:
     args = arguments(words)
     places = Places(args.results, args.work)
     if args.fix_steps:
+        before = machine.state()  # once: after the first model the load is our own
         for model in args.models:
-            fix(args, model, places)
+            fix(args, model, places, before)
         return
     wanted = [
         Cell(args.protocol, model, seed, args.attempt, args.hypothesis, args.variant)
@@ -93,21 +94,21 @@ def asked(args: argparse.Namespace, model: str) -> Run:
     return dataclasses.replace(run, rollout=dataclasses.replace(run.rollout, episodes=episodes))
 
 
-def fix(args: argparse.Namespace, model: str, places: Places) -> None:
-    """Time a model's recipe and write its number of steps.
+def fix(args: argparse.Namespace, model: str, places: Places, before: dict[str, Any]) -> None:
+    """Time a model's recipe and write its number of steps, with the machine as it was ``before``.
 
     Raises:
-        ValueError: they are fixed already, or the machine is busy.
+        ValueError: they are fixed already, or the machine was busy.
     """
     system = Cell(args.protocol, model, 0, variant=args.variant).system
     path, key = steps_file(places, args.protocol), steps_key(system, args.attempt)
     table: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if key in table:
         raise ValueError(f"{path} fixes {table[key]['steps']} steps for {key} already")
-    if not machine.is_idle() and not args.busy:
-        raise ValueError("the machine is busy: its steps would be too few (--busy to go on)")
+    if not before["idle"] and not args.busy:
+        raise ValueError("the machine was busy: its steps would be too few (--busy to go on)")
     found = fix_steps(asked(args, model), places, args.protocol, args.seconds)
-    write_json(path, {**table, key: found})
+    write_json(path, {**table, key: {**found, "machine": before}})
     print(f"{key}: {found['steps']} steps of {1000 * found['seconds_per_step']:.0f} ms, in {path}")
 
 

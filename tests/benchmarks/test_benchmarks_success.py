@@ -25,9 +25,12 @@ def places(tmp_path: Path) -> Places:
     return Places(tmp_path / "results", tmp_path / "work")
 
 
+def line(places: Places, *words: str) -> list[str]:
+    return ["mw-6", *words, "--results", str(places.results), "--work", str(places.work)]
+
+
 def arguments(places: Places, *words: str) -> Any:
-    line = ["mw-6", *words, "--results", str(places.results), "--work", str(places.work)]
-    return success.arguments(line)
+    return success.arguments(line(places, *words))
 
 
 def fix(places: Places) -> None:
@@ -97,13 +100,33 @@ def test_a_recipe_that_says_its_steps_needs_no_timing(places: Places) -> None:
 def test_steps_are_fixed_once(places: Places) -> None:
     fix(places)
     with pytest.raises(ValueError, match="fixes 700 steps for uwm-attempt1 already"):
-        success.fix(arguments(places), "uwm", places)
+        success.fix(arguments(places), "uwm", places, {"idle": True})
 
 
 def test_a_busy_machine_times_nothing(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.os, "getloadavg", lambda: (99.0, 0.0, 0.0))
-    with pytest.raises(ValueError, match="the machine is busy"):
-        success.fix(arguments(places), "uwm", places)
+    with pytest.raises(ValueError, match="the machine was busy"):
+        success.main(line(places, "--fix-steps"))
+
+
+def test_the_load_of_timing_one_model_does_not_refuse_the_next(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = 0.0
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (load, 0.0, 0.0))
+
+    def fix_steps(*_: Any) -> dict[str, Any]:
+        nonlocal load
+        load = 99.0
+        return {"steps": 7, "seconds_per_step": 1.0}
+
+    monkeypatch.setattr(success, "fix_steps", fix_steps)
+    success.main(line(places, "--models", "uwm", "gr1", "--fix-steps"))
+    table = json.loads(success.steps_file(places, "mw-6").read_text())
+    assert {key: one["machine"]["load"] for key, one in table.items()} == {
+        "uwm-attempt1": 0.0,
+        "gr1-attempt1": 0.0,
+    }
 
 
 def test_a_cell_that_is_there_is_not_run_again(
@@ -119,8 +142,7 @@ def test_a_cell_that_is_there_is_not_run_again(
     there = Cell("mw-6", "uwm", 1).result(places.results)
     there.parent.mkdir(parents=True)
     there.write_text("{}")
-    line = ["mw-6", "--seeds", "0", "1", "--steps", "4", "--results"]
-    success.main([*line, str(places.results)])
+    success.main(line(places, "--seeds", "0", "1", "--steps", "4"))
     assert ran == ["uwm-seed0-attempt1"]
     assert there.read_text() == "{}"
 
