@@ -16,6 +16,7 @@ import physics_tables
 import planted_tables
 import plausibility_tables
 import pooling
+import scene_tables
 import skill_tables
 import substitution_tables
 from findings import MISSING, Finding, low_of, verdict
@@ -87,8 +88,17 @@ def six(found: Found) -> Part:
 
 def systems(found: Found) -> Part:
     text = ["## The systems side by side\n", "All on `mw-6`, the same demonstrations and starts.\n"]
-    text = [*text, corners.side_by_side(found), summary_table(asked := corner_bars.findings(found))]
+    asked = corner_bars.findings(found)
+    text += [corners.side_by_side(found), corners.real_clips(found), summary_table(asked)]
     return Part("\n".join(text), asked)
+
+
+def scene(found: Found) -> Part:
+    text = [
+        "## The scene, where only the instruction says what to do\n",
+        scene_tables.tables(found),
+    ]
+    return Part("\n".join(text), [scene_tables.finding(found)])
 
 
 def conditions(found: Found) -> Part:
@@ -197,6 +207,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     six,
     imagination,
     systems,
+    scene,
     conditions,
     substitutions,
     measured,

@@ -23,7 +23,10 @@ def tables(found: Found) -> str:
 
 
 def protocol_table(found: Found, name: str) -> str:
-    """Success as trained and under each condition, with the paired difference."""
+    """Success as trained and under each condition, with the paired difference.
+
+    Where another task was said than the one that is judged: how often that one was done.
+    """
     played = [cell for cell in found.conditions if cell["protocol"] == name]
     systems = sorted({cell["model"] for cell in played})
     order = list(dict.fromkeys(cell["condition"] for cell in played))
@@ -58,11 +61,20 @@ def text_of(found: Found, cells: Sequence[Cell]) -> str:
     said = f"{rate_text(pooling.pooled(cells))}, {seeds(cells)}"
     if not cells[0]["suite"]:
         both = pooling.paired(cells, own_cells(found, cells))
-        return said if both is None else f"{said}; {points_text(both.difference)}"
+        said += "" if both is None else f"; {points_text(both.difference)}"
+        return f"{said}; {told_text(cells)}" if cells[0]["sentence"] == "swapped" else said
     done = cells[0]["tasks_done"]
     if "chains" in cells[0]["suite"] and done["value"] is not None:
         said += f"; {number(done['value'])} tasks done"
     return said
+
+
+def told_text(cells: Sequence[Cell]) -> str:
+    """How often the task was done that was said, and how much oftener than the one that was not."""
+    told = [{**cell, "success": cell["told"]} for cell in cells]
+    both = pooling.paired(told, cells)
+    more = "" if both is None else f", {points_text(both.difference)} above what is not said"
+    return f"what is said is done in {rate_text(pooling.pooled(told))}{more}"
 
 
 def own_cells(found: Found, cells: Sequence[Cell]) -> list[Cell]:

@@ -100,9 +100,17 @@ def play(cell: Cell, condition: Condition, places: Places, episodes: int) -> Pat
 def judged(
     cell: Cell, condition: Condition, folder: Path, before: dict[str, Any]
 ) -> dict[str, Any]:
-    """The result of a cell under a condition, from its logs."""
+    """The result of a cell under a condition, from its logs.
+
+    ``told`` are the outcomes of the task that was said, which need not be the one that was asked.
+    """
     logs = load_episodes(folder, frames=False)
     done = compute("tasks_done", logs)
+    told = [
+        dataclasses.replace(one, success=one.columns["told_done"])
+        for one in logs
+        if "told_done" in one.columns
+    ]
     return rounded(
         {
             **trained.which(cell),
@@ -111,6 +119,7 @@ def judged(
             "sentence": condition.sentence,
             "shift": condition.shift,
             "success": tasks(logs),
+            "told": tasks(told),
             "tasks_done": {"value": done.value, "n": done.n, "why_not": done.why_not},
             "machine": before,
             "provenance": provenance(),

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import pooling
-from corners import BASELINE, PROTOCOL
+from condition_tables import named, own_cells
+from corners import BASELINE, PROTOCOL, SYSTEMS
 from findings import MET, MISSING, NOT_MET, Finding, low_of, verdict
+from pooling import Cell
 from substitution_tables import halves
-from tables import Found, last
+from tables import MODELS, Found, last, seeds_asked
 from wording import points_text, span
 
 from wamlab.report.words import number
+from wamlab.sim.shifts import shifts
 
 CASCADE = "unipi"
-SEEDS = 2
 FARTHEST_BELOW = -0.15
 LEAST_R2, MOST_R2_OF_OTHERS = 0.95, 0.2
 MOST_TIMES_UWM = 2.0
@@ -24,6 +26,8 @@ MOST_TIMES_UWM = 2.0
 def findings(found: Found) -> list[Finding]:
     """The bars of the corners that a number decides."""
     return [
+        cells_finding(found),
+        shifts_finding(found),
         *(success_finding(found, model) for model in ("gr1", "vpp")),
         inverse_finding(found),
         *(control_finding(found, future) for future in ("static", "shuffled")),
@@ -31,10 +35,56 @@ def findings(found: Found) -> list[Finding]:
     ]
 
 
+def cells_finding(found: Found) -> Finding:
+    """The bar asks that they are measured: what came of them decides the others."""
+    wanted = [system for system in SYSTEMS if system not in MODELS]
+    asked = f"`{PROTOCOL}`: {', '.join(f'`{one}`' for one in wanted)}; 2 seeds each"
+    seeds = {one: [cell["seed"] for cell in last(found, PROTOCOL, one)] for one in wanted}
+    if not any(seeds.values()):
+        return Finding("corners 1", asked, "", MISSING)
+    said = "; ".join(
+        f"`{one}` {', '.join(map(str, there)) or 'none'}" for one, there in seeds.items()
+    )
+    complete = all(len(there) >= seeds_asked(PROTOCOL, one) for one, there in seeds.items())
+    return Finding("corners 1", asked, f"seeds {said}", verdict(True, complete))
+
+
+def shifts_finding(found: Found) -> Finding:
+    """The shifts under which a system solves fewer of the same starts, beyond chance."""
+    asked = (
+        f"`{PROTOCOL}`: {' and '.join(f'`{one}`' for one in MODELS)} under every shift, "
+        "five episodes a task, paired"
+    )
+    said, complete = [], True
+    for system in MODELS:
+        by_shift = {name: shifted(found, system, name) for name in shifts()}
+        complete &= all(by_shift.values())
+        falls = {
+            name: both.difference
+            for name, cells in by_shift.items()
+            if cells and (both := pooling.paired(cells, own_cells(found, cells)))
+        }
+        lost = [
+            f"{name} {points_text(one)}"
+            for name, one in falls.items()
+            if one.interval and one.interval[1] < 0
+        ]
+        if falls:
+            said.append(f"`{system}` falls under {', '.join(lost) or 'none'}")
+    return Finding(
+        "corners 1", asked, "; ".join(said), verdict(True, complete) if said else MISSING
+    )
+
+
+def shifted(found: Found, system: str, shift: str) -> list[Cell]:
+    """What was played of a system under a shift."""
+    return named([c for c in found.conditions if c["protocol"] == PROTOCOL], system, shift)
+
+
 def success_finding(found: Found, model: str) -> Finding:
     asked = (
         f"`{model}` on `{PROTOCOL}`: above the better blind row, and at most 15 points below "
-        f"`{BASELINE}`, paired; {SEEDS} seeds"
+        f"`{BASELINE}`, paired; {seeds_asked(PROTOCOL, model)} seeds"
     )
     cells = last(found, PROTOCOL, model)
     if not cells:
@@ -46,7 +96,9 @@ def success_finding(found: Found, model: str) -> Finding:
         return Finding("corners 2", asked, said, verdict(good, complete=False))
     said += f"; {points_text(both.difference)} against `{BASELINE}`"
     good = good and both.difference.value >= FARTHEST_BELOW
-    return Finding("corners 2", asked, said, verdict(good, len(cells) >= SEEDS))
+    return Finding(
+        "corners 2", asked, said, verdict(good, len(cells) >= seeds_asked(PROTOCOL, model))
+    )
 
 
 def inverse_finding(found: Found) -> Finding:

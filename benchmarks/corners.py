@@ -1,4 +1,4 @@
-"""The systems of `mw-6` side by side: one table of what each is worth and of what it costs.
+"""The systems of a protocol side by side: tables of what each is worth and of what it costs.
 
 Every system is judged by its last attempt. What a system does not imagine is said with the reason
 that its own cell gives.
@@ -34,23 +34,29 @@ BASELINE = "reactive"
 MISSING = "not measured"
 
 
-def side_by_side(found: Found) -> str:
-    """The tables: success, imagination, cost, and what is made of real clips."""
-    return "\n".join([success(found), imagination(found), cost(found), real_clips(found)])
-
-
-def success(found: Found) -> str:
-    """Success over the better blind row, and less the baseline on the same starts and seeds."""
+def side_by_side(found: Found, protocol: str = PROTOCOL, systems: Sequence[str] = SYSTEMS) -> str:
+    """The tables: success, imagination and cost."""
+    every = {system: last(found, protocol, system) for system in systems}
+    baseline = last(found, protocol, BASELINE)
     head = ["system", "seeds", "success", "over the better blind row", f"less `{BASELINE}`"]
-    rows = [success_row(found, system) for system in SYSTEMS]
-    return table(head, rows)
+    success = [success_row(system, cells, baseline) for system, cells in every.items()]
+    rivals = [f"less {rival}" for rival in RIVALS]
+    imagined = [imagination_row(system, cells) for system, cells in every.items()]
+    costs = ["network calls a plan", "ms a plan", "samples seen", "GFLOP a sample"]
+    cost = [cost_row(system, cells) for system, cells in every.items()]
+    tables = [
+        table(head, success),
+        table(["system", "moving pixels", *rivals, "EIC", "EIC_cf"], imagined),
+        table(["system", *costs, "minutes of training"], cost),
+    ]
+    return "\n".join(tables)
 
 
-def success_row(found: Found, system: str) -> list[str]:
-    cells = last(found, PROTOCOL, system)
+def success_row(system: str, cells: Sequence[Cell], baseline: Sequence[Cell]) -> list[str]:
+    """Success over the better blind row, and less the baseline on the same starts and seeds."""
     if not cells:
         return [f"`{system}`", "", MISSING, "", ""]
-    both = pooling.paired(cells, last(found, PROTOCOL, BASELINE))
+    both = pooling.paired(cells, baseline)
     return [
         f"`{system}`",
         ", ".join(str(cell["seed"]) for cell in cells),
@@ -60,15 +66,8 @@ def success_row(found: Found, system: str) -> list[str]:
     ]
 
 
-def imagination(found: Found) -> str:
+def imagination_row(system: str, cells: Sequence[Cell]) -> list[str]:
     """Moving pixels against the rivals at the common offsets, and the joint measures of the arm."""
-    head = ["system", "moving pixels", *(f"less {rival}" for rival in RIVALS), "EIC", "EIC_cf"]
-    rows = [imagination_row(found, system) for system in SYSTEMS]
-    return table(head, rows)
-
-
-def imagination_row(found: Found, system: str) -> list[str]:
-    cells = last(found, PROTOCOL, system)
     if not cells:
         return [f"`{system}`", MISSING, *[""] * (len(RIVALS) + 2)]
     shown = cells[0]["imagination"]
@@ -99,15 +98,8 @@ def joint_text(cells: Sequence[Cell], measure: str) -> str:
     return " / ".join(said)
 
 
-def cost(found: Found) -> str:
+def cost_row(system: str, cells: Sequence[Cell]) -> list[str]:
     """What a plan and a training took."""
-    head = ["system", "network calls a plan", "ms a plan", "samples seen", "GFLOP a sample"]
-    rows = [cost_row(found, system) for system in SYSTEMS]
-    return table([*head, "minutes of training"], rows)
-
-
-def cost_row(found: Found, system: str) -> list[str]:
-    cells = last(found, PROTOCOL, system)
     if not cells:
         return [f"`{system}`", MISSING, *[""] * 4]
     one = cells[0]

@@ -30,6 +30,7 @@ def played(condition: str, solved: int, suite: str = "", **more: Any) -> dict[st
         "attempt": 1,
         "condition": condition,
         "suite": suite,
+        "sentence": 0,
         "success": {env: outcomes(solved, 5) for env in TASKS},
         "tasks_done": {"value": None},
         "machine": {"load": 0.1},
@@ -86,6 +87,24 @@ def test_a_chain_says_how_many_of_its_tasks_were_done() -> None:
     chain = played("chains-2", 1, "scene-chains-2", tasks_done={"value": 1.25})
     text = condition_tables.tables(Found({}, [], {}, [chain]))
     assert "1.25 tasks done" in text
+
+
+def test_what_is_said_is_judged_beside_what_is_asked(tmp_path: Path) -> None:
+    state, action = np.zeros((3, 1), np.float32), np.zeros((2, 1), np.float32)
+    for seed, (asked, told) in enumerate(((0, 1), (0, 1), (1, 0), (0, 0))):
+        one = Episode(
+            "scene/a", "b", seed, {}, state, action, np.array([False, bool(asked)]),
+            columns={"told_done": np.array([bool(told), False])},
+        )  # fmt: skip
+        save_episode(tmp_path, one)
+    swapped = Condition("swapped", sentence="swapped")
+    found = conditions.judged(Cell("scene", "uwm", 0), swapped, tmp_path, {"load": 0.1})
+    assert found["success"]["scene/a"]["outcomes"] == "0010"
+    assert found["told"]["scene/a"]["outcomes"] == "1100"
+    text = condition_tables.tables(Found({}, [], {}, [found]))
+    assert "25.0 %" in text
+    assert "what is said is done in 50.0 %" in text
+    assert "+25.0" in text
 
 
 def test_what_was_not_played_is_said_to_be_missing() -> None:

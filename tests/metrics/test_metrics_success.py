@@ -152,6 +152,17 @@ def test_tasks_of_a_chain_are_counted_where_there_is_one(episodes):
     assert compute("tasks_done", episodes).why_not == f"no chain of tasks ({len(episodes)})"
 
 
+def test_doing_what_is_told_is_judged_apart_from_success(episodes):
+    told = []
+    for episode, when in zip(episodes[:4], (0, 1, None, None), strict=True):
+        done = np.arange(len(episode)) == when
+        told.append(dataclasses.replace(episode, columns={"told_done": done}))
+    result = compute("success_told", [*told, *episodes[4:6]])
+    assert (result.value, result.n) == (0.5, 4)
+    assert compute("success_any", told).value == np.mean([one.success_any for one in told])
+    assert "nothing else can be told" in compute("success_told", episodes).why_not
+
+
 CHAIN = "scene/open-drawer+press-left-button"
 
 

@@ -144,6 +144,10 @@ class Chain(point_env.PointEnv):
         return int(self.block[0] > self.goal - 0.1) + int(self.success)
 
     @property
+    def told_done(self):
+        return self.tasks_done > 0
+
+    @property
     def instruction(self):
         return ("push it to the middle", "push it to the end")[min(self.tasks_done, 1)]
 
@@ -154,6 +158,7 @@ def test_a_chain_logs_its_tasks_and_all_that_was_said():
     assert one.columns["tasks_done"].shape == (len(one),)
     assert sorted(set(one.columns["tasks_done"])) == [0, 1, 2]
     np.testing.assert_array_equal(one.columns["tasks_done"] == 2, one.success)
+    np.testing.assert_array_equal(one.columns["told_done"], one.columns["tasks_done"] > 0)
 
 
 def test_what_is_said_and_shifted_reaches_the_environment_and_the_claim(tmp_path):

@@ -289,6 +289,20 @@ def test_what_is_said_changes_no_task(scene: OGBenchScene) -> None:
     assert OGBenchScene("open-drawer", views=(), instruction="pull").instruction == "pull"
 
 
+def test_whether_what_is_told_was_done_is_another_matter_than_success() -> None:
+    told = OGBenchScene("close-window", views=(), instruction="slide the drawer open")
+    told.reset(seed=0)
+    assert (told.success, told.told_done) == (False, False)
+    told.data.joint("drawer_slide").qpos[0] = -0.16
+    assert (told.success, told.told_done) == (False, True)
+    told.data.joint("window_slide").qpos[0] = 0.0
+    assert (told.success, told.told_done) == (True, True)
+    for instruction in ("", "pull"):
+        mute = OGBenchScene("open-drawer", views=(), instruction=instruction)
+        assert mute.told_done is None
+    assert OGBenchScene("open-drawer+press-left-button", views=()).told_done is None
+
+
 def test_everything_that_is_spoken_of_can_be_seen(scene: OGBenchScene) -> None:
     for seed in range(6):
         scene.reset(seed=seed)

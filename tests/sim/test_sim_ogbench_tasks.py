@@ -14,6 +14,7 @@ from wamlab.sim.ogbench_tasks import (
     CHAINS_OF_TWO,
     HELD_OUT,
     INSTRUCTIONS,
+    SAID_OF,
     TASKS,
     TRAINING,
     Facts,
@@ -62,6 +63,11 @@ def test_sentences_are_kept_apart() -> None:
     assert not set(said) & set(METAWORLD.values()) - {"open the drawer", "close the drawer"} - {
         *("open the window", "close the window")
     }
+
+
+def test_a_sentence_names_its_task() -> None:
+    rng = np.random.default_rng(0)
+    assert all(SAID_OF[said_for(task, n, rng)] == task for task in TASKS for n in range(4))
 
 
 def test_a_swapped_sentence_is_of_another_task_and_a_trained_one() -> None:

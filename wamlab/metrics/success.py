@@ -61,6 +61,19 @@ def success_at_reset(episodes: Sequence[Episode], *, chosen: Chosen | None = Non
     return _recorded(found, episodes, chosen)
 
 
+@metric("success_told", needs="episodes", unit="rate")
+def success_told(episodes: Sequence[Episode]) -> Result:
+    """The rate of episodes in which the task was done that was *told*, where that may be another.
+
+    With the ``swapped`` sentence of another task it is what a policy does that listens, and
+    ``success_any``, that of the task which is not told, what chance and habit do.
+    """
+    several = [episode for episode in episodes if "told_done" in episode.columns]
+    if not several:
+        raise NotApplicable("no log says whether what was told was done: nothing else can be told")
+    return _rates("success_told", several, lambda one: bool(one.columns["told_done"].any()))
+
+
 @metric("success_over_blind", needs="episodes", unit="rate")
 def success_over_blind(
     episodes: Sequence[Episode], *, blind: Blind | None = None, chosen: Chosen | None = None

@@ -13,12 +13,17 @@ from wamlab.sim.env import Env, RawObservation
 from wamlab.sim.instructions import THEN
 from wamlab.types import IMAGE, STATE, Episode, Replan
 
+OPTIONAL = ("tasks_done", "told_done")
+"""What an environment with several tasks judges besides success; they become columns of a log."""
+
 
 @dataclass(frozen=True)
 class Moment:
     """One instant of an environment: what is seen, where everything is, what touches.
 
     ``tasks_done`` counts the tasks of a chain; None in an environment that has no chains.
+    ``told_done`` is whether the task is done that the robot is told; None where that can be no
+    other than the one asked.
     """
 
     observation: RawObservation
@@ -26,12 +31,13 @@ class Moment:
     entities: dict[str, Float[np.ndarray, " 7"]]
     contacts: list[tuple[str, str]]
     tasks_done: int | None = None
+    told_done: bool | None = None
 
 
 def moment(env: Env, observation: RawObservation) -> Moment:
     """The present instant of ``env``, whose observation was just taken."""
-    done = getattr(env, "tasks_done", None)
-    return Moment(observation, bool(env.success), env.entities(), env.contacts(), done)
+    judged = {name: getattr(env, name, None) for name in OPTIONAL}
+    return Moment(observation, bool(env.success), env.entities(), env.contacts(), **judged)
 
 
 @dataclass
@@ -55,8 +61,8 @@ class Recorder:
         """``action`` was executed and led to ``after``."""
         self.actions.append(np.asarray(action, np.float32))
         self.moments.append(self._kept(after))
-        if after.tasks_done is not None:
-            columns["tasks_done"] = after.tasks_done
+        judged = {name: getattr(after, name) for name in OPTIONAL}
+        columns |= {name: value for name, value in judged.items() if value is not None}
         for name, value in columns.items():
             self.columns.setdefault(name, []).append(value)
 

@@ -15,7 +15,7 @@ from wamlab.config import nearest
 from wamlab.sim import physics
 from wamlab.sim.env import RawObservation, split_of, start_seed
 from wamlab.sim.instructions import Sentence
-from wamlab.sim.ogbench_tasks import TASKS, Facts, said_for, tasks_of
+from wamlab.sim.ogbench_tasks import SAID_OF, TASKS, Facts, said_for, tasks_of
 from wamlab.sim.ogbench_world import CUBE_BODIES, World
 from wamlab.sim.scene import Cameras, Entities, Kind, View, masks_of, stack_views
 from wamlab.types import ActionSpace, Camera
@@ -49,7 +49,8 @@ class OGBenchScene:
     truncated after ``max_steps`` (None: 120 for each task). ``views=()`` renders nothing.
     What the robot is told is each task's own ``sentence`` 0, a paraphrase (1, 2, ...), the
     ``"swapped"`` sentence of another task that the start draws, nothing (``"empty"``), or whatever
-    ``instruction`` says. Success is that of the tasks in ``name``, whatever is said.
+    ``instruction`` says. Success is that of the tasks in ``name``, whatever is said; ``told_done``
+    is that of the task which is said.
 
     Raises:
         KeyError: an unknown task or view, with the nearest right name.
@@ -102,6 +103,17 @@ class OGBenchScene:
     def tasks_done(self) -> int:
         """How many tasks were done in their turn; the last one counts while it stays done."""
         return self._turn + TASKS[self.task].done(self.facts())
+
+    @property
+    def told_done(self) -> bool | None:
+        """Whether the task is done of which the robot is told, asked or not.
+
+        None where what is said names no task, and in a chain, whose tasks `tasks_done` counts.
+        """
+        told = SAID_OF.get(self.instruction)
+        if told is None or len(self.tasks) > 1:
+            return None
+        return TASKS[told].done(self.facts())
 
     def facts(self) -> Facts:
         """Where everything is, as the tasks judge it."""

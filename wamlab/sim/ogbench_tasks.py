@@ -135,6 +135,8 @@ _SENTENCES: dict[str, list[str]] = json.loads(
     Path(__file__).with_name("ogbench_instructions.json").read_text(encoding="utf-8")
 )
 INSTRUCTIONS = {task: sentences[0] for task, sentences in _SENTENCES.items()}
+SAID_OF = {said: task for task, sentences in _SENTENCES.items() for said in sentences}
+"""The task of every sentence; no sentence is said of two."""
 
 
 def names() -> list[str]:
