@@ -81,9 +81,14 @@ def over_blind(cells: Sequence[Cell], env: str) -> Estimate:
 
 
 def pooled(cells: Sequence[Cell], *, middle: bool = False, seed: int = 0) -> Estimate:
-    """The mean of the tasks' rates; tasks, seeds inside them and episodes are drawn."""
+    """The mean of the tasks' rates; tasks, seeds inside them and episodes are drawn.
+
+    Outcomes that are all alike have nothing to draw: their interval is Wilson's, of all episodes.
+    """
     own = _by_task_and_seed(cells, middle)
     value = float(np.mean(own[..., 0].sum(1) / own[..., 1].sum(1)))
+    if value in (0.0, 1.0):
+        return Estimate(value, wilson(int(own[..., 0].sum()), int(own[..., 1].sum())))
     return Estimate(value, _ends(_drawn_rates(own, np.random.default_rng(seed))[0]))
 
 

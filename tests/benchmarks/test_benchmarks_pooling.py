@@ -7,6 +7,8 @@ import pooling
 import pytest
 from made_cells import TASKS, cell
 
+from wamlab.metrics.stats import wilson
+
 
 def cells(solved: int, n: int = 40, **options: object) -> list[dict[str, object]]:
     return [cell(dict.fromkeys(TASKS, solved), n=n, seed=s, **options) for s in range(3)]  # type: ignore[arg-type]
@@ -18,12 +20,14 @@ def test_every_task_weighs_the_same() -> None:
     assert pooling.pooled([one]).value == pytest.approx(0.5)
 
 
-def test_a_sure_thing_has_no_width() -> None:
+def test_outcomes_that_are_all_alike_are_as_sure_as_they_are_many() -> None:
     found = cells(40)
     for one in found:
         one["blind"] = {env: {"mean replay": [0, 30], "random replay": [0, 30]} for env in TASKS}  # type: ignore[index]
     assert pooling.pooled_over_blind(found) == (1.0, (1.0, 1.0))
-    assert pooling.pooled(found) == (1.0, (1.0, 1.0))
+    n = sum(row["n"] for one in found for row in one["success"].values())
+    assert pooling.pooled(found) == (1.0, wilson(n, n))
+    assert pooling.pooled([cell(dict.fromkeys(TASKS, 0), n=10)]) == (0.0, wilson(0, 30))
 
 
 def test_the_better_blind_row_counts() -> None:

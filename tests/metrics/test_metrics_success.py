@@ -42,6 +42,12 @@ def test_every_task_has_its_wilson_interval_and_the_pool_weighs_tasks_alike(epis
     assert result.interval.low < result.details["these_tasks"].low < 0.7
 
 
+def test_outcomes_that_are_all_alike_are_as_sure_as_they_are_many(episodes):
+    solved = compute("success_any", [*episodes[:5], *episodes[20:25]])
+    assert (solved.value, solved.interval) == (1.0, wilson(10, 10))
+    assert solved.details["these_tasks"] == wilson(10, 10)
+
+
 def test_one_task_is_its_own_pool(episodes):
     result = compute("success_any", episodes[:20])
     assert result.interval == wilson(18, 20)

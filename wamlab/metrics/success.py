@@ -3,7 +3,8 @@
 A task that is solved at the start is not solved by the policy and counts as a failure; how many
 there were is in the details. Per task the interval is Wilson's. Pooled, every task weighs the
 same and the interval is a bootstrap over tasks, then policies (training seeds), then episodes
-("such tasks"); the one that keeps the tasks ("these tasks") is in the details.
+("such tasks"); the one that keeps the tasks ("these tasks") is in the details. Outcomes that are
+all alike have nothing to draw: there it is Wilson's, of all episodes.
 
 A rate says how its episodes were chosen (Kress-Gazit et al., arXiv 2409.09491, ask for it):
 ``details["starts"]`` is what the logs show, ``details["chosen"]`` the `RULES` that were fixed
@@ -273,14 +274,23 @@ def _rates(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], b
         name,
         "rate",
         value=float(rates.mean()),
-        interval=bootstrap(values, clusters),
+        interval=_interval(values, clusters),
         n=len(episodes),
         details={
-            "these_tasks": bootstrap(values, clusters, keep_outer=True),
+            "these_tasks": _interval(values, clusters, keep_outer=True),
             "at_reset": sum(episode.success_at_reset for episode in episodes),
         },
         parts=parts,
     )
+
+
+def _interval(
+    values: Float[np.ndarray, " n"], clusters: Sequence[Sequence[str]], *, keep_outer: bool = False
+) -> Interval:
+    """A bootstrap; of outcomes that are all alike it would be empty, and Wilson's stands in."""
+    if (values == values[0]).all():
+        return wilson(int(values.sum()), len(values))
+    return bootstrap(values, clusters, keep_outer=keep_outer)
 
 
 def _rate(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], bool]) -> Result:
