@@ -71,10 +71,15 @@ def text_of(found: Found, cells: Sequence[Cell]) -> str:
 
 def told_text(cells: Sequence[Cell]) -> str:
     """How often the task was done that was said, and how much oftener than the one that was not."""
-    told = [{**cell, "success": cell["told"]} for cell in cells]
+    told = as_told(cells)
     both = pooling.paired(told, cells)
     more = "" if both is None else f", {points_text(both.difference)} above what is not said"
     return f"what is said is done in {rate_text(pooling.pooled(told))}{more}"
+
+
+def as_told(cells: Sequence[Cell]) -> list[Cell]:
+    """The same cells, judged by the task that was said."""
+    return [{**cell, "success": cell["told"]} for cell in cells]
 
 
 def own_cells(found: Found, cells: Sequence[Cell]) -> list[Cell]:

@@ -38,7 +38,8 @@ def findings(found: Found) -> list[Finding]:
 def cells_finding(found: Found) -> Finding:
     """The bar asks that they are measured: what came of them decides the others."""
     wanted = [system for system in SYSTEMS if system not in MODELS]
-    asked = f"`{PROTOCOL}`: {', '.join(f'`{one}`' for one in wanted)}; 2 seeds each"
+    each = max(seeds_asked(PROTOCOL, one) for one in wanted)
+    asked = f"`{PROTOCOL}`: {', '.join(f'`{one}`' for one in wanted)}; {each} seeds each"
     seeds = {one: [cell["seed"] for cell in last(found, PROTOCOL, one)] for one in wanted}
     if not any(seeds.values()):
         return Finding("corners 1", asked, "", MISSING)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import corners
 import pooling
-from condition_tables import named
+from condition_tables import as_told, named
 from findings import MISSING, Finding, verdict
 from pooling import Cell
 from tables import Found, last, protocol
@@ -52,8 +52,7 @@ def finding(found: Found) -> Finding:
         rates = {"right": cells, **others}
         words = [f"{name} {rate(group)}" for name, group in rates.items() if group]
         if swapped := others["swapped"]:
-            told = [{**cell, "success": cell["told"]} for cell in swapped]
-            words.insert(2, f"what was said instead {rate(told)}")
+            words.insert(2, f"what was said instead {rate(as_told(swapped))}")
         said.append(f"`{system}` {', '.join(words)}")
     return Finding(
         "corners 1", asked, "; ".join(said), verdict(True, complete) if said else MISSING
