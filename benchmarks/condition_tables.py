@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import pooling
 from pooling import Cell
@@ -63,9 +64,9 @@ def text_of(found: Found, cells: Sequence[Cell]) -> str:
         both = pooling.paired(cells, own_cells(found, cells))
         said += "" if both is None else f"; {points_text(both.difference)}"
         return f"{said}; {told_text(cells)}" if cells[0]["sentence"] == "swapped" else said
-    done = cells[0]["tasks_done"]
-    if "chains" in cells[0]["suite"] and done["value"] is not None:
-        said += f"; {number(done['value'])} tasks done"
+    done = [cell["tasks_done"]["value"] for cell in cells]
+    if "chains" in cells[0]["suite"] and None not in done:
+        said += f"; {number(fmean(done))} tasks done"
     return said
 
 

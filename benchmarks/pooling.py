@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from wamlab.metrics.stats import LEVEL, Interval, mcnemar, newcombe, wilson
+from wamlab.metrics.stats import LEVEL, Interval, alike, mcnemar, newcombe, wilson
 from wamlab.metrics.success import BLIND_ROWS
 
 Cell = Mapping[str, Any]
@@ -93,19 +93,27 @@ def pooled(cells: Sequence[Cell], *, middle: bool = False, seed: int = 0) -> Est
 
 
 def pooled_over_blind(cells: Sequence[Cell], *, seed: int = 0) -> Estimate:
-    """The mean over tasks of `over_blind`; tasks, seeds, episodes and blind trials are drawn."""
+    """The mean over tasks of `over_blind`; tasks, seeds, episodes and blind trials are drawn.
+
+    Of outcomes that are all alike the interval is Newcombe's, of all episodes and blind trials.
+    """
     own, rng = _by_task_and_seed(cells), np.random.default_rng(seed)
     blind = np.array([better_blind(cells, env) for env in tasks(cells)])
     value = float(np.mean(own[..., 0].sum(1) / own[..., 1].sum(1) - blind[:, 0] / blind[:, 1]))
     rates, task = _drawn_rates(own, rng)
     k, n = np.moveaxis(blind[task], -1, 0)
-    return Estimate(value, _ends(rates - rng.binomial(n, k / n) / n))
+    drawn = rates - rng.binomial(n, k / n) / n
+    if np.ptp(drawn) == 0:
+        mine, theirs = own.sum((0, 1)).tolist(), blind.sum(0).tolist()
+        return Estimate(value, newcombe(tuple(mine), tuple(theirs)))
+    return Estimate(value, _ends(drawn))
 
 
 def paired(first: Sequence[Cell], second: Sequence[Cell], *, seed: int = 0) -> Paired | None:
     """Two models on the starts and seeds that both have played, or None where there are none.
 
-    Tasks, seeds inside them and pairs are drawn; every task weighs the same.
+    Tasks, seeds inside them and pairs are drawn; every task weighs the same. Of pairs that are all
+    alike the interval is that of `stats.alike`.
     """
     groups = _pairs(first, second)
     if not groups:
@@ -126,7 +134,8 @@ def paired(first: Sequence[Cell], second: Sequence[Cell], *, seed: int = 0) -> P
     lost = rng.binomial(size - won, np.minimum(rest, 1.0))
     differences = (won - lost).sum(-1) / np.maximum(size.sum(-1), 1)
     alone = int(only_first.sum()), int(only_second.sum())
-    return Paired(Estimate(value, _ends(differences)), *alone, mcnemar(*alone))
+    interval = _ends(differences) if np.ptp(differences) else alike(value, int(n.sum()))
+    return Paired(Estimate(value, interval), *alone, mcnemar(*alone))
 
 
 def over_states(

@@ -83,10 +83,13 @@ def test_the_page_pairs_a_condition_with_the_same_starts_as_trained() -> None:
     assert "25.0 %" in text.splitlines()[6]
 
 
-def test_a_chain_says_how_many_of_its_tasks_were_done() -> None:
-    chain = played("chains-2", 1, "scene-chains-2", tasks_done={"value": 1.25})
-    text = condition_tables.tables(Found({}, [], {}, [chain]))
-    assert "1.25 tasks done" in text
+def test_a_chain_says_how_many_of_its_tasks_were_done_by_all_seeds() -> None:
+    chains = [
+        {**played("chains-2", 1, "scene-chains-2", tasks_done={"value": done}), "seed": seed}
+        for seed, done in enumerate((1.25, 0.25))
+    ]
+    text = condition_tables.tables(Found({}, [], {}, chains))
+    assert "0.75 tasks done" in text
 
 
 def test_what_is_said_is_judged_beside_what_is_asked(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pusher
 import pytest
 
+from wamlab.metrics import stats
 from wamlab.metrics.compare import difference, differences, state_values, success_values
-from wamlab.metrics.stats import mcnemar
 
 
 def rates(solved: int, n: int = 20, task: str = "a") -> dict[str, float]:
@@ -22,15 +22,19 @@ def test_pairs_stay_pairs() -> None:
     assert found.p == 1
     assert found.better == ""
     same = difference("success", "points", "x", "y", rates(10), rates(10), rate=True)
-    assert same.interval == (0, 0)
+    assert same.interval == stats.alike(0, 20)
+    assert same.better == ""
     assert same.won == (0, 0)
+    ever = difference("success", "points", "x", "y", rates(20), rates(0), rate=True)
+    assert ever.interval == stats.alike(1, 20)
+    assert ever.better == "x"
 
 
 def test_a_difference_that_is_clear_names_the_better_run() -> None:
     found = difference("success", "points", "x", "y", rates(4), rates(18), rate=True)
     assert found.value == pytest.approx(-0.7)
     assert found.better == "y"
-    assert found.p == pytest.approx(mcnemar(0, 14))
+    assert found.p == pytest.approx(stats.mcnemar(0, 14))
 
 
 def test_only_what_both_have_counts_and_the_rest_is_counted() -> None:

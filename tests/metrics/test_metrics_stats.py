@@ -101,6 +101,14 @@ def test_mcnemar_on_nine_against_three_discordant_pairs():
     assert stats.mcnemar(0, 0) == 1.0
 
 
+def test_pairs_that_are_all_alike_are_as_sure_as_they_are_many():
+    """Wilson's lower end of 10 of 10 is 0.72247: the rest of the pairs may say anything."""
+    assert stats.alike(0, 10) == pytest.approx((-0.27753, 0.27753), abs=6e-6)
+    assert stats.alike(1, 10) == pytest.approx((0.44493, 1.0), abs=6e-6)
+    assert stats.alike(-1, 10) == pytest.approx((-1.0, -0.44493), abs=6e-6)
+    assert stats.alike(0, 1000).high < 0.004
+
+
 def test_newcombe_has_the_values_of_the_paper():
     # Newcombe 1998, table II, method 10: 56/70 - 48/80 and 10/10 - 0/10.
     assert stats.newcombe((56, 70), (48, 80)) == pytest.approx((0.0524, 0.3339), abs=6e-5)

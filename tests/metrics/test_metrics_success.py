@@ -7,7 +7,7 @@ import pusher
 import pytest
 
 from wamlab.metrics.base import Result, compute, find, names
-from wamlab.metrics.stats import wilson
+from wamlab.metrics.stats import newcombe, wilson
 from wamlab.sim.env import start_seed
 from wamlab.types import Episode, Replan
 
@@ -84,6 +84,14 @@ def test_success_is_quoted_over_the_better_blind_row(episodes):
     assert result.value == pytest.approx((0.5 + 0.45) / 2)
     assert all(part.interval.low > 0 for part in result.parts.values())
     assert result.interval.low > 0.2
+
+
+def test_a_policy_that_never_fails_is_not_surely_above_a_row_that_never_succeeds():
+    always = [pusher.episode(seed, solved=True, env=EASY) for seed in range(20)]
+    rows = {EASY: {"mean replay": (0, 30), "random replay": (0, 30)}}
+    result = compute("success_over_blind", always, blind=rows)
+    assert result.value == 1
+    assert result.interval == result.details["these_tasks"] == newcombe((20, 20), (0, 30))
 
 
 def test_steps_to_success_count_successes_only(episodes):

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wamlab.metrics.base import compute
-from wamlab.metrics.stats import Interval, bootstrap, mcnemar
+from wamlab.metrics.stats import Interval, alike, bootstrap, mcnemar
 from wamlab.types import Episode, Probe
 
 Values = Mapping[str, float]
@@ -85,6 +85,8 @@ def difference(
     if rate and shared:
         won = int((pairs[:, 0] > pairs[:, 1]).sum()), int((pairs[:, 0] < pairs[:, 1]).sum())
         p = mcnemar(*won)
+        if np.ptp(weighed[:, 0]) == 0:
+            interval = alike(weighed[0, 0], len(shared))
     return Difference(
         measure,
         unit,

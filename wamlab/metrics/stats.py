@@ -72,6 +72,16 @@ def newcombe(first: Counts, second: Counts, level: float = LEVEL) -> Interval:
     return Interval(a - b - down, a - b + up)
 
 
+def alike(difference: float, n: int, level: float = LEVEL) -> Interval:
+    """The interval of a paired difference that was the same, -1, 0 or 1, in every one of n pairs.
+
+    Nothing is left to resample, and a bootstrap would be sure of what it has not seen. By Wilson,
+    at least a share w of all pairs differs as these do; the rest may lie anywhere from -1 to 1.
+    """
+    w = wilson(n, n, level).low
+    return Interval(w * difference - (1 - w), w * difference + (1 - w))
+
+
 def two_rates(first: Counts, second: Counts, test: str = "boschloo") -> float:
     """The exact two-sided p-value that two unpaired rates are one rate.
 

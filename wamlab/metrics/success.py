@@ -287,10 +287,9 @@ def _rates(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], b
 def _interval(
     values: Float[np.ndarray, " n"], clusters: Sequence[Sequence[str]], *, keep_outer: bool = False
 ) -> Interval:
-    """A bootstrap; of outcomes that are all alike it would be empty, and Wilson's stands in."""
-    if (values == values[0]).all():
-        return wilson(int(values.sum()), len(values))
-    return bootstrap(values, clusters, keep_outer=keep_outer)
+    """A bootstrap; where outcomes are all alike it is empty, and Wilson's stands in."""
+    found = bootstrap(values, clusters, keep_outer=keep_outer)
+    return found if found.low < found.high else wilson(int(values.sum()), len(values))
 
 
 def _rate(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], bool]) -> Result:
@@ -349,7 +348,10 @@ def _over(own: Counts, name: str, blind: Counts) -> Result:
 def _resampled_difference(
     pairs: Int[np.ndarray, "tasks 4"], *, resample_tasks: bool, draws: int = 4000, seed: int = 0
 ) -> Interval:
-    """Resample tasks (if asked), then both rates; ``pairs`` are k, n and the blind row's k, n."""
+    """Resample tasks (if asked), then both rates; ``pairs`` are k, n and the blind row's k, n.
+
+    Where outcomes are all alike nothing is left to resample, and Newcombe's interval stands in.
+    """
     rng = np.random.default_rng(seed)
     tasks = len(pairs)
     picked = np.broadcast_to(np.arange(tasks), (draws, tasks))
@@ -358,5 +360,8 @@ def _resampled_difference(
     successes, n, blind, blind_n = np.moveaxis(pairs[picked], -1, 0)
     own = rng.binomial(n, successes / n) / n
     differences = (own - rng.binomial(blind_n, blind / blind_n) / blind_n).mean(axis=1)
+    if np.ptp(differences) == 0:
+        k, n, blind_k, blind_n = pairs.sum(0).tolist()
+        return newcombe((k, n), (blind_k, blind_n))
     low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
