@@ -195,16 +195,7 @@ def put_things(env: MetaWorld, positions: Float[np.ndarray, " n"]) -> None:
 
 
 def _places(env: MetaWorld) -> np.ndarray:
-    sizes = {mujoco.mjtJoint.mjJNT_FREE: 7, mujoco.mjtJoint.mjJNT_BALL: 4}
-    robot = env.model.body_rootid[env.model.body("hand").id]
-    found = [
-        np.arange(first, first + sizes.get(mujoco.mjtJoint(kind), 1))
-        for first, kind, body in zip(
-            env.model.jnt_qposadr, env.model.jnt_type, env.model.jnt_bodyid, strict=True
-        )
-        if env.model.body_rootid[body] != robot
-    ]
-    return np.concatenate(found) if found else np.zeros(0, int)
+    return np.setdiff1d(np.arange(env.model.nq), env._things.robot_places)
 
 
 @contextmanager

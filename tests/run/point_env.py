@@ -105,6 +105,9 @@ class PointEnv:
         robot = disc(self.hand)
         return {"robot": robot, "block": disc(self.block) & ~robot & (not self.erased)}
 
+    def put_things(self, state):
+        self.block, self.goal = state[4:7].copy(), float(state[7])
+
     def erase_objects(self):
         self.erased = True
 

@@ -36,6 +36,28 @@ def test_it_looks_at_many_starts_and_knows_what_was_the_case(seen: Instants):
     np.testing.assert_array_equal(env.render_view("top"), seen.frames["top"][7])
 
 
+def test_in_half_of_the_instants_the_things_are_where_they_were_at_another_time(seen: Instants):
+    """Whoever pushes the block of `point/push` far has followed it there."""
+    hand, block = (seen.truth.places[name][:, 0] for name in ("robot", "block"))
+    done = seen.truth.success.astype(bool)
+    left_behind, ahead = hand < 0.3, block - hand
+    assert not (done & left_behind)[::2].any()
+    assert (done & left_behind)[1::2].mean() > 0.05
+    gone_through = ahead < 0.1
+    assert gone_through[::2].mean() < 0.5 * gone_through[1::2].mean()
+
+
+def test_an_environment_that_cannot_do_so_is_refused():
+    class Rigid(point_env.PointEnv):
+        @property
+        def put_things(self):
+            raise AttributeError("it is drawn in one piece")
+
+    acting = point_env.make("point/push", views=())
+    with pytest.raises(ValueError, match="point/push cannot put its things elsewhere: it is drawn"):
+        look(acting, Rigid(), starts=2, progress=False)
+
+
 def test_it_reads_places_within_a_pixel_on_starts_that_it_never_saw(reader: StateReader):
     pixel = 1 / 16
     assert set(reader.error) == {"robot", "block", "success", "state"}
@@ -56,6 +78,20 @@ def test_what_moves_in_the_frame_moves_in_the_reading(reader: StateReader):
     frames = {view: np.stack([shot[view] for shot in shots]) for view in env.views}
     robot = reader.read(frames).places["robot"]
     assert robot[1, 0] - robot[0, 0] == pytest.approx(0.2, abs=0.1)
+
+
+def test_what_stays_while_the_hand_moves_stays_in_the_reading(reader: StateReader):
+    """The way of a push, over which an expert's block would go 0.25."""
+    env = point_env.make("point/push")
+    env.reset(seed=7)
+    env.block = np.array([0.4, 0.5, 0.05])
+    shots = []
+    for across in (0.24, 0.49):
+        env.hand = np.array([across, 0.42, 0.05])
+        shots.append({view: env.render_view(view) for view in env.views})
+    frames = {view: np.stack([shot[view] for shot in shots]) for view in env.views}
+    block = reader.read(frames).places["block"]
+    assert abs(block[1, 0] - block[0, 0]) < 1 / 16
 
 
 def test_the_state_is_read_in_the_units_of_the_environment(reader: StateReader, seen: Instants):
@@ -111,7 +147,7 @@ def test_what_is_no_reader_is_refused(reader: StateReader, tmp_path):
     with pytest.raises(ValueError, match=r"one.safetensors is damaged or no state reader"):
         load_reader(path)
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="schema None; this library reads 2"):
+    with pytest.raises(ValueError, match="schema None; this library reads 3"):
         load_reader(tmp_path / "other.safetensors")
     head = {"wamlab": json.dumps({"schema": 9})}
     save_file({"x": torch.zeros(1)}, tmp_path / "new.safetensors", head)

@@ -52,7 +52,8 @@ def test_every_branch_that_shows_frames_is_read_and_logged(tmp_path):
     policy = probed(PointModel(), tmp_path)
     found = reading(policy, tmp_path)
     for one, again in zip(found, load_probes(tmp_path), strict=True):
-        assert one.reader == again.reader == "point/push, pixels"
+        assert one.reader == again.reader
+        assert one.reader.startswith("point/push, pixels, ")
         for branch in again.of("own") + again.of("imposed"):
             assert set(branch.read.places) == set(branch.reread.places) == {"robot", "block"}
             assert branch.read.places["block"].shape == (2, 3)
@@ -85,7 +86,15 @@ def test_a_reader_is_trained_once_and_probes_are_read_once(tmp_path):
     assert [path.name for path in (tmp_path / "readers").iterdir()] == [
         "point__push-top-side-pixels.safetensors"
     ]
-    reading(policy, tmp_path, train=None)
+    before = reading(policy, tmp_path, train=None)[0]
+    next((tmp_path / "readers").iterdir()).unlink()
+    after = reading(policy, tmp_path, train=lambda *args: fit_again(quick(*args)))[0]
+    assert before.reader != after.reader == load_probes(tmp_path)[0].reader
+
+
+def fit_again(reader):
+    reader.head[-1].bias.data += 1
+    return reader
 
 
 def test_the_state_of_what_is_imagined_is_read_by_the_reader_of_its_environment(tmp_path):
@@ -115,7 +124,7 @@ def test_what_happened_is_read_through_the_codec(tmp_path):
     assert (coarse["top"] == 255).all()
     assert (coarse["side"] == 0).all()
     found = reading(policy, tmp_path)
-    assert found[0].reader == f"point/push, codec of {policy.digest[:12]}"
+    assert found[0].reader.startswith(f"point/push, codec of {policy.digest[:12]}, ")
     one = found[0].of("own")[0]
     path = next((tmp_path / "readers").iterdir())
     expected = load_reader(path).read(codec_of(policy)(one.happened))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +60,12 @@ def test_names_import_no_simulator() -> None:
         "sys.exit(bool({'mujoco', 'metaworld', 'ogbench', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_nobody_needs_to_say_how_to_render_without_a_display() -> None:
+    code = "from wamlab.sim.registry import make; make('metaworld/reach').observe()"
+    unsaid = {key: value for key, value in os.environ.items() if key != "MUJOCO_GL"}
+    subprocess.run([sys.executable, "-c", code], env=unsaid, check=True)
 
 
 def test_suites_hold_known_environments() -> None:

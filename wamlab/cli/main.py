@@ -37,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def set_environment() -> None:
     """Defaults of this process that only count before anything is imported; the user's own win."""
-    os.environ.setdefault("MUJOCO_GL", "egl")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # Threads that spin for long starve each other as soon as anybody else computes; threads that
     # never spin cost a fifth of a training step.

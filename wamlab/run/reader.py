@@ -4,11 +4,15 @@ Joint measures on states need to know where an imagined frame shows the hand and
 model that imagines on from its own last frame what the robot's state would be there. A reader is
 trained for one environment on frames that the simulator rendered, after the codec of the model that
 is judged, and its error is measured on starts that it never saw. It sees one instant and nothing
-else: neither the present nor the instruction can tell it what must have happened.
+else: neither the present nor the instruction can tell it what must have happened. Nor can the hand:
+where experts act, things are where the hand has put them, and a reader that had seen nothing else
+would read a push off an empty gripper. So in half of the instants the things are where they were at
+another time of the same episode.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -31,9 +35,10 @@ from wamlab.nn.vision import Stem, to_pixels
 from wamlab.run.reach import ROBOT
 from wamlab.sim.env import Env, start_seed
 from wamlab.sim.experts import BurstNoise
+from wamlab.sim.things import put_things
 from wamlab.types import STATE, Frames, Reading
 
-SCHEMA = 2
+SCHEMA = 3
 STARTS, SHOTS = 320, 8
 FIRST_START = 500_000
 """Of the training split, far behind those of demonstrations."""
@@ -79,7 +84,11 @@ def look(
 
     Many starts and few instants of each: where an object lies changes only from start to start.
     Half of the instants come after the robot first touched something, for that is when objects
-    move and are hidden behind the hand. ``env`` is acted in, ``seeing`` renders.
+    move and are hidden behind the hand. Every second instant has its things from another one of the
+    same start. ``env`` is acted in, ``seeing`` renders.
+
+    Raises:
+        ValueError: an environment that cannot put its things elsewhere.
     """
     frames: dict[str, list[np.ndarray]] = {view: [] for view in seeing.views}
     places: dict[str, list[np.ndarray]] = {}
@@ -103,11 +112,16 @@ def look(
                 touched = len(states)
             states.append(env.get_state())
             done += env.success
-        rng = np.random.default_rng(start)
+        rng = np.random.default_rng([start, 6])
         early = rng.integers(len(states), size=shots - shots // 2)
         late = rng.integers(touched or 0, len(states), size=shots // 2)
-        for step in (*early, *late):
+        steps = np.concatenate([early, late])
+        elsewhere = rng.permutation(steps)
+        elsewhere[::2] = steps[::2]
+        for step, other in zip(steps, elsewhere, strict=True):
             seeing.set_state(states[step])
+            if other != step:
+                put_things(seeing, states[other])
             for view, seen in frames.items():
                 seen.append(seeing.render_view(view).copy())
             for name, pose in seeing.entities().items():
@@ -167,6 +181,14 @@ class StateReader(nn.Module):
         parts = [stem(frames[view]) for view, stem in self.stems.items()]
         out = self.head(torch.cat(parts, dim=-1))
         return out[:, :-1], out[:, -1]
+
+    @property
+    def title(self) -> str:
+        """What it reads, and which weights do so: logs name by it who has read them."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode() + value.numpy().tobytes())
+        return f"{self.env}, {self.codec}, {digest.hexdigest()[:8]}"
 
     @torch.no_grad()
     def read(self, frames: Frames) -> Reading:
@@ -302,7 +324,8 @@ def load_reader(path: str | Path) -> StateReader:
         raise ValueError(f"{path} is damaged or no state reader: {error}") from error
     if head.get("schema") != SCHEMA:
         raise ValueError(
-            f"{path} has reader schema {head.get('schema')!r}; this library reads {SCHEMA}"
+            f"{path} has reader schema {head.get('schema')!r}; this library reads {SCHEMA}, and "
+            "trains another reader where there is none"
         )
     reader = StateReader(**head["reader"])
     reader.load_state_dict(weights)

@@ -46,7 +46,7 @@ def read_probes_of(
     train: Train | None = None,
     progress: bool = True,
 ) -> list[Probe]:
-    """Read the logged probes of one policy; those that were read already are left as they are.
+    """Read the logged probes of one policy; those that this reader has read are left as they are.
 
     A reader is trained for each environment for which the folder ``readers`` has none (a minute or
     two each); it is kept there for the next model.
@@ -58,12 +58,13 @@ def read_probes_of(
     found = list(read_probes(probes))
     for place, one in enumerate(tqdm(found, "reading", disable=not progress)):
         views = imagined_views(one)
-        if one.reader or not views:
+        if not views:
             continue
         if (one.env, views) not in known:
             known[one.env, views] = reader_of(one.env, views, asked, readers, make, train)
-        found[place] = read(one, known[one.env, views], through)
-        save_probe(probes, found[place])
+        if one.reader != known[one.env, views].title:
+            found[place] = read(one, known[one.env, views], through)
+            save_probe(probes, found[place])
     return found
 
 
@@ -127,7 +128,7 @@ def read(probe: Probe, reader: StateReader, through: Through = lambda frames: fr
         if branch.happened:
             branch = replace(branch, reread=reader.read(through(branch.happened)))
         branches.append(branch)
-    return replace(probe, branches=branches, reader=f"{reader.env}, {reader.codec}")
+    return replace(probe, branches=branches, reader=reader.title)
 
 
 def reader_of(

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import mujoco
 import numpy as np
 from jaxtyping import Float
 
 from wamlab.config import nearest
 from wamlab.sim.metaworld import MetaWorld
-
-import mujoco  # isort: skip  (after metaworld, which chooses how MuJoCo renders)
 
 RAMP = 24
 """So many instants a fault takes that grows."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
@@ -17,8 +18,6 @@ from wamlab.sim.env import RawObservation, split_of, start_seed
 from wamlab.sim.instructions import INSTRUCTIONS, Sentence, sentence_of
 from wamlab.sim.scene import BoxArrays, Cameras, Entities, Kind, View, masks_of, stack_views
 from wamlab.types import ActionSpace, Camera
-
-import mujoco  # isort: skip  (after scene, which chooses how MuJoCo renders)
 
 VIEWS = {
     "corner": View("corner2", turned=True, position=(0.75, 0.075, 0.7)),
@@ -177,6 +176,13 @@ class MetaWorld:
         """Leave the objects out of all pictures; see `wamlab.sim.erase`."""
         self._things.erase()
 
+    def put_things(self, state: Float[np.ndarray, " q"]) -> None:
+        """Put all but the robot where it is in this state; see `wamlab.sim.things`."""
+        robot = self.data.qpos[self._things.robot_places].copy()
+        self.set_state(state)
+        physics.put_joints(self.model, self.data, self._things.robot_places, robot)
+        self._success = self._judged()
+
     def contacts(self) -> list[tuple[str, str]]:
         return self._things.contacts(self.data)
 
@@ -239,8 +245,12 @@ class MetaWorld:
         task.reset_model()
         mujoco.mj_forward(self.model, self.data)
         task._prev_obs = task._get_curr_obs_combined_no_goal()
-        _, info = task.evaluate_state(task._get_obs(), np.zeros(SPACE.size))
-        self._steps, self._success = 0, bool(info["success"])
+        self._steps, self._success = 0, self._judged()
+
+    def _judged(self) -> bool:
+        """Whether the task takes the present state for a success, with no action taken."""
+        _, info = self._task.evaluate_state(self._task._get_obs(), np.zeros(SPACE.size))
+        return bool(info["success"])
 
 
 class _Draw:

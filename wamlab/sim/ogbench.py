@@ -200,6 +200,12 @@ class OGBenchScene:
         """Leave the objects out of all pictures; see `wamlab.sim.erase`."""
         self._things.erase()
 
+    def put_things(self, state: Float[np.ndarray, " q"]) -> None:
+        """Put all but the robot where it is in this state; see `wamlab.sim.things`."""
+        robot = self.data.qpos[self._things.robot_places].copy()
+        self.set_state(state)
+        physics.put_joints(self.model, self.data, self._things.robot_places, robot)
+
     def contacts(self) -> list[tuple[str, str]]:
         return self._things.contacts(self.data)
 

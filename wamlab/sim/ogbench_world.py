@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import mujoco
 import numpy as np
 from jaxtyping import Float
+from ogbench.manipspace import lie
+from ogbench.manipspace.envs.scene_env import SceneEnv
 
 from wamlab.sim import physics
 from wamlab.sim.ogbench_tasks import CUBES, MATS, Facts
 from wamlab.sim.scene import thin_out
-
-# isort: split
-# scene chooses how MuJoCo renders, before anything else imports it
-import mujoco
-from ogbench.manipspace import lie
-from ogbench.manipspace.envs.scene_env import SceneEnv
 
 CUBE_BODIES = dict(zip(CUBES, ("object_0", "object_1"), strict=True))
 CUBE_JOINTS = dict(zip(CUBES, ("object_joint_0", "object_joint_1"), strict=True))

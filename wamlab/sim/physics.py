@@ -49,6 +49,17 @@ def restore(model: mujoco.MjModel, data: mujoco.MjData, values: Float[np.ndarray
     mujoco.mj_setState(model, data, state, spec)  # the solver may have moved its warm start
 
 
+def put_joints(
+    model: mujoco.MjModel,
+    data: mujoco.MjData,
+    places: Int[np.ndarray, " n"],
+    positions: Float[np.ndarray, " n"],
+) -> None:
+    """Put joints (``places`` in ``qpos``) elsewhere, with everything derived computed anew."""
+    data.qpos[places] = positions
+    mujoco.mj_forward(model, data)
+
+
 class Physics:
     """The numbers of a model that `scale` changes, kept as they were."""
 

@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import os
-import sys
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from wamlab.config import nearest
 from wamlab.types import Camera
-
-if sys.platform == "linux":
-    os.environ.setdefault("MUJOCO_GL", "egl")  # read by mujoco when it is imported
-
-import mujoco
 
 BoxArrays = tuple[Float[np.ndarray, "b 3"], Float[np.ndarray, "b 3 3"], Float[np.ndarray, "b 3"]]
 Kind = Literal["rgb", "depth", "segmentation"]
@@ -106,6 +100,7 @@ class Entities:
                     self.bodies.append(part)
                 self.of_body[body] = part_index[part]
         self.points = [np.zeros(3), *(tip(model, body) for body in self.bodies[1:])]
+        self.robot_places = qpos_of(model, np.flatnonzero(self.of_body == 0))
         self.of_geom: Int[np.ndarray, " g"] = self.of_body[model.geom_bodyid]
         self.of_site: Int[np.ndarray, " s"] = self.of_body[model.site_bodyid]
 
@@ -171,6 +166,19 @@ class Entities:
             here = kind == int(object_type)
             entity[here] = entity_of[index[here]]
         return entity
+
+
+def qpos_of(model: mujoco.MjModel, bodies: Int[np.ndarray, " b"]) -> Int[np.ndarray, " q"]:
+    """Where in ``qpos`` the joints of these bodies stand."""
+    sizes = {mujoco.mjtJoint.mjJNT_FREE: 7, mujoco.mjtJoint.mjJNT_BALL: 4}
+    found = [
+        np.arange(first, first + sizes.get(mujoco.mjtJoint(kind), 1))
+        for first, kind, body in zip(
+            model.jnt_qposadr, model.jnt_type, model.jnt_bodyid, strict=True
+        )
+        if body in bodies
+    ]
+    return np.concatenate(found) if found else np.zeros(0, int)
 
 
 def tip(model: mujoco.MjModel, body: int) -> Float[np.ndarray, " 3"]:
