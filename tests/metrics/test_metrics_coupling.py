@@ -484,14 +484,14 @@ def test_the_gain_that_was_imagined_is_fitted_between_the_worlds(gain):
     assert details["fitted_gain"] == pytest.approx(gain)
     assert details["fitted_gain_interval"] == pytest.approx((gain, gain))
     assert details["grids"] == {"gain": [0.7, 1.0, 1.3]}
-    assert "at_end" not in details
+    assert "fitted_gain_is" not in details
 
 
 def test_nothing_is_fitted_outside_the_grid():
     for gain, end in ((0.5, 0.7), (0.7, 0.7), (1.6, 1.3)):
         details = dwa(geared(gain), least_eic=None).details
         assert details["fitted_gain"] == end
-        assert details["at_end"] == ["gain"]
+        assert details["fitted_gain_is"] == "at an end of the grid"
     slow = dwa(geared(0.9, at=(0.8,)), least_eic=None).details
     assert (slow["fitted_gain"], slow["grids"]) == (pytest.approx(0.9), {"gain": [0.8, 1.0]})
     away = dwa(geared(0.9, at=(1.3, 1.001)), least_eic=None).details
@@ -526,7 +526,7 @@ def test_the_parameter_of_a_planted_world_is_found():
         assert attribution(model, entity).details[f"fitted_{parameter}"] == pytest.approx(
             value, abs=0.01
         )
-    assert attribution("oracle", "block").details["at_end"] == ["slip"]
+    assert attribution("oracle", "block").details["fitted_slip_is"] == "at an end of the grid"
     assert attribution("oracle", "robot").details["unfitted"] == {
         "slip": "no value of it leads elsewhere"
     }
@@ -540,7 +540,7 @@ def test_what_another_physics_would_score_stands_among_the_controls():
             assert found.details["wrong_worlds"][model] == pytest.approx(found.value, abs=0.01)
             best = found.details["wrong_world"]
             assert best == max(found.details["wrong_worlds"].values()) < found.details["oracle"]
-            assert found.details["wrong_worlds"][found.details["wrong_world_name"]] == best
+            assert found.details["wrong_worlds"][found.details["wrong_world_is"]] == best
     worlds = set(pusher.WORLDS)
     assert set(eic(own("oracle")["block"]).details["wrong_worlds"]) == worlds
     gains = {"gain .7", "gain 1.3"}

@@ -139,7 +139,7 @@ def test_probes_give_what_their_paths_give(model: str):
                 seen, expected = (one.details.get(control) for one in (found, direct))
                 assert (seen is None) == (expected is None)
                 assert seen is None or seen == pytest.approx(expected, rel=1e-4, abs=1e-6)
-            for name in ("world", "wrong_world_name"):
+            for name in ("world", "wrong_world_is"):
                 assert found.details.get(name) == direct.details.get(name)
 
 

@@ -7,8 +7,9 @@ all with the error of the reader of imagined frames where it is known:
 
     static        nothing ever moves
     oracle        the executions: the attainable ceiling
-    wrong_world   the executions in another physics, where probes hold such, of all worlds that
-                  lead elsewhere the one that scores best; ``wrong_worlds`` holds each
+    wrong_world   the executions in another physics, where probes hold such: of all worlds that
+                  lead elsewhere the one that scores best, which ``wrong_world_is``;
+                  ``wrong_worlds`` holds each
 
 The same-state shuffled pairing is 0 by construction in EIC and ICC. Two controls are not to be had
 from what probes hold. *Shuffled action*, the own chunk permuted in time: nothing executes it.
@@ -100,7 +101,7 @@ def in_wrong_worlds(paths: Paths, scored: Callable[[Places], float]) -> dict[str
     if not found:
         return {}
     best = max(found, key=lambda world: found[world])
-    return {"wrong_world": found[best], "wrong_world_name": best, "wrong_worlds": found}
+    return {"wrong_world": found[best], "wrong_world_is": best, "wrong_worlds": found}
 
 
 def cannot_tell(states: int, scored: str) -> str:

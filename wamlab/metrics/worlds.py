@@ -118,8 +118,8 @@ def fitted(
     Between two neighbouring worlds of a family every place is taken to lie on the line between its
     places in the two, so that the mean squared distance is a parabola there; the least of all is
     exact where places are linear in the parameter, as a robot's are in its gain. Nothing is said of
-    values outside the grid: an estimate at its end, or with an interval to it (``at_end``), may lie
-    beyond. The interval is a bootstrap over states.
+    values outside the grid: an estimate at its end, or with an interval to it, may lie beyond, and
+    ``fitted_<parameter>_is`` says so. The interval is a bootstrap over states.
 
     Args:
         imagined: places (N, K, T, D).
@@ -143,7 +143,7 @@ def fitted(
         details |= {f"fitted_{parameter}": value, f"fitted_{parameter}_interval": interval}
         details.setdefault("grids", {})[parameter] = grid
         if {grid[0], grid[-1]} & {value, *(interval or ())}:
-            details.setdefault("at_end", []).append(parameter)
+            details[f"fitted_{parameter}_is"] = "at an end of the grid"
     return details
 
 
