@@ -44,8 +44,8 @@ TOLD = (
     *("static", "oracle", "normalised", "over_static", "over_static_interval", "chance"),
     *("wrong_world", "wrong_world_is", "wrong_worlds"),
     *("gain", "spurious", "spurious_floor", "world", "distance", "grids", "unfitted"),
-    *("fitted_gain", "fitted_gain_interval", "fitted_gain_is"),
-    *("fitted_friction", "fitted_friction_interval", "fitted_friction_is"),
+    *("fitted_gain", "fitted_gain_interval", "fitted_gain_is", "oracle_gain"),
+    *("fitted_friction", "fitted_friction_interval", "fitted_friction_is", "oracle_friction"),
 )
 WHOLE = ("state_ocb", "icc")
 WHOLE_TOLD = (

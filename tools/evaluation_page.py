@@ -72,20 +72,21 @@ WORLDS = """\
 ## Which physics the planted models imagine
 
 DWA over the whole path, without its gate on EIC: the world in which an entity is nearest to its
-imagination, and the margin of the true one over the nearest other, above 1 where it is the true
-one. The worlds have 0.7 and 1.3 of the robot's gain, 0.5 and 0.25 of the block's slip; slip leaves
-the robot where it is. Beside the margins of each entity stands that of both as one vector, as the
-prototype took them, and its figure; last, the gain and the slip at which the imagination is
-nearest, inside the grid alone.
+imagination, and the margin of the true one over the nearest other with its interval, above 1 where
+it is the true one. The worlds have 0.7 and 1.3 of the robot's gain, 0.5 and 0.25 of the block's
+slip; slip leaves the robot where it is. Beside the margins of each entity stands that of both as
+one vector, which is how the published figures come out, and the figure; last, the gain and the slip
+at which the imagination is nearest, inside the grid alone.
 
 Both together are as published but for three. At rest no world leads anywhere else, so that there
-is no margin where the prototype had 1. The oracle's margin is the way to the nearest world over the
-reader's error, and in the rebuilt scene blocks are moved a little less. The optimist's robot is
-right, so that of the worlds only those of another slip compete, in which blocks are left behind:
-from where they start here that is further from the goal, in which it always sees the block, and the
-true world is just the nearest; with all blocks 0.06 nearer it is not, as in the prototype. Its
-block alone is nearest to a wrong world. That is why there is one margin for each entity: a robot
-that is right hides what is wrong with the object.
+is no margin where the prototype had 1. The margin of who is right is the way to the nearest world
+over the reader's error, and in the rebuilt scene blocks are moved a little less. The optimist's
+robot is right, so that of the worlds only those of another slip compete, in which blocks are left
+behind: from where they start here that is further from the goal, where it always sees the block,
+and the true world is just the nearest; with all blocks 0.06 nearer it is not, as in the prototype.
+Its block alone is nearest to a wrong world. That is why there is one margin for each entity: a
+robot that is right hides what is wrong with the object. And that is why it is over the whole path:
+at the end alone, where little moves, a lag would cost nothing.
 """
 OTHERS = """\
 ## What other measures say of the same faults

@@ -13,7 +13,7 @@ went when the same action was executed, ``d`` their distance in metres:
 
 EIC and ICC are 1 for coupled and right, 0 for no coupling, below 0 for worse than that. CMR has its
 chance beside it; EIC_cf has no zero of its own. Distances are averaged over the offsets ``at``: by
-default the last alone, for CMR and ICC all. Gates and controls: `wamlab.metrics.over_states`.
+default the last alone, for CMR, ICC and DWA all. Gates and controls: `wamlab.metrics.over_states`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,10 @@ def eic_ref(
 def eic_cf(
     paths: Paths, imposed: Places, *, at: Sequence[int] | None = None, gate: float | None = None
 ) -> Result:
-    """The counterfactual form, against executions (N, M, T, D) of imposed actions."""
+    """The counterfactual form: what was imagined against executions of imposed actions.
+
+    ``imposed`` are those executions (N, M, T, D).
+    """
     check_beside(paths, "imposed", imposed)
 
     def held(shown: Places) -> Float[np.ndarray, "n t 2"]:

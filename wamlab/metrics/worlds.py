@@ -64,44 +64,31 @@ def dwa(
         coupled = eic(paths, at=at)
         details["eic"] = coupled.value
         if coupled.value is None or not coupled.value > least_eic:
-            said = coupled.why_not or f"EIC is {coupled.value:.2f}"
-            why = f"EIC is not above {least_eic}, there is nothing to attribute: {said}"
-            undefined = {f"EIC is not above {least_eic}": len(paths.states)}
-            return Result("state_dwa", why_not=why, undefined=undefined, details=details)
+            return _uncoupled(coupled, least_eic, details)
     columns = paths.columns(paths.offsets.tolist() if at is None else at)
-    leads = {
-        world: paths.away(places, columns) > gate_metres(paths.entity)
-        for world, places in paths.elsewhere.items()
-    }
+    gate, why = gate_metres(paths.entity), "no world leads the entity elsewhere"
+    leads = {world: paths.away(one, columns) > gate for world, one in paths.elsewhere.items()}
     opened = np.logical_or.reduce(list(leads.values()))
-    why = "no world leads the entity elsewhere"
     undefined = closed(opened, why)
     if not opened.any():
         return Result("state_dwa", why_not=why, undefined=undefined, details=details)
-    worlds = {TRUE: paths.executed} | {
-        world: places for world, places in paths.elsewhere.items() if leads[world].any()
-    }
-
     cut = lambda places: places[opened][:, :, columns]  # noqa: E731
-
-    def distances(shown: Places) -> Float[np.ndarray, "n w"]:
-        every = [apart(cut(shown), cut(places)) for places in worlds.values()]
-        return np.stack([one.mean(axis=(1, 2)) for one in every], axis=1)
-
-    static, oracle = (distances(shown) for shown in paths.controls().values())
+    others = {world: one for world, one in paths.elsewhere.items() if leads[world].any()}
+    worlds = {world: cut(one) for world, one in {TRUE: paths.executed, **others}.items()}
+    shown = {"model": paths.imagined, **paths.controls()}
+    rows, static, oracle = (_distances(cut(one), worlds) for one in shown.values())
     exact = not oracle[:, 0].any()
     if not exact and not surely_above(oracle, lambda rows: margin(rows) - 1):
         scored = f"have a margin of {margin(oracle):.2f}, which is not surely above 1"
         why = cannot_tell(len(oracle), scored)
         return Result("state_dwa", why_not=why, undefined=undefined, details=details)
-    rows = distances(paths.imagined)
     distance = dict(zip(worlds, rows.mean(axis=0).tolist(), strict=True))
     details |= {
         "world": min(distance, key=lambda world: distance[world]),
         "distance": distance,
         "static": margin(static),
         "oracle": None if exact else margin(oracle),
-        **fitted(cut(paths.imagined), {w: cut(p) for w, p in worlds.items()}, [*paths.elsewhere]),
+        **fitted(cut(paths.imagined), cut(shown["oracle"]), worlds, [*paths.elsewhere]),
     }
     if not distance[TRUE] > 0:
         why = "the imagination is exact: the margin has no end"
@@ -111,7 +98,7 @@ def dwa(
 
 
 def fitted(
-    imagined: Places, worlds: Mapping[str, Places], known: Sequence[str] = ()
+    imagined: Places, reread: Places, worlds: Mapping[str, Places], known: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The value of each parameter at which the imagination is nearest, with its interval.
 
@@ -123,27 +110,30 @@ def fitted(
 
     Args:
         imagined: places (N, K, T, D).
+        reread: the executions as they were read; ``oracle_<parameter>``, where they lie nearest, is
+            1 but for the reader's error.
         worlds: by name where the same actions lead, the true world under `TRUE`.
         known: the names of all worlds, those too that are left out because they lead nowhere else;
             ``unfitted`` says of their parameters that they have no estimate.
     """
-    families: dict[str, dict[float, Places]] = defaultdict(dict)
+    families: dict[str, dict[float, Places]] = defaultdict(lambda: {1.0: worlds[TRUE]})
     for world, places in worlds.items():
-        if world != TRUE and (parsed := factor(world)):
+        if parsed := factor(world):
             families[parsed[0]][parsed[1]] = places
-    missing = {parsed[0] for world in known if (parsed := factor(world))} - set(families)
     details: dict[str, Any] = {}
-    if missing:
+    if missing := {parsed[0] for world in known if (parsed := factor(world))} - set(families):
         details["unfitted"] = dict.fromkeys(sorted(missing), "no value of it leads elsewhere")
     for parameter, family in families.items():
-        grid = sorted({1.0: worlds[TRUE]} | family)
-        rows = _projections(imagined, [({1.0: worlds[TRUE]} | family)[value] for value in grid])
+        grid = sorted(family)
         nearest = lambda rows, grid=grid: _nearest(rows, grid)  # noqa: E731
-        value, interval = nearest(rows), interval_of(rows, nearest)
-        details |= {f"fitted_{parameter}": value, f"fitted_{parameter}_interval": interval}
+        rows, read = (
+            _projections(one, [family[value] for value in grid]) for one in (imagined, reread)
+        )
+        name, value, interval = f"fitted_{parameter}", nearest(rows), interval_of(rows, nearest)
+        details |= {name: value, f"{name}_interval": interval, f"oracle_{parameter}": nearest(read)}
         details.setdefault("grids", {})[parameter] = grid
         if {grid[0], grid[-1]} & {value, *(interval or ())}:
-            details[f"fitted_{parameter}_is"] = "at an end of the grid"
+            details[f"{name}_is"] = "at an end of the grid"
     return details
 
 
@@ -243,6 +233,18 @@ def ius(
         undefined=closed(opened, why),
         details={"agreement": 1 - float(missed)},
     )
+
+
+def _uncoupled(coupled: Result, least_eic: float, details: dict[str, Any]) -> Result:
+    said = coupled.why_not or f"EIC is {coupled.value:.2f}"
+    why = f"EIC is not above {least_eic}, there is nothing to attribute: {said}"
+    undefined = {f"EIC is not above {least_eic}": coupled.n + sum(coupled.undefined.values())}
+    return Result("state_dwa", why_not=why, undefined=undefined, details=details)
+
+
+def _distances(shown: Places, worlds: Mapping[str, Places]) -> Float[np.ndarray, "n w"]:
+    """The mean distance to each world by state, in metres."""
+    return np.stack([apart(shown, one).mean(axis=(1, 2)) for one in worlds.values()], axis=1)
 
 
 def margin(rows: Float[np.ndarray, "n w"]) -> float:
