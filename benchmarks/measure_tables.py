@@ -10,7 +10,7 @@ from pooling import Cell
 from tables import Found
 from wording import command, machine, table
 
-from wamlab.report.axes import between, figure
+from wamlab.report.axes import between, called, figure
 from wamlab.report.words import title
 
 ASKED = {"uwm": 50}
@@ -18,7 +18,10 @@ STATES = 24
 MINUTES = {"uwm": 60.0}
 LIMIT = 30.0
 MODELS = ("uwm", "gr1", "vpp", "unipi")
-AGAINST = ("static", "retrieval", "oracle", "ceiling", "chance", "last")
+AGAINST = (
+    *("static", "retrieval", "wrong_world", "oracle", "ceiling", "chance", "last"),
+    *("fitted_gain", "fitted_friction"),
+)
 ENTITIES = ("robot", "object")
 NOTHING = "n/a"
 
@@ -100,7 +103,9 @@ def _cell(one: Mapping[str, Any]) -> str:
         return NOTHING
     ends = between(one["interval"])
     details = one.get("details", {})
-    beside = [f"{n} {figure(details[n])}" for n in AGAINST if _known(details.get(n))]
+    beside = [
+        f"{called(n, details)} {figure(details[n])}" for n in AGAINST if _known(details.get(n))
+    ]
     if one.get("floor") is not None:
         beside.append(f"noise floor {figure(one['floor'])}")
     return f"{figure(one['value'])}{f' ({ends})' if ends else ''}" + "".join(

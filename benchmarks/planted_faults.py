@@ -37,13 +37,20 @@ RESULTS = Path(__file__).parent / "results" / "planted_faults.json"
 ENVS = ("metaworld/dial-turn", "metaworld/door-unlock")
 BY_ENTITY = (
     *("state_error", "state_eic", "state_eic_ref", "state_eic_cf", "state_skill"),
-    *("state_cmr", "state_div", "state_iea"),
+    *("state_cmr", "state_div", "state_iea", "state_dwa"),
 )
 ENTITIES = ("robot", "object")
-TOLD = ("static", "oracle", "over_static", "over_static_interval", "gain", "spurious", "chance")
-WHOLE = ("state_dwa", "state_ocb", "icc")
+TOLD = (
+    *("static", "oracle", "normalised", "over_static", "over_static_interval", "chance"),
+    *("wrong_world", "wrong_world_is", "wrong_worlds"),
+    *("gain", "spurious", "spurious_floor", "world", "distance", "grids", "unfitted"),
+    *("fitted_gain", "fitted_gain_interval", "fitted_gain_is", "oracle_gain"),
+    *("fitted_friction", "fitted_friction_interval", "fitted_friction_is", "oracle_friction"),
+)
+WHOLE = ("state_ocb", "icc")
 WHOLE_TOLD = (
-    *("world", "distance", "imagined", "executed", "mcc", "markedness"),
+    *("imagined", "executed", "mcc", "markedness"),
+    *("static", "oracle", "oracle_interval", "oracle_mcc"),
     *("ceiling", "ceiling_interval", "lag", "ceiling_lag"),
 )
 

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from findings import MISSING, Finding, verdict
 from tables import Found
-from wording import command, machine, table
+from wording import command, machine, span, table
 
 from wamlab.report.words import between, listed, number
 
 GOOD = "oracle"
 ASKED = ("action-blind", "robot-only", "optimist", "late", "static")
-SCORES = ("state_eic", "state_eic_ref", "state_skill", "state_cmr", "state_iea")
+ENTITIES = ("robot", "object")
 TITLES = {
     "state_error": "error",
     "state_eic": "EIC",
     "state_eic_ref": "EIC_ref",
+    "state_eic_cf": "EIC_cf",
     "state_skill": "SKILL",
     "state_cmr": "CMR",
     "state_iea": "IEA",
 }
+SCORES = tuple(name for name in TITLES if name != "state_error")
+MARGIN = "state_dwa"
+BIASES = {"state_ocb": "OCB", "state_ocb_imposed": "OCB of imposed"}
+ERRORS = tuple(f"error {entity}" for entity in ENTITIES)
+UNDEFINED, UNMEASURED = "undefined", "not measured"
 BAR = (
     f"{listed(list(ASKED))} imaginations are each told from a good one by a measure whose "
     "interval excludes the good one's value, and none scores above it"
@@ -41,19 +47,19 @@ def finding(found: Found) -> Finding:
 
 
 def telling(faults: Mapping[str, Any], fault: str) -> Iterator[str]:
-    """Measures whose interval of the fault lies below the good one's value; OCB: above its own."""
+    """Measures whose interval of the fault lies below the good one's value.
+
+    An error in metres is none: it has no zero, and who does nothing has the smallest.
+    """
     for name, one, good in _scores(faults, fault):
-        if one["interval"] and one["interval"][1] < good["value"]:
+        if one.interval and one.interval[1] < good.value and name not in ERRORS:
             yield name
-    one, good = (faults.get(which, {}).get("state_ocb", {}) for which in (fault, GOOD))
-    if one.get("interval") and good.get("interval") and one["interval"][0] > good["interval"][1]:
-        yield "OCB"
 
 
 def preferring(faults: Mapping[str, Any], fault: str) -> Iterator[str]:
     """Measures that score the fault above the good one: its interval lies above that value."""
     for name, one, good in _scores(faults, fault):
-        if one["interval"] and one["interval"][0] > good["value"]:
+        if one.interval and one.interval[0] > good.value:
             yield name
 
 
@@ -64,24 +70,52 @@ def tables(found: Found) -> str:
     return "\n".join([_intro(record), _scores_table(record), _whole_table(record), _origin(record)])
 
 
-def _scores(
-    faults: Mapping[str, Any], fault: str
-) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+class Score(NamedTuple):
+    """A value of which more is better."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+def _scores(faults: Mapping[str, Any], fault: str) -> Iterator[tuple[str, Score, Score]]:
     """Each measure that has a value for both: its name, of this fault, of the good one."""
     measures, best = (_named(faults.get(which, {})) for which in (fault, GOOD))
     for name, one in measures.items():
-        if name in best and one["value"] is not None and best[name]["value"] is not None:
+        if name in best:
             yield name, one, best[name]
 
 
-def _named(measures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The measures of which more is better, by a name that is read alone."""
-    by_entity = {
-        f"{TITLES[name]} {entity}": one
-        for name in SCORES
-        for entity, one in measures.get(name, {}).items()
+def _named(measures: Mapping[str, Any]) -> dict[str, Score]:
+    """Every joint measure with a value, by a name that is read alone, so that more is better.
+
+    DIV is none: it is of the actions alone.
+    """
+    found = {
+        f"{title} {entity}": (one, times)
+        for name, title, times in (
+            *((name, TITLES[name], 1) for name in SCORES),
+            (MARGIN, "DWA", 1),
+            ("state_error", TITLES["state_error"], -1),
+        )
+        for entity in ENTITIES
+        if (one := measures.get(name, {}).get(entity))
     }
-    return by_entity | ({"ICC": measures["icc"]} if "icc" in measures else {})
+    found |= {title: (measures[name], 0) for name, title in BIASES.items() if name in measures}
+    found |= {"ICC": (measures["icc"], 1)} if "icc" in measures else {}
+    return {
+        name: _score(one, times) for name, (one, times) in found.items() if one["value"] is not None
+    }
+
+
+def _score(one: Mapping[str, Any], times: int) -> Score:
+    """With -1 less is better, with 0 what is nearer to 0."""
+    ends = one["interval"]
+    if times:
+        return Score(times * one["value"], ends and tuple(sorted(times * end for end in ends)))
+    if not ends:
+        return Score(-abs(one["value"]), None)
+    near = 0.0 if ends[0] <= 0 <= ends[1] else min(map(abs, ends))
+    return Score(-abs(one["value"]), (-max(map(abs, ends)), -near))
 
 
 def _intro(record: Mapping[str, Any]) -> str:
@@ -116,9 +150,7 @@ def _scores_table(record: Mapping[str, Any]) -> str:
         [
             fault,
             *(
-                " / ".join(
-                    _cell(faults[fault][name][entity], name) for entity in ("robot", "object")
-                )
+                " / ".join(_cell(faults[fault][name][entity], name) for entity in ENTITIES)
                 for name in TITLES
             ),
             listed(list(telling(faults, fault))) or ("" if fault == GOOD else "nothing"),
@@ -134,7 +166,7 @@ def _head(name: str) -> str:
 
 def _cell(one: Mapping[str, Any], name: str) -> str:
     if one["value"] is None:
-        return "undefined"
+        return UNDEFINED
     times, digits = (1000.0, 0) if name == "state_error" else (1.0, 2)
     return f"{number(times * one['value'], digits)} ({between(one['interval'], digits, times)})"
 
@@ -148,14 +180,32 @@ def _whole_table(record: Mapping[str, Any]) -> str:
             number(one["state_iea"]["object"]["details"].get("gain")),
             _cell(one["state_ocb"], "state_ocb"),
             _cell(one["state_ocb_imposed"], "state_ocb"),
-            str(one["state_dwa"]["details"].get("world", "undefined")),
-            _cell(one["state_dwa"], "state_dwa"),
+            *_dwa(one[MARGIN]),
             *_icc(one.get("icc")),
         ]
         for fault, one in faults.items()
     ]
-    head = ["planted", "gain robot", "gain object", "OCB", "OCB of imposed", "world", "DWA margin"]
+    head = ["planted", "gain robot", "gain object", *BIASES.values()]
+    head += ["nearest world", "DWA margin", "gain imagined"]
     return table([*head, "ICC", "its ceiling", "its lag (of the ceiling)"], rows)
+
+
+def _dwa(by_entity: Mapping[str, Any]) -> list[str]:
+    """The nearest world, the margin of the true one and the fitted gain, of robot / object."""
+    if any(entity not in by_entity for entity in ENTITIES):
+        return [UNMEASURED] * 3
+    found = [by_entity[entity] for entity in ENTITIES]
+    worlds = [str(one["details"].get("world", UNDEFINED)) for one in found]
+    gains = [_fitted(one["details"], "gain") for one in found]
+    return [" / ".join(cells) for cells in (worlds, [_cell(one, MARGIN) for one in found], gains)]
+
+
+def _fitted(details: Mapping[str, Any], parameter: str) -> str:
+    name = f"fitted_{parameter}"
+    if (value := details.get(name)) is None:
+        return UNDEFINED
+    where = f", {details[f'{name}_is']}" if f"{name}_is" in details else ""
+    return f"{number(value, 2)}{span(details.get(f'{name}_interval'))}{where}"
 
 
 def _icc(one: Mapping[str, Any] | None) -> list[str]:
@@ -164,7 +214,7 @@ def _icc(one: Mapping[str, Any] | None) -> list[str]:
         return ["not judged"] * 3
     found = one["details"]
     if one["value"] is None:
-        return ["undefined"] * 3
+        return [UNDEFINED] * 3
     ceiling = f"{number(found['ceiling'], 2)} ({between(found['ceiling_interval'], 2)})"
     return [_cell(one, "icc"), ceiling, f"{found['lag']} ({found['ceiling_lag']})"]
 

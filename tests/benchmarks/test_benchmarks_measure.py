@@ -71,6 +71,14 @@ def test_the_page_has_a_row_for_each_measure_and_a_column_for_each_model(vector)
     assert "Not measured" in measure_tables.tables(Found({}, [], {}))
 
 
+def test_a_wrong_world_stands_by_name_between_the_other_controls(vector):
+    details = {"static": 0.0, "wrong_world": 0.4, "wrong_world_is": "gain 0.7", "oracle": 0.9}
+    found = {"value": 0.5, "interval": (0.3, 0.6), "details": details}
+    axes = {"joint coupling": {"state_eic, robot": found}}
+    text = measure_tables.tables(Found({}, [], {}, measured=[measured({**vector, "axes": axes})]))
+    assert "| 0.5 (0.3 to 0.6); static 0; wrong world (gain 0.7) 0.4; oracle 0.9 |" in text
+
+
 def test_the_bar_is_of_states_and_minutes(vector):
     finding = lambda cells: measure_tables.finding(Found({}, [], {}, measured=cells))  # noqa: E731
     every = [measured(vector, model) for model in measure_tables.MODELS]

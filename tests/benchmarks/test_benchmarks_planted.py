@@ -98,9 +98,8 @@ def record(**shown: tuple[float, tuple[float, float]]) -> dict:
     none = planted_faults.plain(Result("x", why_not="undefined here"), ())
 
     def of(fault: str) -> dict:
-        names = [*planted_faults.BY_ENTITY, *planted_faults.WHOLE, "state_ocb_imposed"]
-        one = {name: {"robot": none, "object": none} for name in names[:8]}
-        one |= dict.fromkeys(names[8:], none)
+        one = {name: {"robot": none, "object": none} for name in planted_faults.BY_ENTITY}
+        one |= dict.fromkeys([*planted_faults.WHOLE, "state_ocb_imposed"], none)
         value, interval = shown[fault]
         eic = planted_faults.plain(Result("state_eic", value=value, interval=interval), ())
         return {**one, "state_eic": {"robot": to_dict(eic), "object": none}}
@@ -131,6 +130,51 @@ def test_the_bar_wants_every_fault_told_apart_and_none_preferred():
     assert "robot 6.0 mm" in text
     assert "| action-blind |" in text
     assert "Not measured" in planted_tables.tables(Found({}, [], {}))
+
+
+def compared(measure: str, good: tuple, fault: tuple, entity: str = "") -> tuple[list, list]:
+    """What tells an optimist from the oracle, and what prefers it, where all else is one."""
+    same = (0.9, (0.8, 0.95))
+    faults = record(oracle=same, optimist=same)["faults"]
+    for which, (value, interval) in (("oracle", good), ("optimist", fault)):
+        one = planted_faults.plain(Result(measure, value=value, interval=interval), ())
+        faults[which][measure] = {**faults[which][measure], entity: one} if entity else one
+    found = (planted_tables.telling, planted_tables.preferring)
+    return tuple([*listing(faults, "optimist")] for listing in found)
+
+
+@pytest.mark.parametrize("name", ["EIC_ref", "EIC_cf", "SKILL", "CMR", "IEA", "DWA"])
+def test_every_measure_of_an_entity_can_tell_a_fault_and_can_prefer_it(name):
+    good, worse, better = (0.6, (0.5, 0.7)), (0.2, (0.1, 0.3)), (0.8, (0.7, 0.9))
+    measure = f"state_{name.lower()}"
+    assert compared(measure, good, worse, "object") == ([f"{name} object"], [])
+    assert compared(measure, good, better, "object") == ([], [f"{name} object"])
+
+
+def test_a_smaller_error_and_a_smaller_bias_are_better():
+    good, more, less = (0.02, (0.01, 0.03)), (0.05, (0.04, 0.06)), (0.005, (0.0, 0.01))
+    assert compared("state_error", good, less, "robot") == ([], ["error robot"])
+    assert compared("state_error", good, more, "robot") == ([], [])
+    for measure, name in (("state_ocb", "OCB"), ("state_ocb_imposed", "OCB of imposed")):
+        assert compared(measure, good, more) == ([name], [])
+        assert compared(measure, good, (-0.05, (-0.06, -0.04))) == ([name], [])
+        assert compared(measure, good, less) == ([], [name])
+        assert compared(measure, good, (0.0, (-0.05, 0.05))) == ([], [])
+
+
+def test_the_world_stands_by_entity_and_files_that_know_none_by_entity_say_so():
+    made = record(oracle=(0.9, (0.8, 0.95)))
+    told = {"world": "gain 0.7", "fitted_gain": 0.72, "fitted_gain_interval": (0.7, 0.75)}
+    told["fitted_gain_is"] = "at an end of the grid"
+    margin = Result("state_dwa", value=0.4, interval=(0.3, 0.5), details=told)
+    found = made["faults"]["oracle"]
+    found["state_dwa"]["robot"] = planted_faults.plain(margin, planted_faults.TOLD)
+    text = planted_tables.tables(Found({"planted_faults": made}, [], {}))
+    assert "| gain 0.7 / undefined | 0.40 (0.30 to 0.50) / undefined |" in text
+    assert "| 0.72 (0.70 to 0.75), at an end of the grid / undefined |" in text
+    found["state_dwa"] = found["state_ocb"]
+    text = planted_tables.tables(Found({"planted_faults": made}, [], {}))
+    assert "| not measured | not measured | not measured |" in text
 
 
 def test_who_is_late_is_told_by_what_a_judge_reads():

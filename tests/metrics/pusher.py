@@ -232,10 +232,13 @@ class Scene:
         return execute(self.robot[:, None], self.block[:, None], actions, **world)
 
 
-def scene(states: int = 200, samples: int = 8, seed: int = 0) -> Scene:
-    """Block left of the goal, agent left of the block; one state in fourteen is solved already."""
+def scene(states: int = 200, samples: int = 8, seed: int = 0, shift: float = 0.0) -> Scene:
+    """Block left of the goal, agent left of the block; one state in fourteen is solved already.
+
+    With a ``shift`` all blocks lie so much nearer to the goal, or beyond it.
+    """
     rng = np.random.default_rng(seed)
-    block = rng.uniform((0.37, 0.35), (0.61, 0.65), (states, 2))
+    block = rng.uniform((0.37 + shift, 0.35), (0.61 + shift, 0.65), (states, 2))
     robot = block - rng.uniform((0.12, -0.08), (0.16, 0.08), (states, 2))
     return Scene(robot, block, script(rng, robot, block, samples))
 
@@ -348,8 +351,12 @@ def acting(model: str, scene: Scene) -> Scene:
 def paths(
     model: str, scene: Scene, actions: np.ndarray | None = None, noise: float = 0.003
 ) -> dict[str, Paths]:
-    """The paths of both entities, imagined under actions (None: the own) and read with noise."""
+    """The paths of both entities, imagined under actions and read with noise.
+
+    Those of the own chunks (None) hold the other worlds as well.
+    """
     rng = np.random.default_rng(99)
+    elsewhere = worlds(scene) if actions is None else {}
     actions = scene.own if actions is None else actions
     dream, path = MODELS[model](scene, actions), scene.execute(actions)
     sides = {"robot": (dream.robot, path.robot), "block": (dream.block, path.block)}
@@ -363,6 +370,7 @@ def paths(
             imagined=read(imagined),
             executed=happened[..., 1:, :],
             reread=read(happened),
+            elsewhere={name: places[entity] for name, places in elsewhere.items()},
         )
         for entity, (imagined, happened) in sides.items()
     }

@@ -35,16 +35,22 @@ SIGNATURES = {
     "slip .5": ((0.98, 0.19), (1, 0.29), (1, 0.39), 0.28, 0.82, -0.17, 0.49, 0.07),
     "one mode": (NONE, (0.12, 0.12), (1, 1), 1.0, None, 0, 0.98, 0.05),
 }
+# DWA: the nearest world of robot and of block as found here; the published margin, of both at once.
 WORLD = {
-    "oracle": "true",
-    "static": "gain .7",
-    "object-blind": "slip .25",
-    "late": "true",
-    "excited": "gain 1.3",
-    "gain .7": "gain .7",
-    "slip .5": "slip .5",
-    "one mode": "true",
+    "oracle": ("true", "true", 12.5),
+    "blind": ("true", "gain .7", 1.0),
+    "static": ("gain .7", "slip .25", 0.69),
+    "static zero": (None, None, 1.0),
+    "object-blind": ("true", "slip .25", 0.14),
+    "optimist": ("true", "gain .7", 0.87),
+    "late": ("true", "true", 2.2),
+    "excited": ("gain 1.3", "true", 0.97),
+    "gain .7": ("gain .7", "gain .7", 0.05),
+    "slip .5": ("true", "slip .5", 0.08),
+    "one mode": ("true", "true", 13.0),
 }
+ALIKE = ("static zero", "one mode")
+"""Models whose executions from a state are all one: even the oracle, as read, guesses its own."""
 # Capped separation, cosine, distance correlation, mean absolute error x 100; IEA.
 COMPARED = {
     "oracle": ((1, 1), (1, 0.99), (1, 1), (0.3, 0.3), (1, 1)),
@@ -88,20 +94,29 @@ def outcome(model: str) -> Result:
 
 
 @cache
-def attribution(model: str) -> Result:
-    scene = pusher.acting(model, SCENE)
-    return dwa(list(own(model).values()), pusher.worlds(scene), least_eic=None)
+def attribution(model: str, entity: str) -> Result:
+    return dwa(own(model)[entity], least_eic=None)
 
 
-def joined(model: str) -> Paths:
+@cache
+def attribution_of_both(model: str) -> Result:
+    """As one vector, as the prototype took them."""
+    return dwa(joined(own(model)), least_eic=None)
+
+
+def joined(paths: dict[str, Paths]) -> Paths:
     """Both entities as one vector, as no one should."""
-    robot, block = forced(model).values()
-    names = ("start", "imagined", "executed")
+    robot, block = paths.values()
+    names = ("start", "imagined", "executed", "reread")
     both = {
         name: np.concatenate([getattr(robot, name), getattr(block, name)], axis=-1)
         for name in names
     }
-    return dataclasses.replace(robot, reread=None, **both)
+    worlds = {
+        world: np.concatenate([places, block.elsewhere[world]], axis=-1)
+        for world, places in robot.elsewhere.items()
+    }
+    return dataclasses.replace(robot, elsewhere=worlds, **both)
 
 
 def near(found: float | None, published: float | None, tolerance: float) -> bool:
@@ -116,7 +131,9 @@ def test_every_fault_has_its_signature(model):
     for i, entity in enumerate(("robot", "block")):
         effects = iea(forced(model)[entity])
         assert near(eic(own(model)[entity]).value, consistent[i], tolerance)
-        assert near(cmr(own(model)[entity], merge=-1).value, matched[i], tolerance)
+        rate = cmr(own(model)[entity], merge=-1)
+        assert near(rate.value, None if model in ALIKE else matched[i], tolerance)
+        assert ("blind guess at 0.12" in rate.why_not) == (model in ALIKE)
         assert near(effects.value, agreed[i], tolerance)
     assert near(effects.details.get("gain"), gain, tolerance)
     assert near(cycle(model).value, cycled, tolerance)
@@ -125,33 +142,56 @@ def test_every_fault_has_its_signature(model):
 
 
 @pytest.mark.parametrize("model", WORLD)
-def test_the_world_that_was_imagined_is_named(model):
-    result = attribution(model)
-    assert result.details["world"] == WORLD[model]
-    assert (result.value > 1) == (WORLD[model] == "true")
+@pytest.mark.parametrize("entity", ["robot", "block"])
+def test_the_world_that_was_imagined_is_named_by_entity(model, entity):
+    result, world = attribution(model, entity), WORLD[model][entity == "block"]
+    assert result.details.get("world") == world
+    if world is None:
+        assert result.why_not == "no world leads the entity elsewhere"
+    else:
+        assert (result.value > 1) == (world == "true")
 
 
-def test_the_margin_of_the_true_world_is_large_for_the_oracle_alone():
-    margins = {model: attribution(model).value for model in WORLD}
-    assert margins["oracle"] == pytest.approx(12.5, abs=2.5)
-    assert margins["one mode"] == pytest.approx(13, abs=3)
-    assert margins["late"] < 0.8 * margins["oracle"]
-    assert attribution("blind").value == pytest.approx(1, abs=0.05)
-    assert attribution("optimist").value == pytest.approx(1, abs=0.25)
-    assert margins["static"] == pytest.approx(0.69, abs=0.05)
-    assert margins["object-blind"] == pytest.approx(0.14, abs=0.05)
-    assert margins["excited"] == pytest.approx(0.97, abs=0.1)
-    assert margins["gain .7"] == pytest.approx(0.05, abs=0.05)
-    assert margins["slip .5"] == pytest.approx(0.08, abs=0.05)
+@pytest.mark.parametrize("model", set(WORLD) - {"static zero", "optimist"})
+def test_the_margin_of_both_entities_together_is_the_published_one(model):
+    published = WORLD[model][2]
+    assert attribution_of_both(model).value == pytest.approx(published, rel=0.2, abs=0.02)
+
+
+def test_where_the_margin_of_the_optimist_differs_from_the_published_one():
+    """Its robot is right, so that of the worlds only slip is left to compare, and in one of less
+    slip the block is left behind: nearer to the goal or further, as it starts from before it."""
+    both = attribution_of_both("optimist")
+    assert (both.details["world"], both.value) == ("true", pytest.approx(1.11, abs=0.03))
+    nearest = sorted(both.details["distance"], key=both.details["distance"].get)
+    assert nearest[:3] == ["true", "slip .5", "slip .25"]
+    ahead = pusher.scene(shift=0.06)
+    assert dwa(joined(pusher.paths("optimist", ahead)), least_eic=None).value < 1
+    assert attribution("optimist", "block").value == pytest.approx(0.90, abs=0.03)
+
+
+def test_over_the_whole_path_a_lag_costs_most_of_the_margin():
+    """At the end alone, where little moves, it would not."""
+    late, oracle = (own(model)["block"] for model in ("late", "oracle"))
+    assert dwa(late, least_eic=None).value < 0.4 * dwa(oracle, least_eic=None).value
+    ends = [dwa(paths, at=[16], least_eic=None).value for paths in (late, oracle)]
+    assert ends[0] > 0.9 * ends[1]
+
+
+def test_the_margin_stands_between_those_of_a_still_future_and_of_the_executions():
+    for entity, still in (("robot", 0.7), ("block", 0.15)):
+        found = attribution("oracle", entity)
+        assert found.details["oracle"] == pytest.approx(found.value, rel=0.05)
+        assert found.details["static"] == pytest.approx(still, abs=0.02)
+        assert attribution("static", entity).value == pytest.approx(still, abs=0.02)
 
 
 def test_nothing_is_attributed_where_nothing_is_coupled():
     for model in ("blind", "static", "static zero", "one mode"):
-        result = dwa(list(own(model).values()), pusher.worlds(pusher.acting(model, SCENE)))
-        assert "nothing to attribute" in result.why_not
-    shown = dwa(list(own("gain .7").values()), pusher.worlds(SCENE))
-    assert shown.details["world"] == "gain .7"
-    assert shown.details["eic"]["robot"] > 0.2 > shown.details["eic"]["block"]
+        for paths in own(model).values():
+            assert "nothing to attribute" in dwa(paths).why_not
+    assert dwa(own("gain .7")["robot"]).details["world"] == "gain .7"
+    assert "EIC is 0.07" in dwa(own("gain .7")["block"]).why_not
 
 
 def test_the_measures_see_what_the_others_miss():
@@ -180,10 +220,11 @@ def test_the_controls_stand_in_the_same_result():
 
 
 def test_an_exact_imagination_has_no_margin():
-    exact = pusher.paths("oracle", SCENE, noise=0)
-    result = dwa(list(exact.values()), pusher.worlds(SCENE))
-    assert "no end" in result.why_not
-    assert result.details["world"] == "true"
+    for exact in pusher.paths("oracle", SCENE, noise=0).values():
+        result = dwa(exact)
+        assert "no end" in result.why_not
+        assert result.details["world"] == "true"
+        assert result.details["oracle"] is None
 
 
 def counterfactual(model: str, entity: str) -> Result:
@@ -294,7 +335,7 @@ def test_the_formulas_of_others_give_their_figures(model):
 
 def test_joined_entities_hide_every_fault_of_the_object():
     for model in ("object-blind", "optimist", "slip .5"):
-        both = joined(model)
+        both = joined(forced(model))
         for formula in (ads, cda, distance_correlation, iea):
             assert formula(both).value > 0.85
         assert iea(forced(model)["block"]).value < 0.5
@@ -417,15 +458,101 @@ def test_the_imagined_motion_holds_the_action_at_its_lag():
 
 
 def test_the_nearest_world_and_the_margin_over_it():
-    paths = line([[0.06, 0.16]], [[0.1, 0.3]])
-    worlds = {"half": {"robot": beside(0.05, 0.15)}, "double": {"robot": beside(0.2, 0.6)}}
-    result = dwa([paths], {**worlds, "same": {"robot": paths.executed}})
+    worlds = {"half": beside(0.05, 0.15), "double": beside(0.2, 0.6)}
+    true = [[0.1, 0.3]]
+    same = {"same": beside(*true[0])}
+    result = dwa(line([[0.06, 0.16]], true, elsewhere={**worlds, **same}))
     assert result.details["world"] == "half"
     assert result.details["distance"] == pytest.approx({"true": 0.09, "half": 0.01, "double": 0.29})
     assert result.value == pytest.approx(0.01 / 0.09)
-    assert result.details["eic"] == pytest.approx({"robot": 1 - 0.09 / 0.15})
-    alone = dwa([paths], {"same": {"robot": paths.executed}})
-    assert "no world leads an entity elsewhere" in alone.why_not
+    assert result.details["eic"] == pytest.approx(1 - 0.09 / 0.15)
+    assert result.details["static"] == pytest.approx(0.1 / 0.2)
+    alone = dwa(line([[0.06, 0.16]], true, elsewhere=same))
+    assert "no world leads the entity elsewhere" in alone.why_not
+
+
+def geared(gain: float, at: tuple[float, ...] = (0.7, 1.3), **changes: object) -> Paths:
+    """Twenty states in which the robot goes its gain times as far as it was told."""
+    told = np.linspace(0.1, 0.4, 40).reshape(20, 2)
+    worlds = {f"gain {one}": one * told[..., None, None] for one in at}
+    return line(gain * told, told, elsewhere=worlds, **changes)
+
+
+@pytest.mark.parametrize("gain", [0.75, 0.85, 1.0, 1.12, 1.25])
+def test_the_gain_that_was_imagined_is_fitted_between_the_worlds(gain):
+    details = dwa(geared(gain), least_eic=None).details
+    assert details["fitted_gain"] == pytest.approx(gain)
+    assert details["fitted_gain_interval"] == pytest.approx((gain, gain))
+    assert details["oracle_gain"] == 1
+    assert details["grids"] == {"gain": [0.7, 1.0, 1.3]}
+    assert "fitted_gain_is" not in details
+
+
+def test_nothing_is_fitted_outside_the_grid():
+    for gain, end in ((0.5, 0.7), (0.7, 0.7), (1.6, 1.3)):
+        details = dwa(geared(gain), least_eic=None).details
+        assert details["fitted_gain"] == end
+        assert details["fitted_gain_is"] == "at an end of the grid"
+    slow = dwa(geared(0.9, at=(0.8,)), least_eic=None).details
+    assert (slow["fitted_gain"], slow["grids"]) == (pytest.approx(0.9), {"gain": [0.8, 1.0]})
+    away = dwa(geared(0.9, at=(1.3, 1.001)), least_eic=None).details
+    assert away["grids"] == {"gain": [1.0, 1.3]}
+    alike = geared(0.9)
+    alike = dataclasses.replace(
+        alike, elsewhere={**alike.elsewhere, "friction 0.5": alike.executed, "on ice": alike.still}
+    )
+    details = dwa(alike, least_eic=None).details
+    assert details["unfitted"] == {"friction": "no value of it leads elsewhere"}
+    assert set(details["grids"]) == {"gain"}
+
+
+def test_the_interval_of_a_fitted_parameter_holds_the_truth_about_as_often_as_it_says():
+    truth, held = geared(0.85), 0
+    for seed in range(40):
+        noise = np.random.default_rng(seed).normal(0, 0.02, truth.imagined.shape)
+        noisy = dataclasses.replace(truth, imagined=truth.imagined + noise)
+        low, high = dwa(noisy, least_eic=None).details["fitted_gain_interval"]
+        assert 0 < high - low < 0.1
+        held += low <= 0.85 <= high
+    assert held >= 33
+
+
+def test_the_parameter_of_a_planted_world_is_found():
+    for model, entity, parameter, value in (
+        ("gain .7", "robot", "gain", 0.7),
+        ("slip .5", "block", "slip", 0.5),
+        ("oracle", "robot", "gain", 1.0),
+        ("oracle", "block", "slip", 1.0),
+    ):
+        assert attribution(model, entity).details[f"fitted_{parameter}"] == pytest.approx(
+            value, abs=0.01
+        )
+    assert attribution("gain .7", "robot").details["oracle_gain"] == pytest.approx(1, abs=0.001)
+    assert attribution("oracle", "block").details["fitted_slip_is"] == "at an end of the grid"
+    assert attribution("oracle", "robot").details["unfitted"] == {
+        "slip": "no value of it leads elsewhere"
+    }
+
+
+def test_what_another_physics_would_score_stands_among_the_controls():
+    """A model that imagines a wrong world scores what that world scores; the best is named."""
+    for model, entity in (("gain .7", "robot"), ("slip .5", "block")):
+        for measure in (eic, skill, cmr):
+            found = measure(own(model)[entity])
+            assert found.details["wrong_worlds"][model] == pytest.approx(found.value, abs=0.01)
+            best = found.details["wrong_world"]
+            assert best == max(found.details["wrong_worlds"].values()) < found.details["oracle"]
+            assert found.details["wrong_worlds"][found.details["wrong_world_is"]] == best
+    worlds = set(pusher.WORLDS)
+    assert set(eic(own("oracle")["block"]).details["wrong_worlds"]) == worlds
+    gains = {"gain .7", "gain 1.3"}
+    assert set(eic(own("oracle")["robot"]).details["wrong_worlds"]) == gains
+    assert "wrong_world" not in iea(forced("oracle")["robot"]).details
+    half = line([[0.12, 0.24]], [[0.1, 0.3]], elsewhere={"half": beside(0.05, 0.15)})
+    assert eic(half).details["wrong_world"] == pytest.approx(1 - 0.1 / 0.15)
+    assert skill(half).details["wrong_world"] == pytest.approx(1 - 0.1 / 0.2)
+    erring = dataclasses.replace(half, reread=half.executed + 0.02)
+    assert erring.wrong_worlds()["half"][0, :, 0, 0] == pytest.approx([0.07, 0.17])
 
 
 def test_outcomes_have_a_bias_and_mark_the_truth_or_do_not():
@@ -437,6 +564,36 @@ def test_outcomes_have_a_bias_and_mark_the_truth_or_do_not():
     always = ocb(np.full((3, 2), True), np.array([[True, False]] * 3), ["a", "b", "c"])
     assert always.value == 0.5
     assert always.details["mcc"] is always.details["markedness"] is None
+
+
+def test_the_bias_of_outcomes_stands_beside_that_of_the_reader_and_of_a_still_future():
+    met = np.array([[True, False, False, False]] * 6)
+    seen, shown = met | [False, True, False, False], np.ones_like(met)
+    states = [str(i) for i in range(6)]
+    still = np.array([True] + [False] * 5)
+    found = ocb(shown, met, states, reread=seen, still=still)
+    assert found.value == pytest.approx(0.75)
+    assert found.details["oracle"] == pytest.approx(0.25)
+    assert found.details["oracle_interval"] == pytest.approx((0.25, 0.25))
+    assert found.details["oracle_mcc"] == pytest.approx(
+        (0.25 - 0.5 * 0.25) / np.sqrt(0.25 * 0.1875)
+    )
+    assert found.details["static"] == pytest.approx(1 / 6 - 0.25)
+
+
+def test_no_success_or_nothing_else_is_not_applicable_and_never_without_bias():
+    none, states = np.zeros((12, 2), bool), [str(i) for i in range(12)]
+    for met, count in ((none, 0), (~none, 24)):
+        for shown in (none, ~none):
+            with pytest.raises(NotApplicable, match=f"both outcomes.*: {count} of 24 succeed"):
+                ocb(shown, met, states)
+    own_ends = np.tile([True, False], (12, 1))
+    hopeful = ocb(~none, none, states, others=own_ends)
+    assert hopeful.value == 1
+    assert hopeful.interval.low < 0.6
+    honest = ocb(own_ends, own_ends, states)
+    assert honest.value == 0
+    assert honest.interval.low < -0.2 < 0.2 < honest.interval.high
 
 
 def test_an_imagination_that_is_decoration_changes_no_action():
@@ -491,6 +648,52 @@ def test_what_the_reader_cannot_tell_has_no_value():
     assert few.why_not.startswith("the reader cannot tell in 4 states (at least 5 are needed)")
 
 
+def test_a_reader_that_errs_by_more_than_the_spread_gives_no_rate_and_no_world():
+    """Beside an imagination that seems to know better than the reader can see."""
+    rng = np.random.default_rng(2)
+    shape = (30, 8, 1, 2)
+    went = rng.normal(0, 0.015, shape)
+    paths = Paths(
+        "robot",
+        [str(i) for i in range(30)],
+        np.array([16]),
+        np.full((30, 2), -0.05),
+        imagined=went + rng.normal(0, 0.005, shape),
+        executed=went,
+        reread=went + rng.normal(0, 0.3, shape),
+        elsewhere={"gain 0.7": 0.7 * went - 0.015, "gain 1.3": 1.3 * went + 0.015},
+    )
+    assert "the reader cannot tell in 30 states" in eic(paths).why_not
+    rate = cmr(paths, merge=-1)
+    assert rate.value is None
+    assert "cannot tell in 30 states" in rate.why_not
+    assert "a blind guess at 0.12" in rate.why_not
+    margin = dwa(paths, least_eic=None)
+    assert margin.value is None
+    assert "which is not surely above 1" in margin.why_not
+    exact = dataclasses.replace(paths, reread=went + rng.normal(0, 0.001, shape))
+    assert cmr(exact, merge=-1).value > 0.7
+    assert dwa(exact, least_eic=None).value > 1
+
+
+def test_a_rate_is_placed_between_chance_and_the_oracle():
+    """The reader takes the two executions of every fourth state for each other."""
+    went = np.array([[0.1, 0.3]] * 40)
+    swapped = np.where((np.arange(40) % 4 == 0)[:, None], went[:, ::-1], went)
+    found = cmr(line(went, went, reread=swapped[..., None, None]))
+    assert (found.value, found.details["oracle"], found.details["chance"]) == (1, 0.75, 0.5)
+    assert found.details["normalised"] == pytest.approx(2)
+    assert found.details["static"] == found.details["over_static"] == 0.5
+
+
+def test_the_spurious_effect_stands_beside_that_of_the_reader_alone():
+    went = np.array([[0.1, 0.1, 0.5]] * 6)
+    read, shown = (went + np.array([0.0, off, 0.0]) for off in (0.004, 0.03))
+    found = iea(line(shown, went, reread=read[..., None, None]))
+    assert found.details["spurious"] == pytest.approx(0.03)
+    assert found.details["spurious_floor"] == pytest.approx(0.004)
+
+
 def test_a_static_future_is_one_picture_that_is_read_once():
     """Its reading errs alike whatever is done, so it shows no effect; the reader's other errors
     are larger than the effects, and make the executions look worse than that."""
@@ -529,7 +732,7 @@ def test_one_sample_or_no_intervention_is_not_applicable():
     with pytest.raises(NotApplicable, match="no imposed executions"):
         eic_cf(PAIR, np.zeros((1, 0, 1, 1)))
     with pytest.raises(NotApplicable, match="other worlds"):
-        dwa([PAIR], {})
+        dwa(PAIR)
     with pytest.raises(NotApplicable, match="every offset from 1"):
         icc(line([[0.1, 0.3]], [[0.1, 0.3]], offsets=np.array([8])), np.ones((1, 2, 1, 1)), np.diff)
     with pytest.raises(NotApplicable, match="there are none"):
@@ -561,7 +764,7 @@ def test_what_does_not_fit_together_is_refused():
         icc(PAIR, np.ones((1, 2, 1, 1)), lambda path: path, lags=(0,))
     with pytest.raises(ValueError, match="a lag of 2 steps in paths of 1"):
         icc(PAIR, np.ones((1, 2, 1, 1)), np.diff, lags=(0, 2))
-    with pytest.raises(KeyError, match="world 'slow' has no 'robot'; did you mean 'robots'"):
-        dwa([PAIR], {"slow": {"robots": PAIR.executed}})
-    with pytest.raises(ValueError, match="not seen in the same states"):
-        dwa([PAIR, line([[0.1, 0.3]] * 2, [[0.1, 0.3]] * 2)], {"slow": {}})
+    with pytest.raises(ValueError, match="robot in the world 'slow': expected shape"):
+        line(**good, elsewhere={"slow": beside(0.1)})
+    with pytest.raises(ValueError, match="outcomes as read: expected shape"):
+        ocb(*[np.array([[True, False]])] * 2, ["a"], reread=np.ones((1, 1), bool))

@@ -9,7 +9,7 @@ import pusher
 import pytest
 
 from wamlab.metrics.base import compute, state_name
-from wamlab.metrics.coupling import cmr, eic, eic_cf, eic_ref, skill
+from wamlab.metrics.coupling import cmr, eic, eic_cf, eic_ref, error, skill
 from wamlab.metrics.effects import iea, instruction_contrast
 from wamlab.metrics.joint_states import own_paths
 from wamlab.metrics.worlds import dwa
@@ -26,7 +26,8 @@ def at_offsets(paths):
     columns = OFFSETS - 1
     sides = ("imagined", "executed", "reread")
     cut = {side: getattr(paths, side)[:, :, columns] for side in sides}
-    return dataclasses.replace(paths, offsets=OFFSETS, **cut)
+    worlds = {world: places[:, :, columns] for world, places in paths.elsewhere.items()}
+    return dataclasses.replace(paths, offsets=OFFSETS, elsewhere=worlds, **cut)
 
 
 def own(model: str = "oracle"):
@@ -74,6 +75,11 @@ def branches(kind: str, labels, actions: np.ndarray, paths, path: pusher.Path, i
     return made
 
 
+def unseen(made: list[Branch]) -> list[Branch]:
+    """Nobody looks at executions in other worlds or of references: only poses are logged."""
+    return [dataclasses.replace(one, imagined=None, read=None, reread=None) for one in made]
+
+
 def probes(model: str = "oracle") -> list[Probe]:
     samples = [f"sample {k}" for k in range(SCENE.own.shape[1])]
     imposed, listed = SCENE.imposed[:, 1:], ("zero", "mirrored", "truncated", "half-speed")
@@ -85,8 +91,10 @@ def probes(model: str = "oracle") -> list[Probe]:
         made += branches("imposed", listed, imposed, forced_side, SCENE.execute(imposed), i)
         for name, path in worlds.items():
             labels = [f"{name}: {sample}" for sample in samples]
-            made += branches("world", labels, SCENE.own, own_side, path, i)
-        made += branches("reference", listed, imposed, forced_side, SCENE.execute(imposed), i)
+            made += unseen(branches("world", labels, SCENE.own, own_side, path, i))
+        made += unseen(
+            branches("reference", listed, imposed, forced_side, SCENE.execute(imposed), i)
+        )
         found.append(
             Probe(
                 env="toy/pusher",
@@ -117,26 +125,22 @@ def test_probes_give_what_their_paths_give(model: str):
             "state_eic": eic(one),
             "state_skill": skill(one),
             "state_cmr": cmr(one),
+            "state_dwa": dwa(one),
+            "state_error": error(one),
             "state_eic_cf": eic_cf(one, other.executed),
             "state_eic_ref": eic_ref(one, other.executed),
             "state_iea": iea(other),
         }.items():
             found = compute(measured, logs, entity=entity)
-            assert found.value == pytest.approx(direct.value, abs=1e-6), measured
+            assert found.why_not == direct.why_not
+            assert found.value == pytest.approx(direct.value, abs=1e-5), measured
             assert found.n == direct.n
-            if "static" in direct.details:
-                assert found.details["static"] == pytest.approx(direct.details["static"], abs=1e-6)
-                assert found.details["oracle"] == pytest.approx(direct.details["oracle"], abs=1e-6)
-    worlds = {
-        name: {entity: places[:, :, OFFSETS - 1] for entity, places in two.items()}
-        for name, two in pusher.worlds(SCENE).items()
-    }
-    direct = dwa(list(own(model).values()), worlds)
-    found = compute("state_dwa", logs)
-    assert found.why_not == direct.why_not
-    if direct.value is not None:
-        assert found.value == pytest.approx(direct.value, rel=1e-5)
-        assert found.details["world"] == direct.details["world"]
+            for control in ("static", "oracle", "wrong_world", "spurious_floor", "fitted_gain"):
+                seen, expected = (one.details.get(control) for one in (found, direct))
+                assert (seen is None) == (expected is None)
+                assert seen is None or seen == pytest.approx(expected, rel=1e-4, abs=1e-6)
+            for name in ("world", "wrong_world_is"):
+                assert found.details.get(name) == direct.details.get(name)
 
 
 def test_samples_under_several_instructions_are_held_against_one_another():
@@ -188,10 +192,51 @@ def test_an_optimist_imagines_success_that_does_not_come():
     assert failing.value > hopeful.value - 0.2
 
 
-def test_the_strata_are_the_parts():
-    whole = compute("state_eic", probes(), entity="object")
+def test_the_bias_of_outcomes_is_read_against_the_reader_and_a_still_future():
+    found = compute("state_ocb", probes("optimist"))
+    assert found.details["oracle"] == pytest.approx(0, abs=0.03)
+    assert found.details["oracle_mcc"] > 0.9
+    assert found.details["static"] == pytest.approx(
+        pusher.reached(SCENE.block).mean() - found.details["executed"], abs=0.03
+    )
+    logs = changed(failing)
+    never = compute("state_ocb", logs)
+    assert never.why_not == "OCB needs both outcomes among the executions: 0 of 96 succeed"
+
+
+def test_interventions_that_all_fail_show_a_bias_where_the_own_actions_show_success():
+    logs = probes("optimist")
+    for probe in logs:
+        for one in probe.of("imposed"):
+            one.success = False
+    found = compute("state_ocb", logs, branches="imposed")
+    assert found.details["executed"] == 0
+    assert found.value == found.details["imagined"] == 1
+    for probe in logs:
+        failing(probe)
+    assert "0 of 192 succeed" in compute("state_ocb", logs, branches="imposed").why_not
+
+
+def failing(probe: Probe) -> None:
+    for one in probe.branches:
+        one.success = False
+
+
+def test_a_world_in_which_not_all_own_actions_were_executed_is_none():
+    logs = probes()
+    logs[3].branches = [b for b in logs[3].branches if b.label != "gain .7: sample 1"]
+    found = compute("state_dwa", logs, entity="robot")
+    assert set(found.details["distance"]) == {"true", "gain 1.3"}
+    assert set(compute("state_eic", logs).details["wrong_worlds"]) == {"gain 1.3"}
+
+
+@pytest.mark.parametrize(
+    "name", ["state_eic", "state_eic_cf", "state_eic_ref", "state_error", "state_dwa", "state_cmr"]
+)
+def test_the_strata_are_the_parts(name: str):
+    whole = compute(name, probes(), entity="object")
     logs = [probe for probe in probes() if probe.stratum == "contact"]
-    alone = compute("state_eic", logs, entity="object")
+    alone = compute(name, logs, entity="object")
     assert set(whole.parts) == {"contact", "free"}
     assert whole.parts["contact"].value == pytest.approx(alone.value)
     assert sum(part.n for part in whole.parts.values()) == whole.n

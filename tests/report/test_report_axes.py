@@ -1,4 +1,4 @@
-from wamlab.report.axes import between, figure
+from wamlab.report.axes import beside, between, figure
 
 
 def test_a_figure_has_three_digits_and_a_rounding_error_none():
@@ -9,3 +9,18 @@ def test_a_figure_has_three_digits_and_a_rounding_error_none():
     assert figure(None) == "–"
     assert between((-1e-17, 0.5)) == "0 to 0.5"
     assert between(None) == ""
+
+
+def test_a_control_is_named_where_another_detail_says_what_it_is():
+    details = {
+        "wrong_world": 0.25,
+        "wrong_world_is": "gain 0.7",
+        "wrong_worlds": {"gain 0.7": 0.25, "gain 1.3": 0.1},
+        "fitted_gain": 0.9,
+        "fitted_gain_interval": (0.8, 1.0),
+        "oracle": None,
+    }
+    assert beside({"floor": None, "details": details}) == [
+        ("wrong world (gain 0.7)", "0.25"),
+        ("fitted gain", "0.9 (0.8 to 1)"),
+    ]

@@ -13,7 +13,7 @@ went when the same action was executed, ``d`` their distance in metres:
 
 EIC and ICC are 1 for coupled and right, 0 for no coupling, below 0 for worse than that. CMR has its
 chance beside it; EIC_cf has no zero of its own. Distances are averaged over the offsets ``at``: by
-default the last alone, for CMR and ICC all. Gates and controls: `wamlab.metrics.over_states`.
+default the last alone, for CMR, ICC and DWA all. Gates and controls: `wamlab.metrics.over_states`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from wamlab.metrics.base import NotApplicable, Result
+from wamlab.metrics.base import NotApplicable, Result, Row, summarise
 from wamlab.metrics.joint import gate_metres
-from wamlab.metrics.over_states import average, consistency, score
+from wamlab.metrics.over_states import (
+    average,
+    cannot_tell,
+    consistency,
+    in_wrong_worlds,
+    interval_of,
+    score,
+    surely_above,
+)
 from wamlab.metrics.paths import (
     Paths,
     Places,
@@ -86,7 +94,10 @@ def eic_ref(
 def eic_cf(
     paths: Paths, imposed: Places, *, at: Sequence[int] | None = None, gate: float | None = None
 ) -> Result:
-    """The counterfactual form, against executions (N, M, T, D) of imposed actions."""
+    """The counterfactual form: what was imagined against executions of imposed actions.
+
+    ``imposed`` are those executions (N, M, T, D).
+    """
     check_beside(paths, "imposed", imposed)
 
     def held(shown: Places) -> Float[np.ndarray, "n t 2"]:
@@ -106,6 +117,29 @@ def skill(paths: Paths, *, at: Sequence[int] | None = None, gate: float | None =
     return consistency("state_skill", paths, held, paths.motion(), paths.columns(at), gate)
 
 
+def error(paths: Paths, *, at: Sequence[int] | None = None) -> Result:
+    """How far the imagined place is from the one that the own action led to, metres.
+
+    The floor is the reader's error on the real frames of the same executions.
+    """
+    columns = paths.columns(at)
+    found = {
+        name: paths.away(shown, columns)
+        for name, shown in {"model": paths.imagined, **paths.controls()}.items()
+    }
+    rows = zip(paths.states, found["model"], strict=True)
+    return summarise(
+        "state_error",
+        "m",
+        [Row(state, "", float(value)) for state, value in rows],
+        floor=float(found["oracle"].mean()),
+        details={
+            "moved": float(paths.motion()[:, columns].mean()),
+            "static": float(found["static"].mean()),
+        },
+    )
+
+
 def div(paths: Paths, *, at: Sequence[int] | None = None) -> Result:
     """How far apart the model's own actions lead from one state: the mean pairwise distance."""
     need_several(paths, "DIV", "samples")
@@ -117,21 +151,48 @@ def cmr(paths: Paths, *, at: Sequence[int] | None = None, merge: float | None = 
     """Coupled match rate: how often the imagination is nearest to its own execution.
 
     Executions no further apart than ``merge`` metres (None: the gate, below 0: merge none) are one:
-    either is the own one. ``details["chance"]`` is the rate of a blind guess on the same states. A
-    state whose executions are all one is undefined.
+    either is the own one. ``details["chance"]`` is the rate of a blind guess on the same states,
+    and ``normalised`` is the value between it and the oracle. A state whose executions are all one
+    is undefined, and so is all where the oracle, as it was read, does not match above chance.
     """
     need_several(paths, "CMR", "samples")
     merge = gate_metres(paths.entity) if merge is None else merge
     columns = paths.columns(paths.offsets.tolist() if at is None else at)
     apart = each_to_each(paths.executed, paths.executed)[..., columns].mean(axis=-1)
     same = (apart <= merge) | np.eye(apart.shape[1], dtype=bool)
-    found = each_to_each(paths.imagined, paths.executed)[..., columns].mean(axis=-1).argmin(axis=2)
-    matched = np.take_along_axis(same, found[..., None], axis=2).mean(axis=(1, 2))
     distinct = ~same.all(axis=(1, 2))
-    chance = float(same[distinct].mean()) if distinct.any() else None
-    values = np.where(distinct, matched, np.nan)
+
+    def matched(shown: Places) -> Float[np.ndarray, " n"]:
+        nearest = each_to_each(shown, paths.executed)[..., columns].mean(axis=-1).argmin(axis=2)
+        return np.take_along_axis(same, nearest[..., None], axis=2).mean(axis=(1, 2))
+
+    values, chance = matched(paths.imagined), same.mean(axis=(1, 2))
     why = f"the executions are one within {1000 * merge:.0f} mm"
-    return average("state_cmr", "rate", paths, values, why, details={"chance": chance})
+    found = average("state_cmr", "rate", paths, np.where(distinct, values, np.nan), why)
+    if found.value is None:
+        return found
+    static, oracle = (matched(shown) for shown in paths.controls().values())
+    over = lambda rows: float((rows[:, 0] - rows[:, 1]).mean())  # noqa: E731
+    seen, paired, above = (
+        np.stack(pair, axis=1)[distinct]
+        for pair in ((oracle, chance), (values, static), (values, chance))
+    )
+    rate = lambda rates: float(rates[distinct].mean())  # noqa: E731
+    # Where nothing was read, every execution matches itself.
+    if paths.reread is not None and not surely_above(seen, over):
+        scored = f"match at a rate of {rate(oracle):.2f}, a blind guess at {rate(chance):.2f}"
+        why = cannot_tell(len(seen), scored)
+        return Result("state_cmr", "rate", why_not=why, undefined=found.undefined)
+    found.details.update(
+        chance=rate(chance),
+        static=rate(static),
+        oracle=rate(oracle),
+        normalised=over(above) / over(seen),
+        over_static=over(paired),
+        over_static_interval=interval_of(paired, over),
+        **in_wrong_worlds(paths, lambda shown: rate(matched(shown))),
+    )
+    return found
 
 
 def icc(

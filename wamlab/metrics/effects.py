@@ -36,7 +36,13 @@ def iea(paths: Paths, *, at: Sequence[int] | None = None, gate: float | None = N
 
     ``paths`` hold the imposed sequences. ``details``: ``gain``, how much of the true effect was
     imagined (above 1 over-reaction, 0 blindness), and ``spurious``, the mean effect in metres that
-    was imagined between sequences whose true effect is within the gate.
+    was imagined between sequences whose true effect is within the gate; ``spurious_floor`` is that
+    of the executions as they were read, the reader's error alone.
+
+    Of probes the own action is none of the sequences. They hold what was imagined *with* it, in a
+    joint draw (JOINT), and not what is imagined *for* it, when it is imposed with the noise of the
+    others (FORWARD): its effect would be mixed with that of another query. Its effects over the
+    interventions are those of EIC_cf.
     """
     need_several(paths, "IEA", "imposed sequences")
     return _agreement("state_iea", paths, at, gate)
@@ -121,6 +127,9 @@ def _agreement(name: str, paths: Paths, at: Sequence[int] | None, gate: float | 
     true, made = true[:, :, columns], effects_between(paths.imagined)[:, :, columns]
     none = size(true) <= gate
     found.details["spurious"] = float(size(made)[none].mean()) if none.any() else None
+    if paths.reread is not None:
+        read = size(effects_between(paths.reread))[:, :, columns]
+        found.details["spurious_floor"] = float(read[none].mean()) if none.any() else None
     if found.value is not None:
         opened = metres[:, columns].mean(axis=1) > gate
         sums = np.stack([(made * true).sum(axis=(1, 2, 3)), (true**2).sum(axis=(1, 2, 3))], axis=-1)

@@ -3,7 +3,8 @@
 ``entity`` is ``robot`` or ``object``: of each state the thing that the reference executions, which
 are the same for every model, move most. Where it was imagined is what the reader saw in the
 imagined frames; where it went is what the simulator knows. The reader's own error on the frames of
-the executions is in the controls beside every value.
+the executions is in the controls beside every value. The parts of a measure are the strata: where
+on the way to contact the states were taken.
 """
 
 from __future__ import annotations
@@ -12,30 +13,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from wamlab.metrics import coupling, effects, worlds
 from wamlab.metrics.base import (
     Metric,
     NotApplicable,
     Result,
-    Row,
     imagining,
     metric,
     state_name,
-    summarise,
     why_nothing_imagined,
 )
 from wamlab.metrics.joint import LISTED, OBJECT, ROBOT
 from wamlab.metrics.joint_frames import told_apart, why_not_told
 from wamlab.metrics.paths import Paths, Places
-from wamlab.types import Branch, Probe, Reading
+from wamlab.types import Branch, BranchKind, Probe, Reading
 
 ENTITIES = (ROBOT, OBJECT)
 
 
 def own_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
-    """Where the model's own samples were imagined and went.
+    """Where the model's own samples were imagined and went, also in other worlds.
 
     Raises:
         NotApplicable: nothing was imagined or read, no object is there, or the states hold
@@ -43,7 +42,8 @@ def own_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
     """
     if not any(imagining(probe) for probe in probes):
         raise NotApplicable(why_nothing_imagined(probes))
-    return _paths(probes, entity, imagining)
+    paths = _paths(probes, entity, imagining)
+    return replace(paths, elsewhere=_elsewhere(probes, entity, paths.offsets))
 
 
 def imposed_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
@@ -82,32 +82,64 @@ def executions(
     )
 
 
-def on_states(name: str, measure: Callable[[Paths], Result], paths: Callable[..., Paths]) -> Metric:
-    """A measure of `wamlab.metrics.coupling` or `effects` as a metric of probes.
+def on_states(
+    name: str,
+    measure: Callable[..., Result],
+    paths: Callable[[Sequence[Probe], str], Paths],
+    *,
+    beside: Callable[[Probe], list[Branch]] | None = None,
+    unit: str = "",
+) -> Metric:
+    """A measure of `wamlab.metrics.coupling`, `effects` or `worlds` as a metric of probes.
 
-    Its parts are the strata: where on the way to contact the states were taken.
+    ``beside`` are the branches whose executions it takes besides paths, if it does.
     """
 
-    @metric(name, needs="probes")
+    def of_all(probes: Sequence[Probe], entity: str, at: Sequence[int] | None) -> Result:
+        found = paths(probes, entity)
+        if beside is None:
+            return measure(found, at=at)
+        return measure(found, executions(probes, entity, found.offsets, beside), at=at)
+
+    @metric(name, needs="probes", unit=unit)
     def measured(
         probes: Sequence[Probe], *, entity: str = ROBOT, at: Sequence[int] | None = None
     ) -> Result:
-        found = measure(paths(probes, entity), at=at)  # type: ignore[call-arg]
-        strata = sorted({probe.stratum for probe in probes})
-        if len(strata) < 2:
-            return found
-        of = lambda stratum: [probe for probe in probes if probe.stratum == stratum]  # noqa: E731
-        parts = {stratum: measured(of(stratum), entity=entity, at=at) for stratum in strata}
-        return replace(found, parts=parts)
+        return by_stratum(
+            of_all(probes, entity, at), probes, lambda some: measured(some, entity=entity, at=at)
+        )
 
     measured.__doc__ = f"{measure.__doc__}\n\nOf probes; see `wamlab.metrics.joint_states`."
     return measured
 
 
+def by_stratum(
+    found: Result, probes: Sequence[Probe], measured: Callable[[list[Probe]], Result]
+) -> Result:
+    """The result with the same of every stratum as its parts, where there are several."""
+    strata = sorted({probe.stratum for probe in probes})
+    if len(strata) < 2:
+        return found
+    of = lambda stratum: [probe for probe in probes if probe.stratum == stratum]  # noqa: E731
+    return replace(found, parts={stratum: measured(of(stratum)) for stratum in strata})
+
+
+def _listed(probe: Probe) -> list[Branch]:
+    return [branch for branch in probe.of("imposed") if branch.label in LISTED]
+
+
+def _references(probe: Probe) -> list[Branch]:
+    return probe.of("reference")
+
+
+state_error = on_states("state_error", coupling.error, own_paths, unit="m")
 state_eic = on_states("state_eic", coupling.eic, own_paths)
+state_eic_ref = on_states("state_eic_ref", coupling.eic_ref, own_paths, beside=_references)
+state_eic_cf = on_states("state_eic_cf", coupling.eic_cf, own_paths, beside=_listed)
 state_skill = on_states("state_skill", coupling.skill, own_paths)
-state_cmr = on_states("state_cmr", coupling.cmr, own_paths)
-state_div = on_states("state_div", coupling.div, own_paths)
+state_cmr = on_states("state_cmr", coupling.cmr, own_paths, unit="rate")
+state_div = on_states("state_div", coupling.div, own_paths, unit="m")
+state_dwa = on_states("state_dwa", worlds.dwa, own_paths)
 state_iea = on_states("state_iea", effects.iea, imposed_paths)
 state_instruction_contrast = on_states(
     "state_instruction_contrast", effects.instruction_contrast, instructed_paths
@@ -117,95 +149,52 @@ state_cda = on_states("state_cda", effects.cda, imposed_paths)
 state_distance_correlation = on_states(
     "state_distance_correlation", effects.distance_correlation, imposed_paths
 )
-state_cf_mae = on_states("state_cf_mae", effects.cf_mae, imposed_paths)
-
-
-@metric("state_eic_cf", needs="probes")
-def state_eic_cf(
-    probes: Sequence[Probe], *, entity: str = ROBOT, at: Sequence[int] | None = None
-) -> Result:
-    """The counterfactual form: what was imagined against executions of the listed interventions.
-
-    See `wamlab.metrics.coupling.eic_cf`.
-    """
-    paths = own_paths(probes, entity)
-    return coupling.eic_cf(paths, executions(probes, entity, paths.offsets, _listed), at=at)
-
-
-@metric("state_eic_ref", needs="probes")
-def state_eic_ref(
-    probes: Sequence[Probe], *, entity: str = ROBOT, at: Sequence[int] | None = None
-) -> Result:
-    """EIC over a denominator that is the same for every model.
-
-    That of `wamlab.metrics.coupling.eic_ref`: the expert's chunk and the interventions on it.
-    """
-    paths = own_paths(probes, entity)
-    references = executions(probes, entity, paths.offsets, _references)
-    return coupling.eic_ref(paths, references, at=at)
-
-
-@metric("state_error", needs="probes", unit="m")
-def state_error(
-    probes: Sequence[Probe], *, entity: str = ROBOT, at: Sequence[int] | None = None
-) -> Result:
-    """How far the imagined place is from the one that the own action led to, metres.
-
-    The floor is the reader's error on the real frames of the same executions.
-    """
-    paths = own_paths(probes, entity)
-    columns = paths.columns(at)
-    away = np.linalg.norm(paths.imagined - paths.executed, axis=-1)[..., columns].mean(axis=(1, 2))
-    reread = paths.controls()["oracle"]
-    floor = np.linalg.norm(reread - paths.executed, axis=-1)[..., columns].mean()
-    rows = [Row(state, "", float(value)) for state, value in zip(paths.states, away, strict=True)]
-    moved = float(paths.motion()[:, columns].mean())
-    return summarise("state_error", "m", rows, floor=float(floor), details={"moved": moved})
-
-
-@metric("state_dwa", needs="probes")
-def state_dwa(
-    probes: Sequence[Probe],
-    *,
-    at: Sequence[int] | None = None,
-    least_eic: float | None = worlds.LEAST_EIC,
-) -> Result:
-    """Which physics was imagined: how much nearer the true world is than the nearest other.
-
-    See `wamlab.metrics.worlds.dwa`; of the robot and of the objects together.
-    """
-    every = [own_paths(probes, entity) for entity in ENTITIES if _there(probes, entity)]
-    labels = sorted(
-        {branch.label.partition(":")[0] for probe in probes for branch in probe.of("world")}
-    )
-    others = {
-        world: {
-            paths.entity: executions(probes, paths.entity, paths.offsets, _in(world))
-            for paths in every
-        }
-        for world in labels
-    }
-    return worlds.dwa(every, others, at=at, least_eic=least_eic)
+state_cf_mae = on_states("state_cf_mae", effects.cf_mae, imposed_paths, unit="m")
 
 
 @metric("state_ocb", needs="probes", unit="rate")
 def state_ocb(probes: Sequence[Probe], *, branches: str = "own") -> Result:
     """How much more often success is imagined than met, at the end of the chunk.
 
-    See `wamlab.metrics.worlds.ocb`; in imagined frames it is the reader that sees success.
+    See `wamlab.metrics.worlds.ocb`; in imagined frames it is the reader that sees success. The
+    static control is what it sees once the `zero` intervention was executed.
 
     Args:
         branches: ``own`` or ``imposed``: outcomes of the own actions, or of those that mostly fail.
     """
     chosen = [imagining(one) if branches == "own" else _listed(one) for one in probes]
-    shown = [[(b, b.read.success[-1] > 0.5) for b in rows if b.read] for rows in chosen]
+    shown = [[b for b in rows if b.read and b.reread] for rows in chosen]
     if not all(shown) or len({len(rows) for rows in shown}) > 1:
         raise NotApplicable(_unread(probes))
-    if any(branch.offsets[-1] != len(branch.action) for rows in shown for branch, _ in rows):
+    if any(branch.offsets[-1] != len(branch.action) for rows in shown for branch in rows):
         raise NotApplicable("the end of the chunk is not imagined, where success is known")
-    dreamt = np.array([[done for _, done in rows] for rows in shown])
-    met = np.array([[branch.success for branch, _ in rows] for rows in shown])
-    return worlds.ocb(dreamt, met, [state_name(probe) for probe in probes])
+    found = worlds.ocb(
+        np.array([[_done(b.read) for b in rows] for rows in shown]),
+        np.array([[b.success for b in rows] for rows in shown]),
+        [state_name(probe) for probe in probes],
+        reread=np.array([[_done(b.reread) for b in rows] for rows in shown]),
+        still=_at_rest(probes),
+        others=_successes(probes, "own") if branches == "imposed" else None,
+    )
+    return by_stratum(found, probes, lambda some: state_ocb(some, branches=branches))
+
+
+def _done(reading: Reading | None) -> bool:
+    return reading is not None and bool(reading.success[-1] > 0.5)
+
+
+def _at_rest(probes: Sequence[Probe]) -> Bool[np.ndarray, " n"] | None:
+    """Whether the reader sees success where nothing was done; None where it was not looked at."""
+    zeros = [next((b for b in probe.of("imposed") if b.label == "zero"), None) for probe in probes]
+    if not all(zero is not None and zero.reread is not None for zero in zeros):
+        return None
+    return np.array([_done(zero.reread) for zero in zeros if zero])
+
+
+def _successes(probes: Sequence[Probe], kind: BranchKind) -> Bool[np.ndarray, "n m"] | None:
+    """The outcomes of these executions, None where states hold different numbers of them."""
+    rows = [[branch.success for branch in probe.of(kind)] for probe in probes]
+    return np.array(rows) if len({len(row) for row in rows}) == 1 and rows[0] else None
 
 
 def _paths(probes: Sequence[Probe], entity: str, of: Callable[[Probe], list[Branch]]) -> Paths:
@@ -264,18 +253,26 @@ def _seen(reading: Reading | None, name: str) -> Float[np.ndarray, "t 3"]:
     return reading.places[name]
 
 
-def _listed(probe: Probe) -> list[Branch]:
-    return [branch for branch in probe.of("imposed") if branch.label in LISTED]
-
-
-def _references(probe: Probe) -> list[Branch]:
-    return probe.of("reference")
+def _elsewhere(
+    probes: Sequence[Probe], entity: str, offsets: Int[np.ndarray, " t"]
+) -> dict[str, Places]:
+    """Where the imagined own actions lead in each world in which every one was executed."""
+    labels = (branch.label for probe in probes for branch in probe.of("world"))
+    worlds = sorted({label.partition(":")[0] for label in labels})
+    return {
+        world: executions(probes, entity, offsets, _in(world))
+        for world in worlds
+        if all(len(_in(world)(probe)) == len(imagining(probe)) for probe in probes)
+    }
 
 
 def _in(world: str) -> Callable[[Probe], list[Branch]]:
-    return lambda probe: [
-        branch for branch in probe.of("world") if branch.label.startswith(f"{world}:")
-    ]
+    def executed(probe: Probe) -> list[Branch]:
+        known = {branch.label: branch for branch in probe.of("world")}
+        own = [f"{world}: {branch.label}" for branch in imagining(probe)]
+        return [known[label] for label in own if label in known]
+
+    return executed
 
 
 def _unread(probes: Sequence[Probe]) -> str:

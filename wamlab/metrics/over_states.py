@@ -1,9 +1,21 @@
 """Statistics over states: ratios of sums, their gates, controls, curves and intervals.
 
 A ratio is one of sums over states, its interval a bootstrap over states. Beside it stand, on the
-same states, a *static* future and the *oracle* (the executions), both with the error of the reader
-of imagined frames where it is known, the paired difference over static, the value *normalised*
-between the two (0 and 1), and the curve over offsets.
+same states, the paired difference over a static future, the value *normalised* between static and
+oracle (0 and 1), the curve over offsets, and what controls score in the place of the imagination,
+all with the error of the reader of imagined frames where it is known:
+
+    static        nothing ever moves
+    oracle        the executions: the attainable ceiling
+    wrong_world   the executions in another physics, where probes hold such: of all worlds that
+                  lead elsewhere the one that scores best, which ``wrong_world_is``;
+                  ``wrong_worlds`` holds each
+
+The same-state shuffled pairing is 0 by construction in EIC and ICC. Two controls are not to be had
+from what probes hold. *Shuffled action*, the own chunk permuted in time: nothing executes it.
+*Retrieval* of the nearest training clip: its frames are saved beside a probe, but no reader has
+looked at them; it is among the controls of the pixel variant (`wamlab.metrics.joint`).
+
 A state counts only where positions differ by more than ``gate`` metres, by default 10 mm for the
 hand and 5 mm for an object; elsewhere the measure is undefined, never 1. Where the oracle is not
 above the static future, the reader's error is as large as what is to be measured, and a model that
@@ -51,9 +63,8 @@ def consistency(
         return Result(name, why_not=why, undefined=undefined)
     model = held(paths.imagined)
     rows = model[opened][:, columns].mean(axis=1)
-    static, oracle = (
-        held(shown)[opened][:, columns].mean(axis=1) for shown in paths.controls().values()
-    )
+    pairs = lambda shown: held(shown)[opened][:, columns].mean(axis=1)  # noqa: E731
+    static, oracle = (pairs(shown) for shown in paths.controls().values())
     if not rows[:, 1].sum() > 0:
         why = "what was imagined equals every other execution"
         return Result(name, why_not=why, undefined=undefined)
@@ -61,12 +72,8 @@ def consistency(
     seen = np.stack([oracle, static], axis=1)
     # Where nothing was read, the executions are exact however few they are.
     if not (over(seen) > 0 if paths.reread is None else surely_above(seen, over)):
-        why = (
-            f"the reader cannot tell in {len(seen)} states (at least {FEWEST} are needed): the "
-            "executions themselves, as it reads them, "
-            f"score {score(oracle):.2f}, a static future {score(static):.2f}"
-        )
-        return Result(name, why_not=why, undefined=undefined)
+        scored = f"score {score(oracle):.2f}, a static future {score(static):.2f}"
+        return Result(name, why_not=cannot_tell(len(seen), scored), undefined=undefined)
     paired = np.stack([rows, static], axis=1)
     return over_states(
         name,
@@ -81,8 +88,27 @@ def consistency(
             "normalised": over(paired) / over(seen),
             "over_static": over(paired),
             "over_static_interval": interval_of(paired, over),
+            **in_wrong_worlds(paths, lambda shown: score(pairs(shown))),
             "curve": _curve(paths, model, metres > gate),
         },
+    )
+
+
+def in_wrong_worlds(paths: Paths, scored: Callable[[Places], float]) -> dict[str, Any]:
+    """The details of the control that imagines another physics; none where no world is another."""
+    found = {world: scored(places) for world, places in paths.wrong_worlds().items()}
+    found = {world: value for world, value in found.items() if np.isfinite(value)}
+    if not found:
+        return {}
+    best = max(found, key=lambda world: found[world])
+    return {"wrong_world": found[best], "wrong_world_is": best, "wrong_worlds": found}
+
+
+def cannot_tell(states: int, scored: str) -> str:
+    """Why there is no value where the reader's error is as large as what is to be measured."""
+    return (
+        f"the reader cannot tell in {states} states (at least {FEWEST} are needed): the "
+        f"executions themselves, as it reads them, {scored}"
     )
 
 

@@ -6,14 +6,15 @@ object.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from wamlab.config import nearest
 from wamlab.metrics.base import NotApplicable
+from wamlab.metrics.joint import gate_metres
 
 Places = Float[np.ndarray, "n k t d"]
 Steps = Float[np.ndarray, "n k h a"]
@@ -27,6 +28,8 @@ class Paths:
     actions. The K are the model's own samples, or sequences imposed on it or instructions given to
     it, all imagined with the same sampling noise. ``reread`` are the executions as the reader of
     imagined frames reads them off real ones: it is the attainable ceiling, and tells its error.
+    ``elsewhere`` is where the same actions lead in other worlds (of another robot gain, friction or
+    the like), by the names of those.
 
     Raises:
         ValueError: shapes that do not fit together, NaN or infinity, offsets that do not rise.
@@ -39,6 +42,7 @@ class Paths:
     imagined: Places
     executed: Places
     reread: Places | None = None
+    elsewhere: Mapping[str, Places] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.executed.ndim != 4 or not self.executed.size:
@@ -49,6 +53,8 @@ class Paths:
         shapes = {"executed": whole, "imagined": whole, "start": (n, d)}
         for name, shape in (shapes if self.reread is None else {**shapes, "reread": whole}).items():
             check_shape(f"{self.entity}: {name}", getattr(self, name), shape)
+        for world, places in self.elsewhere.items():
+            check_shape(f"{self.entity} in the world {world!r}", places, whole)
         check_states(self.states, n)
         if len(self.offsets) != t or (np.diff(self.offsets, prepend=0) <= 0).any():
             raise ValueError(f"{self.entity}: expected {t} rising offsets above 0: {self.offsets}")
@@ -69,6 +75,24 @@ class Paths:
             return {"static": self.still, "oracle": self.executed}
         error = self.reread - self.executed
         return {"static": self.still + error[:, :1, :1], "oracle": self.reread}
+
+    def wrong_worlds(self) -> dict[str, Places]:
+        """The executions in other worlds as an imagination, read with the same error.
+
+        Nobody looks at them, so the error is that of the reader in the true execution of the same
+        action. Left out is a world that leads nowhere else: by the last offset in no state further
+        from where the entity truly goes than its gate.
+        """
+        error = 0.0 if self.reread is None else self.reread - self.executed
+        return {
+            world: places + error
+            for world, places in self.elsewhere.items()
+            if (self.away(places, [-1]) > gate_metres(self.entity)).any()
+        }
+
+    def away(self, places: Places, columns: Sequence[int]) -> Float[np.ndarray, " n"]:
+        """How far places lie from where the entity went, on average over the K and the columns."""
+        return apart(places, self.executed)[..., columns].mean(axis=(1, 2))
 
     def columns(self, at: Sequence[int] | None) -> list[int]:
         """Where these offsets lie, None: the last; KeyError for one that the paths lack."""

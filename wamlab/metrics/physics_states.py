@@ -43,6 +43,7 @@ def imagined_motion_without_contact(probes: Sequence[Probe], *, reach: float = R
         imagined=np.concatenate([thing.imagined, hand.imagined], axis=-1),
         executed=np.concatenate([thing.executed, hand.executed], axis=-1),
         reread=np.concatenate([_reread(thing), _reread(hand)], axis=-1),
+        elsewhere={},
     )
 
     def unexplained(way: Way) -> float:

@@ -10,108 +10,196 @@ imagination is not used.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import compress
+from dataclasses import replace
+from itertools import compress, pairwise
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from wamlab.config import nearest
 from wamlab.metrics.base import NotApplicable, Result, summarise
 from wamlab.metrics.coupling import eic
 from wamlab.metrics.joint import gate_metres
-from wamlab.metrics.over_states import closed, interval_of, over_states, share
+from wamlab.metrics.over_states import (
+    cannot_tell,
+    closed,
+    interval_of,
+    over_states,
+    share,
+    surely_above,
+)
 from wamlab.metrics.paths import Paths, Places, Steps, apart, check_shape, check_states
+from wamlab.metrics.stats import Interval, alike
 
 LEAST_EIC = 0.2
+TRUE = "true"
 
 
 def dwa(
-    entities: Sequence[Paths],
-    worlds: Mapping[str, Mapping[str, Places]],
-    *,
-    at: Sequence[int] | None = None,
-    least_eic: float | None = LEAST_EIC,
+    paths: Paths, *, at: Sequence[int] | None = None, least_eic: float | None = LEAST_EIC
 ) -> Result:
-    """Dynamics-world attribution: the world whose executions are nearest to what was imagined.
+    """Dynamics-world attribution: how much nearer the true world is than the nearest other.
 
     The value is the margin of the true world over the nearest other, above 1 where the imagination
     follows the true one; ``details["world"]`` names the nearest, ``details["distance"]`` holds the
-    distance of each in metres, averaged over entities. A state counts where some world leads some
-    entity further than its gate from where it truly went, a world where it does so in some state.
+    distance of each in metres, over all offsets unless ``at`` says which. A state counts where some
+    world leads the entity further than its gate from where it truly went, a world where it does so
+    in some state. ``static`` and ``oracle`` are the margins of a still future and of the executions
+    as they were read (None: exact, without an end); unless that of the oracle is surely above 1
+    there is no value.
+
+    Worlds that are called by a parameter and its factor ("gain 0.7"; it is 1 in the true world)
+    make a family, in which ``fitted_<parameter>`` is where the imagination lies nearest, with its
+    interval: see `fitted`.
 
     Args:
-        entities: the own samples of each entity in the same states.
-        worlds: by world and entity, where the same actions lead (N, K, T, D) in another physics
-            (robot gain, slip, mass, ...).
-        least_eic: without an entity of a higher EIC there is nothing to attribute; None lifts this.
+        least_eic: without a higher EIC there is nothing to attribute; None lifts this.
     """
-    if not entities or not worlds:
-        raise NotApplicable("DWA needs entities and other worlds to compare")
-    if len({tuple(paths.states) for paths in entities}) > 1:
-        raise ValueError("the entities were not seen in the same states")
+    if not paths.elsewhere:
+        raise NotApplicable("DWA needs executions of the own actions in other worlds")
     details: dict[str, Any] = {}
     if least_eic is not None:
-        found = {paths.entity: eic(paths, at=at).value for paths in entities}
-        details["eic"] = found
-        if not any(value is not None and value > least_eic for value in found.values()):
-            why = f"no entity's EIC is above {least_eic}: nothing to attribute"
-            undefined = {why: len(entities[0].states)}
-            return Result("state_dwa", why_not=why, undefined=undefined, details=details)
-    leads = {world: _leads_elsewhere(world, entities, worlds[world], at) for world in worlds}
+        coupled = eic(paths, at=at)
+        details["eic"] = coupled.value
+        if coupled.value is None or not coupled.value > least_eic:
+            return _uncoupled(coupled, least_eic, details)
+    columns = paths.columns(paths.offsets.tolist() if at is None else at)
+    gate, why = gate_metres(paths.entity), "no world leads the entity elsewhere"
+    leads = {world: paths.away(one, columns) > gate for world, one in paths.elsewhere.items()}
     opened = np.logical_or.reduce(list(leads.values()))
-    why = "no world leads an entity elsewhere"
-    if not opened.any():
-        return Result("state_dwa", why_not=why, undefined=closed(opened, why), details=details)
-    true = {paths.entity: paths.executed for paths in entities}
-    away = {
-        world: np.mean([_away(paths, where[paths.entity], at) for paths in entities], axis=0)
-        for world, where in {"true": true, **worlds}.items()
-        if world == "true" or leads[world].any()
-    }
-    rows = np.stack(list(away.values()), axis=1)[opened]
-    distance = dict(zip(away, rows.mean(axis=0).tolist(), strict=True))
-    details |= {"world": min(distance, key=lambda world: distance[world]), "distance": distance}
     undefined = closed(opened, why)
-    if not distance["true"] > 0:
+    if not opened.any():
+        return Result("state_dwa", why_not=why, undefined=undefined, details=details)
+    cut = lambda places: places[opened][:, :, columns]  # noqa: E731
+    others = {world: one for world, one in paths.elsewhere.items() if leads[world].any()}
+    worlds = {world: cut(one) for world, one in {TRUE: paths.executed, **others}.items()}
+    shown = {"model": paths.imagined, **paths.controls()}
+    rows, static, oracle = (_distances(cut(one), worlds) for one in shown.values())
+    exact = not oracle[:, 0].any()
+    if not exact and not surely_above(oracle, lambda rows: margin(rows) - 1):
+        scored = f"have a margin of {margin(oracle):.2f}, which is not surely above 1"
+        why = cannot_tell(len(oracle), scored)
+        return Result("state_dwa", why_not=why, undefined=undefined, details=details)
+    distance = dict(zip(worlds, rows.mean(axis=0).tolist(), strict=True))
+    details |= {
+        "world": min(distance, key=lambda world: distance[world]),
+        "distance": distance,
+        "static": margin(static),
+        "oracle": None if exact else margin(oracle),
+        **fitted(cut(paths.imagined), cut(shown["oracle"]), worlds, [*paths.elsewhere]),
+    }
+    if not distance[TRUE] > 0:
         why = "the imagination is exact: the margin has no end"
         return Result("state_dwa", why_not=why, undefined=undefined, details=details)
-    states = list(compress(entities[0].states, opened))
-    return over_states("state_dwa", states, rows, _margin, undefined=undefined, details=details)
+    states = list(compress(paths.states, opened))
+    return over_states("state_dwa", states, rows, margin, undefined=undefined, details=details)
+
+
+def fitted(
+    imagined: Places, reread: Places, worlds: Mapping[str, Places], known: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The value of each parameter at which the imagination is nearest, with its interval.
+
+    Between two neighbouring worlds of a family every place is taken to lie on the line between its
+    places in the two, so that the mean squared distance is a parabola there; the least of all is
+    exact where places are linear in the parameter, as a robot's are in its gain. Nothing is said of
+    values outside the grid: an estimate at its end, or with an interval to it, may lie beyond, and
+    ``fitted_<parameter>_is`` says so. The interval is a bootstrap over states.
+
+    Args:
+        imagined: places (N, K, T, D).
+        reread: the executions as they were read; ``oracle_<parameter>``, where they lie nearest, is
+            1 but for the reader's error.
+        worlds: by name where the same actions lead, the true world under `TRUE`.
+        known: the names of all worlds, those too that are left out because they lead nowhere else;
+            ``unfitted`` says of their parameters that they have no estimate.
+    """
+    families: dict[str, dict[float, Places]] = defaultdict(lambda: {1.0: worlds[TRUE]})
+    for world, places in worlds.items():
+        if parsed := factor(world):
+            families[parsed[0]][parsed[1]] = places
+    details: dict[str, Any] = {}
+    if missing := {parsed[0] for world in known if (parsed := factor(world))} - set(families):
+        details["unfitted"] = dict.fromkeys(sorted(missing), "no value of it leads elsewhere")
+    for parameter, family in families.items():
+        grid = sorted(family)
+        nearest = lambda rows, grid=grid: _nearest(rows, grid)  # noqa: E731
+        rows, read = (
+            _projections(one, [family[value] for value in grid]) for one in (imagined, reread)
+        )
+        name, value, interval = f"fitted_{parameter}", nearest(rows), interval_of(rows, nearest)
+        details |= {name: value, f"{name}_interval": interval, f"oracle_{parameter}": nearest(read)}
+        details.setdefault("grids", {})[parameter] = grid
+        if {grid[0], grid[-1]} & {value, *(interval or ())}:
+            details[f"{name}_is"] = "at an end of the grid"
+    return details
+
+
+def factor(world: str) -> tuple[str, float] | None:
+    """The parameter and its factor that a world is called by, None of one that is not."""
+    parameter, _, value = world.rpartition(" ")
+    try:
+        return (parameter, float(value)) if parameter else None
+    except ValueError:
+        return None
 
 
 def ocb(
-    imagined: Bool[np.ndarray, "n k"], executed: Bool[np.ndarray, "n k"], states: Sequence[str]
+    imagined: Bool[np.ndarray, "n k"],
+    executed: Bool[np.ndarray, "n k"],
+    states: Sequence[str],
+    *,
+    reread: Bool[np.ndarray, "n k"] | None = None,
+    still: Bool[np.ndarray, " n"] | None = None,
+    others: Bool[np.ndarray, "n m"] | None = None,
 ) -> Result:
     """Outcome bias: how much more often success is imagined than met, by the same criterion.
 
     ``details``: Matthews' correlation (``mcc``) and ``markedness``, the success rate where success
-    was imagined less that where failure was; None where one outcome is missing.
+    was imagined less that where failure was; None where one outcome is missing. ``oracle`` is the
+    bias of the reader alone, on the real frames of the same executions, with its interval and
+    ``oracle_mcc``; ``static`` the bias of a future in which nothing moves.
+
+    Args:
+        reread: the outcomes that the reader of imagined frames sees in the real ones.
+        still: the outcome that it sees in each state where nothing is done.
+        others: the outcomes of other executions from these states. Both outcomes have to be among
+            the executions, or a criterion that never speaks would be without bias; interventions
+            are there to fail, and the own actions may show success in their place.
     """
     if not executed.size:
         raise NotApplicable("OCB needs outcomes; there are none")
     check_shape("imagined outcomes", imagined, executed.shape)
     check_states(states, len(executed))
-    rows = np.stack([imagined & executed, imagined, executed], axis=-1).mean(axis=1)
-    both, dreamt, met = (float(rate) for rate in rows.mean(axis=0))
-    mcc = _matthews(rows)
-    known = np.isfinite(mcc)
-    marked = (both - dreamt * met) / (dreamt * (1 - dreamt)) if 0 < dreamt < 1 else None
-    return over_states(
-        "state_ocb",
-        states,
-        rows,
-        lambda rows: float((rows[:, 1] - rows[:, 2]).mean()),
-        unit="rate",
-        details={
-            "imagined": dreamt,
-            "executed": met,
-            "mcc": mcc if known else None,
-            "mcc_interval": interval_of(rows, _matthews) if known else None,
-            "markedness": marked,
-        },
-    )
+    met = executed if others is None else np.concatenate([executed, others], axis=1)
+    if met.all() or not met.any():
+        raise NotApplicable(
+            f"OCB needs both outcomes among the executions: {int(met.sum())} of {met.size} succeed"
+        )
+    rows = _outcomes(imagined, executed)
+    both, dreamt, succeeded = (float(rate) for rate in rows.mean(axis=0))
+    marked = (both - dreamt * succeeded) / (dreamt * (1 - dreamt)) if 0 < dreamt < 1 else None
+    details: dict[str, Any] = {
+        "imagined": dreamt,
+        "executed": succeeded,
+        **_correlation("mcc", rows),
+        "markedness": marked,
+    }
+    if still is not None:
+        check_shape("outcomes of a still future", still, executed.shape[:1])
+        details["static"] = _bias(_outcomes(still[:, None].repeat(executed.shape[1], 1), executed))
+    if reread is not None:
+        check_shape("outcomes as read", reread, executed.shape)
+        read = _outcomes(reread, executed)
+        details |= {
+            "oracle": _bias(read),
+            "oracle_interval": _bias_interval(read),
+            **_correlation("oracle_mcc", read),
+        }
+    found = over_states("state_ocb", states, rows, _bias, unit="rate", details=details)
+    return replace(found, interval=_bias_interval(rows))
 
 
 def ius(
@@ -147,29 +235,78 @@ def ius(
     )
 
 
-def _leads_elsewhere(
-    world: str, entities: Sequence[Paths], where: Mapping[str, Places], at: Sequence[int] | None
-) -> Bool[np.ndarray, " n"]:
-    """In which states a world leads some entity further than its gate from where it truly went."""
-    found = []
-    for paths in entities:
-        if paths.entity not in where:
-            raise KeyError(f"world {world!r} has no {paths.entity!r}{nearest(paths.entity, where)}")
-        places = where[paths.entity]
-        check_shape(f"world {world!r}: {paths.entity}", places, paths.executed.shape)
-        away = apart(paths.executed, places)[..., paths.columns(at)].mean(axis=(1, 2))
-        found.append(away > gate_metres(paths.entity))
-    return np.logical_or.reduce(found)
+def _uncoupled(coupled: Result, least_eic: float, details: dict[str, Any]) -> Result:
+    said = coupled.why_not or f"EIC is {coupled.value:.2f}"
+    why = f"EIC is not above {least_eic}, there is nothing to attribute: {said}"
+    undefined = {f"EIC is not above {least_eic}": coupled.n + sum(coupled.undefined.values())}
+    return Result("state_dwa", why_not=why, undefined=undefined, details=details)
 
 
-def _away(paths: Paths, places: Places, at: Sequence[int] | None) -> Float[np.ndarray, " n"]:
-    return apart(paths.imagined, places)[..., paths.columns(at)].mean(axis=(1, 2))
+def _distances(shown: Places, worlds: Mapping[str, Places]) -> Float[np.ndarray, "n w"]:
+    """The mean distance to each world by state, in metres."""
+    return np.stack([apart(shown, one).mean(axis=(1, 2)) for one in worlds.values()], axis=1)
 
 
-def _margin(rows: np.ndarray) -> float:
-    """The nearest other world's distance over the true one's, from rows (N, 1 + W)."""
+def margin(rows: Float[np.ndarray, "n w"]) -> float:
+    """The nearest other world's distance over the true one's, from rows with the true one first."""
     own, *others = rows.sum(axis=0)
     return float(min(others) / own) if own > 0 else float("nan")
+
+
+def _projections(imagined: Places, grid: Sequence[Places]) -> Float[np.ndarray, "n s 3"]:
+    """By state and segment of the grid the parabola a - 2 b t + c t^2 of the squared distance."""
+    return np.stack(
+        [
+            np.stack(
+                [
+                    (one * other).sum(axis=-1).mean(axis=(1, 2))
+                    for one, other in (
+                        (imagined - low, imagined - low),
+                        (imagined - low, high - low),
+                        (high - low, high - low),
+                    )
+                ],
+                axis=-1,
+            )
+            for low, high in pairwise(grid)
+        ],
+        axis=1,
+    )
+
+
+def _nearest(rows: Float[np.ndarray, "n s 3"], grid: Sequence[float]) -> float:
+    """Where on the grid the sum of the parabolas of all states is least."""
+    a, b, c = np.moveaxis(rows.sum(axis=0), -1, 0)
+    t = np.clip(np.divide(b, c, out=np.zeros_like(b), where=c > 0), 0, 1)
+    best = int((a - 2 * b * t + c * t**2).argmin())
+    return float(grid[best] + t[best] * (grid[best + 1] - grid[best]))
+
+
+def _outcomes(
+    imagined: Bool[np.ndarray, "n k"], executed: Bool[np.ndarray, "n k"]
+) -> Float[np.ndarray, "n 3"]:
+    """By state the rates of both successes, of the imagined and of the executed one."""
+    return np.stack([imagined & executed, imagined, executed], axis=-1).mean(axis=1)
+
+
+def _bias(rows: Float[np.ndarray, "n 3"]) -> float:
+    return float((rows[:, 1] - rows[:, 2]).mean())
+
+
+def _bias_interval(rows: Float[np.ndarray, "n 3"]) -> Interval | None:
+    """Over states; where all states say the same, nothing is left to resample (see `alike`)."""
+    biases = rows[:, 1] - rows[:, 2]
+    if len(rows) > 1 and (biases == biases[0]).all() and biases[0] in (-1, 0, 1):
+        return alike(float(biases[0]), len(rows))
+    return interval_of(rows, _bias)
+
+
+def _correlation(name: str, rows: Float[np.ndarray, "n 3"]) -> dict[str, Any]:
+    """Matthews' correlation with its interval; None where one outcome is missing."""
+    value = _matthews(rows)
+    if not np.isfinite(value):
+        return {name: None, f"{name}_interval": None}
+    return {name: value, f"{name}_interval": interval_of(rows, _matthews)}
 
 
 def _matthews(rows: np.ndarray) -> float:

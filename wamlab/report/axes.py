@@ -102,9 +102,15 @@ def beside(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         if _is_number(value):
             ends = between(details.get(f"{name}_interval"))
             pairs.append(
-                (name.replace("_", " "), f"{figure(value)} ({ends})" if ends else figure(value))
+                (called(name, details), f"{figure(value)} ({ends})" if ends else figure(value))
             )
     return pairs
+
+
+def called(name: str, details: Mapping[str, Any]) -> str:
+    """A detail's name in words, with what it is of where another detail says so."""
+    which = details.get(f"{name}_is")
+    return name.replace("_", " ") + (f" ({which})" if which else "")
 
 
 def figure(value: float | None) -> str:
