@@ -23,8 +23,9 @@ from wamlab.metrics.base import (
     why_nothing_imagined,
 )
 from wamlab.metrics.coupling import LAGS
-from wamlab.metrics.over_states import FEWEST, interval_of, over_states, score, surely_above
+from wamlab.metrics.over_states import interval_of, over_states, score, surely_above
 from wamlab.metrics.paths import each_to_each, other_pairs, own_pairs
+from wamlab.metrics.stats import FEWEST
 from wamlab.types import Branch, Probe
 
 SPREAD = 0.1
