@@ -31,6 +31,9 @@ from wamlab.types import Branch, Probe
 SPREAD = 0.1
 """Own chunks of a state that differ by less, in standard deviations, are one chunk."""
 
+ROUNDED = 1e-6
+"""A dimension that varies by less, of its largest value, is one number in float32."""
+
 Chunks = Float[np.ndarray, "k j a"]
 
 
@@ -149,8 +152,9 @@ def _read(probes: Sequence[Probe], reader: Reader) -> list[_Read]:
             f"{reader.name} has read {count} of {len(probes)} probes; it takes two samples from a "
             "state"
         )
-    scale = np.concatenate([b.action for _, branches in found for b in branches]).std(axis=0)
-    changes = scale > 0
+    own = np.concatenate([b.action for _, branches in found for b in branches]).astype(float)
+    scale = own.std(axis=0)
+    changes = scale > ROUNDED * np.abs(own).max(axis=0)
     if not changes.any():
         raise NotApplicable("the own actions are all the same")
     return [
