@@ -51,9 +51,10 @@ def tables(found: Found) -> str:
             "weighs the same; for intervals tasks, seeds and starts are drawn.\n",
             table(["model", "samples", *choices], choosing),
             "A monitor compares arriving frames with what was imagined of them. AUROC tells "
-            "failures from successes of the same task, over the steps in which half of the "
-            "successes are done: 0.5 is chance. Its alarms are calibrated on validation starts to "
-            "be false in one success of ten.\n",
+            "failures from successes of the same task, over the steps that the success took: 0.5 "
+            "is chance. Its alarms are calibrated on validation starts to be false in one success "
+            "of ten; a failure is caught by the share of those successes that take longer than it "
+            "takes to raise the alarm.\n",
             table(
                 [
                     "model",

@@ -1,7 +1,7 @@
 """What several cells of a protocol say together: rates, differences and their intervals.
 
-Every task weighs the same. Intervals over a protocol are cluster bootstraps: tasks are drawn, then
-training seeds inside them, then episodes; blind trials are drawn anew for each task.
+Every task weighs the same. Intervals over a protocol are bootstraps in which training seeds are
+drawn once for all tasks, then tasks, episodes and blind trials: see `wamlab.metrics.pooled`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from wamlab.metrics.stats import LEVEL, Interval, alike, mcnemar, newcombe, wilson
+from wamlab.metrics.pooled import of_difference, of_rate, of_rate_over_blind
+from wamlab.metrics.stats import LEVEL, Interval, mcnemar, newcombe, wilson
 from wamlab.metrics.success import BLIND_ROWS
 
 Cell = Mapping[str, Any]
@@ -81,67 +82,39 @@ def over_blind(cells: Sequence[Cell], env: str) -> Estimate:
 
 
 def pooled(cells: Sequence[Cell], *, middle: bool = False, seed: int = 0) -> Estimate:
-    """The mean of the tasks' rates; tasks, seeds inside them and episodes are drawn.
-
-    Outcomes that are all alike have nothing to draw: their interval is Wilson's, of all episodes.
-    """
+    """The mean of the tasks' rates; seeds, tasks and episodes are drawn."""
     own = _by_task_and_seed(cells, middle)
-    value = float(np.mean(own[..., 0].sum(1) / own[..., 1].sum(1)))
-    if value in (0.0, 1.0):
-        return Estimate(value, wilson(int(own[..., 0].sum()), int(own[..., 1].sum())))
-    return Estimate(value, _ends(_drawn_rates(own, np.random.default_rng(seed))[0]))
+    return Estimate(float(_rates(own).mean()), of_rate(own, seed=seed))
 
 
 def pooled_over_blind(cells: Sequence[Cell], *, seed: int = 0) -> Estimate:
-    """The mean over tasks of `over_blind`; tasks, seeds, episodes and blind trials are drawn.
-
-    Of outcomes that are all alike the interval is Newcombe's, of all episodes and blind trials.
-    """
-    own, rng = _by_task_and_seed(cells), np.random.default_rng(seed)
+    """The mean over tasks of `over_blind`; seeds, tasks, episodes and blind trials are drawn."""
+    own = _by_task_and_seed(cells)
     blind = np.array([better_blind(cells, env) for env in tasks(cells)])
-    value = float(np.mean(own[..., 0].sum(1) / own[..., 1].sum(1) - blind[:, 0] / blind[:, 1]))
-    rates, task = _drawn_rates(own, rng)
-    k, n = np.moveaxis(blind[task], -1, 0)
-    drawn = rates - rng.binomial(n, k / n) / n
-    if np.ptp(drawn) == 0:
-        mine, theirs = own.sum((0, 1)).tolist(), blind.sum(0).tolist()
-        return Estimate(value, newcombe(tuple(mine), tuple(theirs)))
-    return Estimate(value, _ends(drawn))
+    value = float(np.mean(_rates(own) - blind[:, 0] / blind[:, 1]))
+    return Estimate(value, of_rate_over_blind(own, blind, seed=seed))
 
 
 def paired(first: Sequence[Cell], second: Sequence[Cell], *, seed: int = 0) -> Paired | None:
     """Two models on the starts and seeds that both have played, or None where there are none.
 
-    Tasks, seeds inside them and pairs are drawn; every task weighs the same. Of pairs that are all
-    alike the interval is that of `stats.alike`.
+    Seeds, tasks and pairs are drawn; every task weighs the same.
     """
     groups = _pairs(first, second)
     if not groups:
         return None
-    rng = np.random.default_rng(seed)
-    envs = list(groups)
     seeds = sorted({trained for group in groups.values() for trained in group})
-    table = np.array([[groups[e].get(s, (0, 0, 0)) for s in seeds] for e in envs])
-    only_first, only_second, n = table.sum(1).T
+    table = np.array([[group.get(s, (0, 0, 0)) for s in seeds] for group in groups.values()])
+    only_first, only_second, n = table.sum(axis=1).T
     value = float(np.mean((only_first - only_second) / n))
-    task = rng.integers(len(envs), size=(DRAWS, len(envs)))
-    trained = rng.integers(len(seeds), size=(*task.shape, len(seeds)))
-    drawn = table[task[..., None], trained]
-    size = drawn[..., 2]
-    shares = drawn[..., :2] / np.maximum(size, 1)[..., None]
-    won = rng.binomial(size, shares[..., 0])
-    rest = shares[..., 1] / np.maximum(1 - shares[..., 0], 1e-12)
-    lost = rng.binomial(size - won, np.minimum(rest, 1.0))
-    differences = (won - lost).sum(-1) / np.maximum(size.sum(-1), 1)
     alone = int(only_first.sum()), int(only_second.sum())
-    interval = _ends(differences) if np.ptp(differences) else alike(value, int(n.sum()))
-    return Paired(Estimate(value, interval), *alone, mcnemar(*alone))
+    return Paired(Estimate(value, of_difference(table, seed=seed)), *alone, mcnemar(*alone))
 
 
 def over_states(
     results: Sequence[Mapping[str, Any]], seeds: Sequence[int], *, seed: int = 0
 ) -> Estimate | None:
-    """The mean of one measure over states and seeds; starts are drawn, then seeds in them.
+    """The mean of one measure over states and seeds; seeds are drawn, then starts.
 
     Seeds reach different states from one start: what they share is the start.
     """
@@ -151,44 +124,34 @@ def over_states(
             by_start.setdefault(state.rpartition("-")[0], {})[trained] = value
     if not by_start:
         return None
-    groups = [np.array(list(values.values())) for values in by_start.values()]
-    value = float(np.concatenate(groups).mean())
-    if len(groups) < 2:
+    columns = sorted({trained for row in by_start.values() for trained in row})
+    absent = float("nan")
+    table = np.array([[row.get(s, absent) for s in columns] for row in by_start.values()])
+    value = float(np.nanmean(table))
+    if len(table) < 2:
         return Estimate(value, None)
     rng = np.random.default_rng(seed)
-    count = np.array([len(group) for group in groups])
-    padded = np.array([np.resize(group, count.max()) for group in groups])
-    start = rng.integers(len(groups), size=(DRAWS, len(groups)))
-    size = count[start][..., None]
-    drawn = rng.integers(size, size=(*start.shape, count.max()))
-    kept = np.arange(count.max()) < size
-    picked = np.take_along_axis(padded[start], drawn, axis=-1) * kept
-    means = picked.sum((1, 2)) / kept.sum((1, 2))
-    return Estimate(value, _ends(means[:, None]))
+    trained = rng.integers(len(columns), size=(DRAWS, 1, len(columns)))
+    start = rng.integers(len(table), size=(DRAWS, len(table), 1))
+    drawn = table[start, trained]
+    known = np.isfinite(drawn).sum(axis=(1, 2))
+    means = np.nansum(drawn, axis=(1, 2))[known > 0] / known[known > 0]
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, Interval(float(low), float(high)))
 
 
 def _by_task_and_seed(cells: Sequence[Cell], middle: bool = False) -> Int[np.ndarray, "t s 2"]:
-    """Successes and episodes of every task and seed."""
-    rows = [played(cell, middle=middle) for cell in cells]
-    held = [row for row in rows if row]
-    envs = tasks(cells, middle=middle)
-    return np.array([[(row[env]["any"], row[env]["n"]) for row in held] for env in envs])
+    """Successes and episodes of every task and seed; zeros where a seed was not played."""
+    rows = [row for cell in cells if (row := played(cell, middle=middle))]
+    absent = {"any": 0, "n": 0}
+    known = [[row.get(env, absent) for row in rows] for env in tasks(cells, middle=middle)]
+    return np.array([[(one["any"], one["n"]) for one in task] for task in known])
 
 
-def _drawn_rates(
-    own: Int[np.ndarray, "t s 2"], rng: np.random.Generator
-) -> tuple[Float[np.ndarray, "d t"], Int[np.ndarray, "d t"]]:
-    """Rates of drawn tasks, from drawn seeds and episodes; and which tasks they are."""
-    task = rng.integers(len(own), size=(DRAWS, len(own)))
-    trained = rng.integers(own.shape[1], size=(*task.shape, own.shape[1]))
-    k, n = np.moveaxis(own[task[..., None], trained], -1, 0)
-    return rng.binomial(n, k / n).sum(-1) / n.sum(-1), task
-
-
-def _ends(drawn: Float[np.ndarray, "d t"]) -> Interval:
-    """The percentile interval of the mean over tasks."""
-    low, high = np.quantile(drawn.mean(-1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))
+def _rates(own: Int[np.ndarray, "t s 2"]) -> Float[np.ndarray, " t"]:
+    """The rate of each task, all seeds together."""
+    successes, n = own.sum(axis=1).T
+    return successes / n
 
 
 def _pairs(

@@ -73,7 +73,7 @@ def each(
 
 def whole(result: Result) -> dict[str, Any]:
     """A result as it is kept: without its parts and the values of single states or starts."""
-    return {k: v for k, v in asdict(result).items() if k not in ("parts", "items")}
+    return {k: v for k, v in asdict(result).items() if k not in ("parts", "items", "sides")}
 
 
 def which(cell: Cell) -> Mapping[str, Any]:

@@ -122,12 +122,12 @@ def test_surprise_tells_what_jams_and_expecting_nothing_tells_the_reverse(tmp_pa
     made = cell_of(choosing=choice, watching=found)
     kept = json.loads(json.dumps(rounded(made), allow_nan=False))
     text = acting_tables.tables(Found({}, [], {}, acting=[kept]))
-    assert "| what it imagined | 1.00 (1.00 to 1.00) of 4 failures, 4 successes |" in text
-    assert "| that nothing moves | 0.00 (0.00 to 0.00) of 4 failures" in text
+    assert "| what it imagined | 1.00 (0.51 to 1.00) of 4 failures, 4 successes |" in text
+    assert "| that nothing moves | 0.00 (0.00 to 0.49) of 4 failures" in text
     said = acting_tables.finding(Found({}, [], {}, acting=[kept]))
     assert said.verdict == MET
     assert "agreement on futures +" in said.measured
-    assert "expects what it imagined 1.00 (1.00 to 1.00)" in said.measured
+    assert "expects what it imagined 1.00 (0.51 to 1.00)" in said.measured
     assert acting_tables.finding(Found({}, [], {})).verdict == MISSING
     assert "Not measured" in acting_tables.tables(Found({}, [], {}))
     text = acting_tables.tables(Found({}, [], {}, acting=[{**kept, "step": 100}]))

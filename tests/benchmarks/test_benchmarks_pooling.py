@@ -50,6 +50,31 @@ def test_over_blind_holds_its_value_and_widens_with_seeds_that_disagree() -> Non
     assert np.ptp(spread.interval) > 1.3 * np.ptp(level.interval)
 
 
+def test_the_luck_of_a_training_counts_once_however_many_tasks_it_plays() -> None:
+    """Seeds that solve 0, 20 and 40 of 40 everywhere: one draw in 27 takes the worst seed alone."""
+    found = [cell(dict.fromkeys(TASKS, k), seed=i) for i, k in enumerate((0, 20, 40))]
+    rate = pooling.pooled(found)
+    assert rate.value == pytest.approx(0.5)
+    assert rate.interval is not None
+    assert rate.interval.low < 0.05
+    assert rate.interval.high > 0.95
+    other = [cell(dict.fromkeys(TASKS, 0), seed=i, model="reactive") for i in range(3)]
+    both = pooling.paired(found, other)
+    assert both is not None
+    assert both.difference.interval is not None
+    assert both.difference.interval.low == 0
+
+
+def test_a_seed_that_has_not_played_a_task_is_no_tie_there() -> None:
+    """Every pair that was played is won, though one seed played a task less."""
+    first, second = cells(40), cells(0, model="reactive")
+    del first[0]["success"]["metaworld/c"]  # type: ignore[attr-defined]
+    both = pooling.paired(first, second)
+    assert both is not None
+    assert both.difference == (1.0, alike(1.0, 8 * 40))
+    assert pooling.pooled(first) == (1.0, wilson(8 * 40, 8 * 40))
+
+
 def test_a_model_does_not_differ_from_itself() -> None:
     both = pooling.paired(cells(20), cells(20, model="reactive"))
     assert both is not None
@@ -75,8 +100,15 @@ def test_starts_are_pooled_over_seeds_that_reach_different_states() -> None:
     found = pooling.over_states(results, [0, 1])
     assert found is not None
     assert found.value == pytest.approx(2.5)
-    assert found.interval == (1.25, 3.75)  # all four draws 1.0: 1 in 64, less than 2.5 %
+    assert found.interval == (1.0, 4.0)  # one seed and one start alone: 1 in 16
     alone = pooling.over_states([{"items": {"a/1-3": 1.0, "a/2-9": 3.0}}, {"items": {}}], [0, 1])
     assert alone is not None
     assert (alone.value, alone.interval) == (2.0, (1.0, 3.0))
     assert pooling.over_states([{"items": {}}], [0]) is None
+
+
+def test_states_of_one_training_share_its_luck() -> None:
+    """Three seeds that measure 0, 1 and 2 at each of 50 starts: a seed alone is 1 draw in 27."""
+    results = [{"items": {f"a/{start}-3": float(i) for start in range(50)}} for i in range(3)]
+    found = pooling.over_states(results, [0, 1, 2])
+    assert found == (1.0, (0.0, 2.0))

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pusher
 import pytest
 
-from wamlab.metrics import stats
-from wamlab.metrics.compare import difference, differences, state_values, success_values
+from wamlab.metrics import coupling, stats
+from wamlab.metrics.base import compute
+from wamlab.metrics.compare import (
+    difference,
+    differences,
+    ratio_difference,
+    state_differences,
+    success_values,
+)
 
 
 def rates(solved: int, n: int = 20, task: str = "a") -> dict[str, float]:
@@ -37,6 +45,70 @@ def test_a_difference_that_is_clear_names_the_better_run() -> None:
     assert found.p == pytest.approx(stats.mcnemar(0, 14))
 
 
+def test_few_pairs_carry_no_interval_and_no_verdict() -> None:
+    """Of [1, 1, 1, 0] a bootstrap says .25 to 1, and the exact test p = .25."""
+    few = difference("success", "points", "x", "y", rates(3, 4), rates(0, 4), rate=True)
+    assert (few.value, few.interval, few.p, few.better) == (0.75, None, 0.25, "")
+    psnr = {f"a/{i}": 20.0 + i for i in range(5)}
+    lower = {item: value - 1 for item, value in psnr.items()}
+    assert difference("psnr", "dB", "x", "y", psnr, lower).better == "x"
+    del lower["a/0"]
+    assert difference("psnr", "dB", "x", "y", psnr, lower).interval is None
+
+
+def test_a_verdict_on_rates_is_never_against_the_exact_test() -> None:
+    """Of five pairs that all go one way p is 1 in 16, of six 1 in 32."""
+    five = difference("success", "points", "x", "y", rates(5), rates(0), rate=True)
+    assert five.interval.low > 0
+    assert (five.p, five.better) == (1 / 16, "")
+    six = difference("success", "points", "x", "y", rates(6), rates(0), rate=True)
+    assert (six.p, six.better) == (1 / 32, "x")
+
+
+def test_among_several_runs_the_exact_test_is_adjusted() -> None:
+    """x over y and over z: 1 in 32 alone, 3 in 32 by Holm among three pairs of runs."""
+    runs = {"x": rates(6), "y": rates(0), "z": rates(0)}
+    found = differences("success", "points", runs, rate=True)
+    assert [one.adjusted for one in found] == [3 / 32, 3 / 32, 1.0]
+    assert [one.better for one in found] == ["", "", ""]
+    (alone,) = differences("success", "points", {"x": rates(6), "y": rates(0)}, rate=True)
+    assert (alone.adjusted, alone.better) == (1 / 32, "x")
+
+
+def test_a_ratio_of_sums_is_compared_as_one() -> None:
+    """A state where next to nothing happens turns the mean of ratios around, and not their sums."""
+    ones = {f"a/{i}-0": (0.5, 1.0) for i in range(9)} | {"a/9-0": (0.03, 0.006)}
+    others = dict.fromkeys(ones, (0.7, 1.0))
+    found = ratio_difference("EIC_cf", "", "x", "y", ones, others)
+    assert found.value == pytest.approx((1 - 4.53 / 9.006) - 0.3)
+    assert found.better == "x"
+    few = ratio_difference("EIC_cf", "", "x", "y", ones, {"a/1-0": (0.7, 1.0)})
+    assert (few.value, few.n, few.only_first) == (pytest.approx(0.2), 1, 9)
+    assert few.interval is None
+    nothing = ratio_difference("EIC_cf", "", "x", "y", ones, {"b/1-0": (0.7, 1.0)})
+    assert (nothing.value, nothing.n) == (None, 0)
+    still = dict.fromkeys(ones, (0.0, 0.0))
+    assert ratio_difference("EIC_cf", "", "x", "y", ones, still).value is None
+
+
+def test_on_the_same_states_it_is_the_difference_of_what_is_reported() -> None:
+    scene = pusher.scene(states=24, samples=4)
+    references = scene.execute(scene.imposed).robot[..., 1:, :]
+    read = {
+        model: coupling.eic_ref(pusher.paths(model, scene)["robot"], references)
+        for model in ("oracle", "blind")
+    }
+    seen = {fault: compute("eic_cf", pusher.probes(fault, 8)) for fault in ("oracle", "blind")}
+    for results in (read, seen):
+        (found,) = state_differences("it", "", results)
+        first, second = results.values()
+        assert found.n == first.n == second.n
+        assert found.value == pytest.approx(first.value - second.value)
+        assert found.value != pytest.approx(
+            np.mean([*first.items.values()]) - np.mean([*second.items.values()]), abs=1e-4
+        )
+
+
 def test_only_what_both_have_counts_and_the_rest_is_counted() -> None:
     found = difference(
         "psnr", "dB", "x", "y", {"a/1": 20.0, "a/2": 22.0}, {"a/2": 21.0, "b/1": 5.0}
@@ -64,7 +136,8 @@ def test_every_run_is_held_against_every_later_one() -> None:
 def test_values_are_those_of_episodes_and_states() -> None:
     episodes = [pusher.episode(seed, solved=seed == 1) for seed in range(3)]
     assert success_values(episodes) == {f"toy/pusher/{seed}": seed == 1 for seed in range(3)}
-    probes = pusher.probes(n=3)
-    values = state_values("moving_psnr", probes)
-    assert {item.rpartition("-")[0] for item in values} <= {f"toy/pusher/{p.seed}" for p in probes}
-    assert values
+    known = compute("moving_psnr", pusher.probes(n=3))
+    nothing = compute("moving_psnr", [])
+    assert state_differences("psnr", "dB", {"x": known, "y": nothing}) == []
+    (same,) = state_differences("psnr", "dB", {"x": known, "z": known})
+    assert (same.value, same.n) == (0, 3)

@@ -58,19 +58,26 @@ def test_every_control_stands_beside_the_rate_paired_by_start() -> None:
 
 def test_only_shared_starts_are_compared() -> None:
     """The ceiling lacks the starts whose demonstration failed."""
-    ceiling = played("11 1 ", policy="ceiling")
+    ceiling = played("11 1 1111", policy="ceiling")
     controls = {
         "ceiling": ceiling,
-        "shuffled": played("00001", policy="shuffled"),
-        "object erased": played("01 0 ", policy="object erased"),
+        "shuffled": played("000010000", policy="shuffled"),
+        "object erased": played("01 0 0000", policy="object erased"),
     }
-    found = compute("film_success", played("10111"), controls=controls)
+    found = compute("film_success", played("101111111"), controls=controls)
     less = found.details["controls"]["ceiling"]["less"]
-    assert (less["n"], less["only_first"]) == (3, 2)
-    assert less["value"] == pytest.approx(-1 / 3)
-    assert found.details["between"]["value"] == pytest.approx(2 / 3)
-    assert found.details["between"]["n"] == 3
-    assert found.details["needs_object"]["value"] == pytest.approx(2 / 3)
+    assert (less["n"], less["only_first"]) == (7, 2)
+    assert less["value"] == pytest.approx(-1 / 7)
+    assert found.details["between"]["value"] == pytest.approx(6 / 7)
+    assert found.details["between"]["n"] == 7
+    assert found.details["needs_object"]["value"] == pytest.approx(6 / 7)
+
+
+def test_a_ceiling_above_the_floor_on_few_starts_may_be_chance() -> None:
+    """Of five starts that it alone solves p is 1 in 16."""
+    for starts, known in ((5, False), (6, True)):
+        own, floor = (success_values(played(digit * starts)) for digit in "10")
+        assert (between(own, floor, own).value is not None) == known
 
 
 def test_without_floor_or_ceiling_there_is_no_rate() -> None:

@@ -48,6 +48,46 @@ def test_outcomes_that_are_all_alike_are_as_sure_as_they_are_many(episodes):
     assert solved.details["these_tasks"] == wilson(10, 10)
 
 
+def of(env: str, solved: int, n: int, policy: str = "") -> list[Episode]:
+    good = pusher.episode(0, solved=True)
+    return [
+        dataclasses.replace(good if s < solved else FAILED, env=env, seed=s, policy=policy)
+        for s in range(n)
+    ]
+
+
+def test_the_interval_weighs_tasks_as_the_value_does():
+    """Of 20/20 and 0/5 the value is .5; all episodes as one would be 20 of 25."""
+    uneven = compute("success_any", of(EASY, 90, 100) + of(HARD, 2, 10))
+    assert uneven.value == pytest.approx(0.55)
+    assert uneven.value in uneven.details["these_tasks"]
+    assert uneven.details["these_tasks"].high < 0.7
+    sure = compute("success_any", of(EASY, 20, 20) + of(HARD, 0, 5))
+    assert sure.value in sure.details["these_tasks"]
+    blind = {env: {"mean replay": (0, 30)} for env in (EASY, HARD)}
+    over = compute("success_over_blind", of(EASY, 20, 20) + of(HARD, 0, 5), blind=blind)
+    assert over.value == 0.5
+    assert over.value in over.details["these_tasks"]
+
+
+def test_policies_are_drawn_once_for_all_the_tasks_that_they_play():
+    """Three training seeds that solve nearly all, half and nearly nothing, whatever the task."""
+    envs = [f"toy/{i}" for i in range(6)]
+    rates = {"seed 0": 19, "seed 1": 10, "seed 2": 1}
+    every = [e for env in envs for policy, k in rates.items() for e in of(env, k, 20, policy)]
+    found = compute("success_any", every)
+    assert found.value == pytest.approx(0.5)
+    assert np.ptp(found.interval) > 0.8
+    assert np.ptp(found.details["these_tasks"]) > 0.8
+    blind = {env: {"mean replay": (3, 30)} for env in envs}
+    over = compute("success_over_blind", every, blind=blind)
+    assert over.value == pytest.approx(0.4)
+    assert np.ptp(over.interval) > 0.8
+    alone = compute("success_any", [one for one in every if one.env == envs[0]])
+    assert np.ptp(alone.interval) > 0.8
+    assert alone.parts[envs[0]].interval == wilson(30, 60)
+
+
 def test_one_task_is_its_own_pool(episodes):
     result = compute("success_any", episodes[:20])
     assert result.interval == wilson(18, 20)

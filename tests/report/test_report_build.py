@@ -335,6 +335,7 @@ def test_what_future_and_action_know_of_each_other_is_said_in_nats(tmp_path):
     assert f"know {value:.1f} nats" in said
     assert "0.0 nats" in said
     assert f"factorisation gap, +{value:.1f}" in said
+    assert "()" not in said  # two episodes carry no interval
 
 
 def test_one_state_has_values_without_intervals(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from wamlab.cli import main
 from wamlab.data.logs import LogError, save_episode, save_probe
+from wamlab.metrics.compare import differences
 from wamlab.report import compare
 
 
@@ -38,8 +39,32 @@ def test_clear_differences_name_the_better_run_and_others_cannot_be_told(folders
     assert "by Holm" in success[0]
     assert "good and alike cannot be told apart" in success[1]
     assert "14 starts shared" in success[1]
-    (eic,) = [s for s in said if s.startswith("EIC of the robot: good is above wrong")]
+    (eic,) = [s for s in said if s.startswith("EIC_cf of the robot: good is above wrong")]
     assert "12 states shared" in eic
+
+
+def test_what_pays_a_noisier_policy_is_not_compared(folders) -> None:
+    """EIC has the own samples' spread below it; EIC_ref, the same for all, takes a reader."""
+    found = compare.compare(folders[:2])
+    assert {title.split(" of ")[0] for title in found.states if "EIC" in title} == {
+        "EIC_ref",
+        "EIC_cf",
+    }
+    for entity in ("robot", "object"):
+        unread = found.states[f"EIC_ref of the {entity}"]["good"].why_not
+        assert unread == "a state reader has read 0 of 12 probes"
+        assert found.states[f"EIC_cf of the {entity}"]["good"].value is not None
+
+
+def test_too_few_starts_or_an_exact_test_that_does_not_reject_name_nobody() -> None:
+    rates = lambda solved, n: {f"a/{i}": float(i < solved) for i in range(n)}  # noqa: E731
+    (few,) = differences("success", "points", {"x": rates(3, 4), "y": rates(0, 4)}, rate=True)
+    said = "(4 starts shared, for an interval it takes 5), p = 0.250 by Holm."
+    assert compare.sentence(few) == f"success: x and y cannot be told apart {said}"
+    (odd,) = differences("success", "points", {"x": rates(5, 9), "y": rates(0, 9)}, rate=True)
+    assert odd.interval.low > 0
+    assert compare.sentence(odd).startswith("success: x and y cannot be told apart (")
+    assert compare.sentence(odd).endswith("9 starts shared), p = 0.062 by Holm.")
 
 
 def test_the_page_shows_every_task_and_difference_and_needs_nothing_else(folders, tmp_path) -> None:

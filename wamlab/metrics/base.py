@@ -11,14 +11,14 @@ import functools
 import importlib
 import pkgutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from wamlab.config import nearest
-from wamlab.metrics.stats import Interval, bootstrap
+from wamlab.metrics.stats import FEWEST, Interval, bootstrap
 from wamlab.types import Branch, Episode, Probe, Recording
 
 AXES: dict[str, tuple[str, ...]] = {
@@ -36,15 +36,20 @@ A metric belongs to the axis of its file, and a report finds it there."""
 Needs = Literal["episodes", "probes", "recordings"]
 Logs = Sequence[Episode] | Sequence[Probe] | Sequence[Recording]
 
+Sides = Mapping[str, tuple[float, float]]
+"""By state, what it adds to both sums of a measure that is one less a ratio of sums."""
+
 
 @dataclass(frozen=True)
 class Result:
     """What a metric found.
 
     ``value`` is None exactly where ``why_not`` says why. ``items`` are the values by episode or
-    state, ``n`` how many of them count, ``undefined`` how many do not, by reason. ``floor`` is the
-    noise floor in the metric's unit, where there is one. ``details`` are further named numbers or
-    intervals and ``parts`` the same metric over a part (a task, a view at an offset).
+    state, ``n`` how many of them count, ``undefined`` how many do not, by reason; ``sides`` are
+    those of the states where the value is one less a ratio of sums, and not the mean of the items.
+    ``floor`` is the noise floor in the metric's unit, where there is one. ``details`` are further
+    named numbers or intervals and ``parts`` the same metric over a part (a task, a view at an
+    offset).
     """
 
     metric: str
@@ -55,6 +60,7 @@ class Result:
     n: int = 0
     floor: float | None = None
     items: dict[str, float] = field(default_factory=dict)
+    sides: dict[str, tuple[float, float]] = field(default_factory=dict)
     undefined: dict[str, int] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, Result] = field(default_factory=dict)
@@ -158,7 +164,10 @@ def why_nothing_imagined(probes: Sequence[Probe]) -> str:
 def summarise(
     name: str, unit: str, rows: Sequence[Row], undefined: Iterable[str] = (), **extra: Any
 ) -> Result:
-    """Mean over items of each item's mean, its bootstrap interval over items, and all parts."""
+    """Mean over items of each item's mean, its bootstrap interval over items, and all parts.
+
+    Fewer than `FEWEST` items have no interval.
+    """
     reasons = dict(Counter(undefined))
     if not rows:
         said = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
@@ -170,7 +179,7 @@ def summarise(
         name,
         unit,
         value=float(values.mean()),
-        interval=bootstrap(values) if len(values) > 1 else None,
+        interval=bootstrap(values) if len(values) >= FEWEST else None,
         n=len(values),
         items=items,
         undefined=reasons,

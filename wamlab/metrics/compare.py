@@ -2,21 +2,23 @@
 
 A difference is taken pair by pair and its interval resamples tasks, then pairs inside them ("such
 tasks"). What only one run has played or answered is counted and left out. Where the interval holds
-0 the runs cannot be told apart, and that is what is said.
+0, fewer than `FEWEST` pairs are shared, or, of rates, McNemar's exact test does not reject, the
+runs cannot be told apart, and that is what is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float
 
-from wamlab.metrics.base import compute
-from wamlab.metrics.stats import Interval, alike, bootstrap, mcnemar
-from wamlab.types import Episode, Probe
+from wamlab.metrics.base import Result, Sides
+from wamlab.metrics.over_states import score
+from wamlab.metrics.stats import FEWEST, LEVEL, Interval, alike, bootstrap, holm, mcnemar
+from wamlab.types import Episode
 
 Values = Mapping[str, float]
 """One measure of one run: by item, of which the first part up to the last ``/`` names the task."""
@@ -27,7 +29,8 @@ class Difference:
     """The ``first`` run less the ``second``, in ``unit``, over ``n`` pairs.
 
     ``only_first`` and ``only_second`` count items of one run alone. Of rates, ``won`` are the pairs
-    that only the first and only the second solve, and ``p`` is McNemar's exact one.
+    that only the first and only the second solve, ``p`` is McNemar's exact one, and ``adjusted`` is
+    it by Holm where several pairs of runs were compared.
     """
 
     measure: str
@@ -41,6 +44,7 @@ class Difference:
     only_second: int
     won: tuple[int, int] | None = None
     p: float | None = None
+    adjusted: float | None = None
 
     @property
     def better(self) -> str:
@@ -49,6 +53,9 @@ class Difference:
             return ""
         if self.interval.low <= 0 <= self.interval.high:
             return ""
+        p = self.p if self.adjusted is None else self.adjusted
+        if p is not None and p > 1 - LEVEL:
+            return ""
         return self.first if self.value > 0 else self.second
 
 
@@ -56,10 +63,12 @@ def differences(
     measure: str, unit: str, runs: Mapping[str, Values], *, rate: bool = False
 ) -> list[Difference]:
     """Every run less every later one; ``rate`` says that the values are 0 or 1."""
-    return [
+    found = [
         difference(measure, unit, first, second, runs[first], runs[second], rate=rate)
         for first, second in combinations(runs, 2)
     ]
+    adjusted = iter(holm([one.p for one in found if one.p is not None]))
+    return [one if one.p is None else replace(one, adjusted=next(adjusted)) for one in found]
 
 
 def difference(
@@ -72,34 +81,45 @@ def difference(
     *,
     rate: bool = False,
 ) -> Difference:
-    """One run less another on the items that both have."""
-    shared = sorted(ones.keys() & others.keys())
-    tasks = [item.rpartition("/")[0] for item in shared]
-    pairs = np.array([(ones[item], others[item]) for item in shared], float).reshape(-1, 2)
-    weighed = np.array(
-        [(a - b, 1 / tasks.count(t)) for (a, b), t in zip(pairs, tasks, strict=True)]
-    )
-    value = _weighed_mean(weighed) if shared else None
-    interval = bootstrap(weighed, [tasks], statistic=_weighed_mean) if len(shared) > 1 else None
-    won, p = None, None
-    if rate and shared:
-        won = int((pairs[:, 0] > pairs[:, 1]).sum()), int((pairs[:, 0] < pairs[:, 1]).sum())
-        p = mcnemar(*won)
-        if np.ptp(weighed[:, 0]) == 0:
-            interval = alike(weighed[0, 0], len(shared))
-    return Difference(
-        measure,
-        unit,
-        first,
-        second,
-        value,
-        interval,
-        len(shared),
-        len(ones) - len(shared),
-        len(others) - len(shared),
-        won,
-        p,
-    )
+    """One run less another on the items that both have, every task weighing the same."""
+    shared = _shared(ones, others)
+    tasks = _tasks(shared)
+    apart = [ones[item] - others[item] for item in shared]
+    rows = [(by, 1 / tasks.count(task)) for by, task in zip(apart, tasks, strict=True)]
+    found = _held(measure, unit, first, second, ones, others, np.array(rows), _weighed_mean)
+    if not rate or not shared:
+        return found
+    won = sum(by > 0 for by in apart), sum(by < 0 for by in apart)
+    interval = found.interval
+    if interval is not None and np.ptp(apart) == 0:
+        interval = alike(apart[0], len(shared))
+    return replace(found, interval=interval, won=won, p=mcnemar(*won))
+
+
+def state_differences(measure: str, unit: str, results: Mapping[str, Result]) -> list[Difference]:
+    """One measure of probes: every run less every later one, of the states that both have.
+
+    Of a ratio of sums over states it is a ratio of sums again, and not the mean of single states'
+    ratios, in which a state where next to nothing happens weighs as much as any. A run without a
+    value is left out.
+    """
+    known = {run: one for run, one in results.items() if one.value is not None}
+    found = []
+    for first, second in combinations(known, 2):
+        one, other = known[first], known[second]
+        if one.sides and other.sides:
+            found.append(ratio_difference(measure, unit, first, second, one.sides, other.sides))
+        else:
+            found.append(difference(measure, unit, first, second, one.items, other.items))
+    return found
+
+
+def ratio_difference(
+    measure: str, unit: str, first: str, second: str, ones: Sides, others: Sides
+) -> Difference:
+    """The difference of one less a ratio of sums, over the states that both have."""
+    rows = [(*ones[item], *others[item]) for item in _shared(ones, others)]
+    return _held(measure, unit, first, second, ones, others, np.array(rows), _scores_apart)
 
 
 def success_values(episodes: Sequence[Episode]) -> Values:
@@ -107,11 +127,47 @@ def success_values(episodes: Sequence[Episode]) -> Values:
     return {f"{one.env}/{one.seed}": float(one.success_any) for one in episodes}
 
 
-def state_values(measure: str, probes: Sequence[Probe], **options: str) -> Values:
-    """A measure's value at each probed state, by ``task/seed-step``; empty where it has none."""
-    return compute(measure, probes, **options).items
+def _held(
+    measure: str,
+    unit: str,
+    first: str,
+    second: str,
+    ones: Mapping[str, object],
+    others: Mapping[str, object],
+    rows: np.ndarray,
+    statistic: Callable[[np.ndarray], float],
+) -> Difference:
+    """A statistic of rows, one for each shared item, as a difference."""
+    shared = _shared(ones, others)
+    value = statistic(rows) if shared else float("nan")
+    known, interval = bool(np.isfinite(value)), None
+    if known and len(shared) >= FEWEST:
+        interval = bootstrap(rows, [_tasks(shared)], statistic=statistic)
+    return Difference(
+        measure,
+        unit,
+        first,
+        second,
+        value if known else None,
+        interval,
+        len(shared),
+        len(ones) - len(shared),
+        len(others) - len(shared),
+    )
+
+
+def _shared(ones: Mapping[str, object], others: Mapping[str, object]) -> list[str]:
+    return sorted(ones.keys() & others.keys())
+
+
+def _tasks(items: Sequence[str]) -> list[str]:
+    return [item.rpartition("/")[0] for item in items]
 
 
 def _weighed_mean(rows: Float[np.ndarray, "n 2"]) -> float:
     """The mean of the first column, every task weighing the same."""
     return float((rows[:, 0] * rows[:, 1]).sum() / rows[:, 1].sum())
+
+
+def _scores_apart(rows: Float[np.ndarray, "n 4"]) -> float:
+    return score(rows[:, :2]) - score(rows[:, 2:])

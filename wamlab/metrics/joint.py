@@ -44,7 +44,7 @@ from wamlab.metrics.base import (
     why_nothing_imagined,
 )
 from wamlab.metrics.rivals import NearestClip
-from wamlab.metrics.stats import Interval, bootstrap
+from wamlab.metrics.stats import FEWEST, Interval, bootstrap
 from wamlab.metrics.visual import RivalFrames, check_same_shape, unit
 from wamlab.types import Branch, Frames, Probe
 
@@ -328,6 +328,9 @@ def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any])
         interval=_interval(model, _ratio),
         n=len(states),
         items={s: _ratio(row[None]) for s, row in zip(states, model, strict=True) if row[1] > 0},
+        sides={
+            s: (float(own), float(other)) for s, (own, other) in zip(states, model, strict=True)
+        },
         undefined=undefined,
         details={**details, **_beside(rows)},
         parts={
@@ -359,7 +362,7 @@ def _ratio(pairs: Float[np.ndarray, "n 2"]) -> float:
 
 
 def _interval(rows: np.ndarray, statistic: Callable[[np.ndarray], float]) -> Interval | None:
-    return bootstrap(rows, statistic=statistic) if len(rows) > 1 else None
+    return bootstrap(rows, statistic=statistic) if len(rows) >= FEWEST else None
 
 
 def _why_closed(measured: Sequence[Measured], opened: set[str]) -> dict[str, int]:

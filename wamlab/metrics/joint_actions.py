@@ -23,12 +23,16 @@ from wamlab.metrics.base import (
     why_nothing_imagined,
 )
 from wamlab.metrics.coupling import LAGS
-from wamlab.metrics.over_states import FEWEST, interval_of, over_states, score, surely_above
+from wamlab.metrics.over_states import interval_of, over_states, score, surely_above
 from wamlab.metrics.paths import each_to_each, other_pairs, own_pairs
+from wamlab.metrics.stats import FEWEST
 from wamlab.types import Branch, Probe
 
 SPREAD = 0.1
 """Own chunks of a state that differ by less, in standard deviations, are one chunk."""
+
+ROUNDED = 1e-6
+"""A dimension that varies by less, of its largest value, is one number in float32."""
 
 Chunks = Float[np.ndarray, "k j a"]
 
@@ -148,8 +152,9 @@ def _read(probes: Sequence[Probe], reader: Reader) -> list[_Read]:
             f"{reader.name} has read {count} of {len(probes)} probes; it takes two samples from a "
             "state"
         )
-    scale = np.concatenate([b.action for _, branches in found for b in branches]).std(axis=0)
-    changes = scale > 0
+    own = np.concatenate([b.action for _, branches in found for b in branches]).astype(float)
+    scale = own.std(axis=0)
+    changes = scale > ROUNDED * np.abs(own).max(axis=0)
     if not changes.any():
         raise NotApplicable("the own actions are all the same")
     return [

@@ -36,10 +36,7 @@ from jaxtyping import Bool, Float
 from wamlab.metrics.base import Result, Row, summarise
 from wamlab.metrics.joint import gate_metres
 from wamlab.metrics.paths import Paths, Places
-from wamlab.metrics.stats import Interval, bootstrap
-
-FEWEST = 5
-"""States that can show a reader's worth; all of four point one way by chance once in sixteen."""
+from wamlab.metrics.stats import FEWEST, Interval, bootstrap
 
 
 def consistency(
@@ -75,11 +72,13 @@ def consistency(
         scored = f"score {score(oracle):.2f}, a static future {score(static):.2f}"
         return Result(name, why_not=cannot_tell(len(seen), scored), undefined=undefined)
     paired = np.stack([rows, static], axis=1)
+    states = list(compress(paths.states, opened))
     return over_states(
         name,
-        list(compress(paths.states, opened)),
+        states,
         rows,
         score,
+        sides={s: (float(own), float(other)) for s, (own, other) in zip(states, rows, strict=True)},
         undefined=undefined,
         details={
             "gate": gate,
@@ -172,7 +171,7 @@ def share(pairs: np.ndarray) -> float:
 
 
 def interval_of(rows: np.ndarray, statistic: Callable[[np.ndarray], float]) -> Interval | None:
-    return bootstrap(rows, statistic=statistic) if len(rows) > 1 else None
+    return bootstrap(rows, statistic=statistic) if len(rows) >= FEWEST else None
 
 
 def surely_above(rows: np.ndarray, statistic: Callable[[np.ndarray], float]) -> bool:

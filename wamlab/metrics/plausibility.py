@@ -99,7 +99,8 @@ def between(own: Values, floor: Values, ceiling: Values) -> Between:
     shared = sorted(own.keys() & floor.keys() & ceiling.keys())
     if len(shared) < 2:
         return Between(None, None, len(shared), f"{len(shared)} starts were played in all three")
-    gap = difference("success", "rate", CEILING, FLOOR, _of(ceiling, shared), _of(floor, shared))
+    sides = _of(ceiling, shared), _of(floor, shared)
+    gap = difference("success", "rate", CEILING, FLOOR, *sides, rate=True)
     if gap.better != CEILING:
         return Between(None, None, len(shared), "the ceiling cannot be told from the floor")
     tasks = _tasks(shared)

@@ -18,6 +18,9 @@ DRAWS = 1000
 MOST_STEPS = 100_000
 ROUNDING = 1e-9
 
+FEWEST = 5
+"""So many items carry an interval; all of four point to one side by chance once in eight."""
+
 Counts = tuple[int, int]
 """Successes and trials."""
 
@@ -32,8 +35,11 @@ class Interval(NamedTuple):
         return isinstance(value, (int, float)) and self.low <= value <= self.high
 
 
-def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
-    """Wilson's score interval of a rate (Wilson 1927)."""
+def wilson(successes: float, n: int, level: float = LEVEL) -> Interval:
+    """Wilson's score interval of a rate (Wilson 1927).
+
+    ``successes`` may be the sum of n shares from 0 to 1, which spread no more than outcomes do.
+    """
     _check_counts(successes, n)
     z, rate = NormalDist().inv_cdf(0.5 + level / 2), successes / n
     middle = rate + z**2 / (2 * n)
@@ -70,6 +76,18 @@ def newcombe(first: Counts, second: Counts, level: float = LEVEL) -> Interval:
     down = math.hypot(a - low_a, high_b - b)
     up = math.hypot(high_a - a, b - low_b)
     return Interval(a - b - down, a - b + up)
+
+
+def joined(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
+    """The interval of the mean of independent values, from their own.
+
+    Distances from a value to its ends add up as squares, as in `newcombe` (MOVER: Zou and Donner
+    2008): the mean lies inside, and of one value it is the interval itself.
+    """
+    middle, ends = np.array(values, float), np.array(intervals, float).T
+    down, up = (float(np.sqrt(((end - middle) ** 2).sum())) / len(middle) for end in ends)
+    mean = float(middle.mean())
+    return Interval(mean - down, mean + up)
 
 
 def alike(difference: float, n: int, level: float = LEVEL) -> Interval:
@@ -203,9 +221,10 @@ def bootstrap(
 ) -> Interval:
     """Percentile interval of ``statistic`` over resampled rows.
 
-    ``clusters`` are labels of each row, the outermost first (task, then training seed): clusters
-    are drawn, then clusters inside them, then rows. ``keep_outer`` keeps the outermost clusters as
-    they are: "these tasks" instead of "such tasks". Draws whose statistic is NaN are left out.
+    ``clusters`` are labels of each row, the outermost first (task, then start): clusters are drawn,
+    then clusters inside them, then rows. ``keep_outer`` keeps the outermost clusters as they are:
+    "these tasks" instead of "such tasks". Training seeds that play several tasks are not nested in
+    them: see `wamlab.metrics.pooled`. Draws whose statistic is NaN are left out.
 
     Raises:
         ValueError: fewer than two rows, labels of another length, or no finite draw.
@@ -318,6 +337,6 @@ def _resample(
     return np.concatenate([_resample(rng, group, levels[1:], False) for group in groups])
 
 
-def _check_counts(successes: int, n: int) -> None:
+def _check_counts(successes: float, n: int) -> None:
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} successes of {n}: expected 0 <= successes <= n and n > 0")

@@ -2,9 +2,9 @@
 
 A task that is solved at the start is not solved by the policy and counts as a failure; how many
 there were is in the details. Per task the interval is Wilson's. Pooled, every task weighs the
-same and the interval is a bootstrap over tasks, then policies (training seeds), then episodes
-("such tasks"); the one that keeps the tasks ("these tasks") is in the details. Outcomes that are
-all alike have nothing to draw: there it is Wilson's, of all episodes.
+same and the interval is a bootstrap over policies (training seeds, each of which plays all tasks),
+tasks and episodes ("such tasks"); the one that keeps the tasks ("these tasks") is in the details.
+See `wamlab.metrics.pooled`.
 
 A rate says how its episodes were chosen (Kress-Gazit et al., arXiv 2409.09491, ask for it):
 ``details["starts"]`` is what the logs show, ``details["chosen"]`` the `RULES` that were fixed
@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from wamlab.config import nearest
+from wamlab.metrics import pooled
 from wamlab.metrics.base import NotApplicable, Result, Row, metric, summarise
-from wamlab.metrics.stats import LEVEL, Counts, Interval, bootstrap, newcombe, wilson
+from wamlab.metrics.stats import Counts, newcombe, wilson
 from wamlab.sim.env import SPLITS, STARTS_PER_SPLIT, split_of
 from wamlab.sim.ogbench_tasks import tasks_of
 from wamlab.types import Episode
@@ -81,25 +82,25 @@ def success_over_blind(
 ) -> Result:
     """``success_any`` less the better of the two blind rows of the same task.
 
-    Per task the interval is Newcombe's for two unpaired rates; pooled, episodes, blind trials and
-    tasks are resampled.
+    Per task the interval is Newcombe's for two unpaired rates; pooled, policies, tasks, episodes
+    and blind trials are drawn.
     """
     if not blind:
         raise NotApplicable("no blind rows were measured for these tasks")
-    tasks = {env: _counts(group) for env, group in _by_env(episodes).items()}
-    if missing := sorted(set(tasks) - set(blind)):
+    groups = _by_env(episodes)
+    if missing := sorted(set(groups) - set(blind)):
         raise NotApplicable(f"no blind rows of {missing[0]!r}{nearest(missing[0], blind)}")
-    better = {env: _better_blind(env, blind[env]) for env in tasks}
-    parts = {env: _over(tasks[env], *better[env]) for env in tasks}
-    pairs = np.array([[*tasks[env], *better[env][1]] for env in tasks])
-    value = float(np.mean(pairs[:, 0] / pairs[:, 1] - pairs[:, 2] / pairs[:, 3]))
+    better = {env: _better_blind(env, blind[env]) for env in groups}
+    parts = {env: _over(_counts(group), *better[env]) for env, group in groups.items()}
+    played = _played(groups, lambda episode: episode.success_any)
+    rows = np.array([row for _, row in better.values()])
     found = Result(
         "success_over_blind",
         "rate",
-        value=value,
-        interval=_resampled_difference(pairs, resample_tasks=len(tasks) > 1),
+        value=float(np.mean([part.value for part in parts.values()])),
+        interval=pooled.of_rate_over_blind(played, rows),
         n=len(episodes),
-        details={"these_tasks": _resampled_difference(pairs, resample_tasks=False)},
+        details={"these_tasks": pooled.of_rate_over_blind(played, rows, keep_tasks=True)},
         parts=parts,
     )
     return _recorded(found, episodes, chosen)
@@ -265,31 +266,33 @@ def _range(split: str, numbers: Sequence[int]) -> str:
 def _rates(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], bool]) -> Result:
     groups = _by_env(episodes)
     parts = {env: _rate(name, group, solved) for env, group in groups.items()}
-    if len(parts) == 1:
+    if len(parts) == len({episode.policy for episode in episodes}) == 1:
         return replace(*parts.values(), parts=parts)
-    values = np.array([float(solved(episode)) for episode in episodes])
-    clusters = [[e.env for e in episodes], [e.policy for e in episodes]]
-    rates = np.array([part.value for part in parts.values()])
+    played = _played(groups, solved)
     return Result(
         name,
         "rate",
-        value=float(rates.mean()),
-        interval=_interval(values, clusters),
+        value=float(np.mean([part.value for part in parts.values()])),
+        interval=pooled.of_rate(played),
         n=len(episodes),
         details={
-            "these_tasks": _interval(values, clusters, keep_outer=True),
+            "these_tasks": pooled.of_rate(played, keep_tasks=True),
             "at_reset": sum(episode.success_at_reset for episode in episodes),
         },
         parts=parts,
     )
 
 
-def _interval(
-    values: Float[np.ndarray, " n"], clusters: Sequence[Sequence[str]], *, keep_outer: bool = False
-) -> Interval:
-    """A bootstrap; where outcomes are all alike it is empty, and Wilson's stands in."""
-    found = bootstrap(values, clusters, keep_outer=keep_outer)
-    return found if found.low < found.high else wilson(int(values.sum()), len(values))
+def _played(
+    groups: Mapping[str, Sequence[Episode]], solved: Callable[[Episode], bool]
+) -> pooled.Played:
+    """Successes and episodes by task and policy."""
+    policies = sorted({episode.policy for group in groups.values() for episode in group})
+    played = np.zeros((len(groups), len(policies), 2), int)
+    for task, group in enumerate(groups.values()):
+        for episode in group:
+            played[task, policies.index(episode.policy)] += solved(episode), 1
+    return played
 
 
 def _rate(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], bool]) -> Result:
@@ -343,25 +346,3 @@ def _over(own: Counts, name: str, blind: Counts) -> Result:
         n=own[1],
         details={"better": name, "blind": blind[0] / blind[1], "blind_n": blind[1]},
     )
-
-
-def _resampled_difference(
-    pairs: Int[np.ndarray, "tasks 4"], *, resample_tasks: bool, draws: int = 4000, seed: int = 0
-) -> Interval:
-    """Resample tasks (if asked), then both rates; ``pairs`` are k, n and the blind row's k, n.
-
-    Where outcomes are all alike nothing is left to resample, and Newcombe's interval stands in.
-    """
-    rng = np.random.default_rng(seed)
-    tasks = len(pairs)
-    picked = np.broadcast_to(np.arange(tasks), (draws, tasks))
-    if resample_tasks:
-        picked = rng.integers(tasks, size=(draws, tasks))
-    successes, n, blind, blind_n = np.moveaxis(pairs[picked], -1, 0)
-    own = rng.binomial(n, successes / n) / n
-    differences = (own - rng.binomial(blind_n, blind / blind_n) / blind_n).mean(axis=1)
-    if np.ptp(differences) == 0:
-        k, n, blind_k, blind_n = pairs.sum(0).tolist()
-        return newcombe((k, n), (blind_k, blind_n))
-    low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))

@@ -12,7 +12,10 @@ episodes that succeed, the ``ceil((n + 1)(1 - alpha))``-th smallest peak. A furt
 same kind that succeeds then raises the alarm with probability ``alpha`` at most. Nothing is
 promised of failures: how many are caught, and how early, is measured.
 
-Only what comes before the first success counts: afterwards there is nothing left to fail.
+Only what comes before the first success counts: afterwards there is nothing left to fail. Failures
+run longer, and whoever is watched longer surprises more by chance alone. So a failure is held
+against each success of its task as if it had ended at the time of that success; from noise that
+is the same in both, AUROC is 0.5 and as many failures are caught as there are false alarms.
 """
 
 from __future__ import annotations
@@ -24,10 +27,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from wamlab.metrics.base import NotApplicable, Result, metric
-from wamlab.metrics.stats import bootstrap
+from wamlab.metrics.stats import FEWEST, bootstrap, wilson
 from wamlab.metrics.visual import MOVE_FLOOR, moved, unit
 from wamlab.types import Episode, Frames, Replan
 
@@ -131,16 +134,18 @@ class Watcher:
         return Surprise(step, frame_surprise(guess, came, self._planned_at))
 
 
-def surprises(episode: Episode) -> list[Surprise]:
+def surprises(episode: Episode, until: int | None = None) -> list[Surprise]:
     """The surprise of each plan of an episode up to its first success; none of a replay's.
 
-    A plan that imagined nothing up to the next one is left out.
+    As if it had ended after ``until`` steps, where that is sooner. A plan that imagined nothing up
+    to the next one is left out.
     """
     plans = {plan.step: plan for plan in episode.replans}
     views = {view for plan in episode.replans for view in plan.imagined or ()}
-    solved = episode.success.argmax() + 1 if episode.success.any() else len(episode)
+    last = _done(episode) if episode.success.any() else len(episode)
+    last = last if until is None else min(last, until)
     watcher, found = Watcher(), []
-    for step in range(solved + 1 if views else 0):
+    for step in range(last + 1 if views else 0):
         seen = {view: episode.frames[view][step] for view in views}
         watcher.arrived(step, seen)
         if step in plans:
@@ -183,39 +188,42 @@ def conformal_threshold(peaks: Sequence[float], alpha: float = 0.1) -> float:
     return float(np.sort(peaks)[rank - 1])
 
 
-def auroc(failures: Sequence[float], successes: Sequence[float]) -> float:
-    """The probability that a failure scores above a success, ties counting half.
-
-    Raises:
-        ValueError: one of the two is empty.
-    """
-    if not len(failures) or not len(successes):
-        raise ValueError("AUROC takes failures and successes")
-    above = np.asarray(failures, float)[:, None] - np.asarray(successes, float)
-    return float((above > 0).mean() + (above == 0).mean() / 2)
-
-
 @metric("failure_auroc", needs="episodes")
 def failure_auroc(episodes: Sequence[Episode], *, plans: int = PLANS) -> Result:
     """How well surprise tells failures from successes: 0.5 is chance, 1 perfect.
 
-    An episode scores the highest level of its monitor. Failures run longer and so would score
-    higher by chance alone: of every episode only the steps count within which half of its task's
-    successes are done. Pairs are of one task; every task with both weighs by its pairs. The
-    interval resamples failures and successes of every task.
+    An episode scores the highest level of its monitor. Pairs are of one task, and of the failure
+    only the steps count that the success took; every task with both weighs by its pairs. The
+    interval resamples failures and successes of every task. Where every draw is one, or fewer than
+    `FEWEST` pairs share no episode, it is Wilson's of so many pairs: the variance of an AUROC is
+    theirs at most (van Dantzig 1951).
     """
-    rows = np.array(list(_scores(episodes, plans)), float).reshape(-1, 3)
-    if not len(rows):
+    won = [_won(*both, plans) for both in _by_task(episodes)]
+    if not won:
         raise NotApplicable("no task has successes and failures with imagined frames logged")
-    value = _pooled_auroc(rows)
+    rows = np.array(
+        [
+            (task, failed, place)
+            for task, pairs in enumerate(won)
+            for failed, count in zip((True, False), pairs.shape, strict=True)
+            for place in range(count)
+        ]
+    )
+
+    def pooled(rows: Int[np.ndarray, "n 3"]) -> float:
+        drawn = [_drawn(pairs, rows[rows[:, 0] == task]) for task, pairs in enumerate(won)]
+        return float(sum(pairs.sum() for pairs in drawn) / sum(pairs.size for pairs in drawn))
+
+    value, apart = pooled(rows), sum(min(pairs.shape) for pairs in won)
+    interval = bootstrap(rows, [2 * rows[:, 0] + rows[:, 1]], statistic=pooled, keep_outer=True)
+    if apart < FEWEST or interval.low == interval.high:
+        interval = wilson(value * apart, apart)
     failures = int(rows[:, 1].sum())
     return Result(
         "failure_auroc",
         "",
         value=value,
-        interval=bootstrap(
-            rows, [2 * rows[:, 0] + rows[:, 1]], statistic=_pooled_auroc, keep_outer=True
-        ),
+        interval=interval,
         n=len(rows),
         details={"failures": failures, "successes": len(rows) - failures},
     )
@@ -229,64 +237,101 @@ def alarms(
     alpha: float = 0.1,
     plans: int = PLANS,
 ) -> Result:
-    """The share of failures that raise the alarm before they end.
+    """The share of failures that raise the alarm in the time that a success takes.
 
-    The threshold comes from the successes of ``calibration``, which are none of ``episodes``.
-    ``details``: ``threshold``, ``false`` alarms (the share of successes), and ``lead``, the median
-    number of steps from the alarm to the end of a failure that raised it.
+    The threshold comes from the successes of ``calibration``, which are none of ``episodes``, and
+    whose surprises are known. A failure is held against each of those of its task, and counts by
+    the share of them in whose time it raises the alarm; shares spread no more than outcomes do, so
+    that Wilson's interval is wide enough. ``details``: ``threshold``, of how many successes
+    (``calibration``), ``false`` alarms (the share of successes), and ``lead``, the median number of
+    steps from such an alarm to the end of the failure.
     """
-    calm = [peak(surprises(one), plans) for one in calibration if one.success_any]
-    try:
-        threshold = conformal_threshold(calm, alpha)
-    except ValueError as reason:
-        raise NotApplicable(str(reason)) from None
-    raised: dict[bool, list[int | None]] = {True: [], False: []}
+    threshold, times = _calibrated(calibration, alpha, plans)
+    raised, shares, leads, unmatched = [], [], [], 0
     for one in episodes:
-        if found := surprises(one):
-            step = alarm(found, threshold, plans)
-            raised[one.success_any].append(None if step is None else len(one) - step)
-    failures, successes = raised[False], raised[True]
-    if not failures:
-        raise NotApplicable("no failure has imagined frames logged")
-    caught = np.array([step is not None for step in failures], float)
-    leads = [step for step in failures if step is not None]
+        if one.success_at_reset or not (found := surprises(one)):
+            continue
+        if one.success_any:
+            raised.append(alarm(found, threshold, plans) is not None)
+        elif one.env not in times:
+            unmatched += 1
+        else:
+            known = {t: alarm(surprises(one, t), threshold, plans) for t in {*times[one.env]}}
+            shares.append(float(np.mean([known[t] is not None for t in times[one.env]])))
+            if early := [step for step in known.values() if step is not None]:
+                leads.append(len(one) - min(early))
+    if not shares:
+        raise NotApplicable("no failure of a calibrated task has imagined frames logged")
     return Result(
         "alarms",
         "rate",
-        value=float(caught.mean()),
-        interval=bootstrap(caught) if len(caught) > 1 else None,
-        n=len(failures),
+        value=float(np.mean(shares)),
+        interval=wilson(sum(shares), len(shares)),
+        n=len(shares),
+        undefined={"no success of its task to calibrate on": unmatched} if unmatched else {},
         details={
             "threshold": threshold,
-            "false": float(np.mean([s is not None for s in successes])) if successes else None,
-            "successes": len(successes),
+            "calibration": sum(map(len, times.values())),
+            "false": float(np.mean(raised)) if raised else None,
+            "successes": len(raised),
             "lead": float(np.median(leads)) if leads else None,
         },
     )
 
 
-def _scores(episodes: Sequence[Episode], plans: int) -> Iterator[tuple[int, bool, float]]:
-    """Task number, whether it failed, and score, of the tasks that have failures and successes."""
-    tasks: dict[str, list[Episode]] = {}
+def _done(episode: Episode) -> int:
+    """Executed steps to the first success."""
+    return int(episode.success.argmax()) + 1
+
+
+def _calibrated(
+    calibration: Sequence[Episode], alpha: float, plans: int
+) -> tuple[float, dict[str, list[int]]]:
+    """The threshold of an alarm, and the times of the successes that it is of, by task.
+
+    Raises:
+        NotApplicable: successes whose surprises are known are too few, or there are none.
+    """
+    calm = [(one, found) for one in calibration if one.success_any and (found := surprises(one))]
+    if not calm:
+        raise NotApplicable("no success to calibrate on has imagined frames logged")
+    try:
+        threshold = conformal_threshold([peak(found, plans) for _, found in calm], alpha)
+    except ValueError as reason:
+        raise NotApplicable(str(reason)) from None
+    times: dict[str, list[int]] = {}
+    for one, _ in calm:
+        times.setdefault(one.env, []).append(_done(one))
+    return threshold, times
+
+
+def _by_task(episodes: Sequence[Episode]) -> Iterator[tuple[list[Episode], list[Episode]]]:
+    """Failures and successes of every task that has both, with imagined frames logged."""
+    tasks: dict[str, tuple[list[Episode], list[Episode]]] = {}
     for one in episodes:
         if not one.success_at_reset and any(plan.imagined for plan in one.replans) and one.frames:
-            tasks.setdefault(one.env, []).append(one)
-    for number, group in enumerate(tasks.values()):
-        times = [one.success.argmax() + 1 for one in group if one.success_any]
-        if times and len(times) < len(group):
-            until = float(np.median(times))
-            for one in group:
-                early = [found for found in surprises(one) if found.step <= until]
-                yield number, not one.success_any, peak(early, plans)
+            tasks.setdefault(one.env, ([], []))[one.success_any].append(one)
+    yield from (
+        (failures, successes) for failures, successes in tasks.values() if failures and successes
+    )
 
 
-def _pooled_auroc(rows: Float[np.ndarray, "n 3"]) -> float:
-    """Over pairs of one task; NaN where a draw left none."""
-    won, pairs = 0.0, 0
-    for task in np.unique(rows[:, 0]):
-        mine = rows[rows[:, 0] == task]
-        failures, successes = mine[mine[:, 1] == 1, 2], mine[mine[:, 1] == 0, 2]
-        if failures.size and successes.size:
-            won += auroc(failures, successes) * failures.size * successes.size
-            pairs += failures.size * successes.size
-    return won / pairs if pairs else float("nan")
+def _won(
+    failures: Sequence[Episode], successes: Sequence[Episode], plans: int
+) -> Float[np.ndarray, "f s"]:
+    """1 where the failure scores higher within the success's own time, 0.5 where as high."""
+    times = [_done(one) for one in successes]
+    theirs = np.array([peak(surprises(one), plans) for one in successes])
+    own = np.empty((len(failures), len(times)))
+    for row, one in zip(own, failures, strict=True):
+        known = {time: peak(surprises(one, time), plans) for time in {*times}}
+        row[:] = [known[time] for time in times]
+    return (own > theirs) + (own == theirs) / 2
+
+
+def _drawn(
+    pairs: Float[np.ndarray, "f s"], rows: Int[np.ndarray, "n 3"]
+) -> Float[np.ndarray, "f s"]:
+    """The pairs of a task's drawn rows: task, whether it failed, and place among its kind."""
+    failures, successes = (rows[rows[:, 1] == failed, 2] for failed in (1, 0))
+    return pairs[np.ix_(failures, successes)]

@@ -9,26 +9,26 @@ from typing import Any
 
 from wamlab.data.logs import LogError, load_episodes, load_probes, write_atomic
 from wamlab.metrics.base import Result, compute
-from wamlab.metrics.compare import (
-    Difference,
-    Values,
-    differences,
-    state_values,
-    success_values,
-)
-from wamlab.metrics.stats import holm
+from wamlab.metrics.compare import Difference, differences, state_differences, success_values
+from wamlab.metrics.stats import FEWEST
 from wamlab.report import charts, words
 from wamlab.report.build import environment
 from wamlab.report.charts import Axis, Mark
 from wamlab.types import Probe
 
 MEASURES: dict[str, tuple[str, str, dict[str, str]]] = {
-    "moving_psnr": ("moving-pixel PSNR", "dB", {}),
-    "static_psnr": ("static-region PSNR", "dB", {}),
-    "eic": ("EIC of the robot", "", {"entity": "robot"}),
-    "eic_cf": ("EIC cf of the robot", "", {"entity": "robot"}),
+    "moving-pixel PSNR": ("moving_psnr", "dB", {}),
+    "static-region PSNR": ("static_psnr", "dB", {}),
+    "EIC_ref of the robot": ("state_eic_ref", "", {"entity": "robot"}),
+    "EIC_ref of the object": ("state_eic_ref", "", {"entity": "object"}),
+    "EIC_cf of the robot": ("eic_cf", "", {"entity": "robot"}),
+    "EIC_cf of the object": ("eic_cf", "", {"entity": "object"}),
 }
-"""What is compared state by state: its title, unit and options."""
+"""What is compared state by state, by title: the measure, its unit and options.
+
+Not EIC itself: over the spread of one's own samples a noisier policy scores higher for the same
+error. EIC_ref has one denominator for all, and is there where a state reader has read the probes.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,6 @@ class Compared:
     runs: list[str]
     success: dict[str, Result]
     success_differences: list[Difference]
-    adjusted: list[float | None]
-    """McNemar's p-values of the success differences, by Holm."""
     states: dict[str, dict[str, Result]] = field(default_factory=dict)
     state_differences: list[Difference] = field(default_factory=list)
 
@@ -60,16 +58,13 @@ def compare(folders: Sequence[str | Path]) -> Compared:
     success = differences(
         "success", "points", {n: success_values(logs) for n, logs in episodes.items()}, rate=True
     )
-    known = [one.p for one in success if one.p is not None]
-    corrected = iter(holm(known))
-    states, state_differences = on_states(probes)
+    states, of_states = on_states(probes)
     return Compared(
         [*runs],
         {name: compute("success_any", logs) for name, logs in episodes.items()},
         success,
-        [None if one.p is None else next(corrected) for one in success],
         states,
-        state_differences,
+        of_states,
     )
 
 
@@ -79,12 +74,9 @@ def on_states(
     """What is measured state by state: of each run alone, and between runs."""
     results: dict[str, dict[str, Result]] = {}
     found: list[Difference] = []
-    for measure, (title, unit, options) in MEASURES.items():
+    for title, (measure, unit, options) in MEASURES.items():
         results[title] = {run: compute(measure, logs, **options) for run, logs in probes.items()}
-        values: dict[str, Values] = {
-            run: state_values(measure, logs, **options) for run, logs in probes.items()
-        }
-        found += differences(title, unit, {run: each for run, each in values.items() if each})
+        found += state_differences(title, unit, results[title])
     return results, found
 
 
@@ -103,17 +95,18 @@ def named(folders: Sequence[str | Path]) -> dict[str, Path]:
     return dict(zip(names, paths, strict=True))
 
 
-def sentence(one: Difference, adjusted: float | None = None) -> str:
+def sentence(one: Difference) -> str:
     """What a difference says, or that it says nothing."""
     if one.value is None:
         return f"{one.first} and {one.second} share nothing on which {one.measure} is known."
     rate = one.unit == "points"
     times, digits = (100, 1) if rate else (1, 2)
     by = words.number(abs(times * one.value), digits)
-    where = words.count(one.n, "start" if rate else "state")
+    where = f"{words.count(one.n, 'start' if rate else 'state')} shared"
     interval = words.between(one.interval, digits, times)
-    said = f"({interval}; {where} shared)" if interval else f"({where} shared)"
-    p = "" if adjusted is None else f", p = {words.number(adjusted, 3)} by Holm"
+    few = f"{where}, for an interval it takes {FEWEST}"
+    said = f"({interval}; {where})" if interval else f"({few if one.n < FEWEST else where})"
+    p = "" if one.adjusted is None else f", p = {words.number(one.adjusted, 3)} by Holm"
     if not one.better:
         return f"{one.measure}: {one.first} and {one.second} cannot be told apart {said}{p}."
     other = one.second if one.better == one.first else one.first
@@ -123,11 +116,8 @@ def sentence(one: Difference, adjusted: float | None = None) -> str:
 
 def sentences(found: Compared) -> list[str]:
     """Every difference in words."""
-    pairs = zip(found.success_differences, found.adjusted, strict=True)
-    return [
-        *(sentence(one, adjusted) for one, adjusted in pairs if one.value is not None),
-        *(sentence(one) for one in found.state_differences),
-    ]
+    known = [one for one in found.success_differences if one.value is not None]
+    return [sentence(one) for one in (*known, *found.state_differences)]
 
 
 def write_page(found: Compared, path: str | Path) -> Path:
@@ -138,6 +128,7 @@ def write_page(found: Compared, path: str | Path) -> Path:
         .render(
             found=found,
             sentences=sentences(found),
+            fewest=FEWEST,
             tasks=task_rows(found),
             success=difference_rows(found.success_differences, 100.0, 10.0),
             states=[

@@ -149,12 +149,11 @@ def _census(probes: Sequence[Probe]) -> dict[str, Any]:
 
 def _plain(found: Mapping[str, Result]) -> dict[str, Any]:
     """Results as JSON values; items stay with the whole and are dropped from its parts."""
-    return {
-        name: to_dict(
-            replace(result, parts={part: replace(r, items={}) for part, r in result.parts.items()})
-        )
-        for name, result in found.items()
-    }
+    plain = {}
+    for name, one in found.items():
+        parts = {part: replace(r, items={}, sides={}) for part, r in one.parts.items()}
+        plain[name] = to_dict(replace(one, parts=parts))
+    return plain
 
 
 def _thinned(points: list[list[float]]) -> list[list[float]]:
