@@ -64,6 +64,17 @@ def test_rows_without_actions_are_counted_and_contribute_nothing():
     assert all(map(torch.equal, gradients, others))
 
 
+def test_a_push_teaches_the_same_with_and_without_its_bit_for_video():
+    model, batch = make_model(), make_batch()
+    batch.role[:2, 0] = False
+    losses, gradients = learned(model, batch)
+    batch.role[:2, 3] = False
+    other, others = learned(model, batch)
+    assert losses["loss"] > 0
+    assert torch.equal(losses["loss"], other["loss"])
+    assert all(map(torch.equal, gradients, others))
+
+
 def test_a_batch_without_any_action_teaches_nothing():
     model, batch = make_model(), make_batch()
     batch[ACTION].present[:] = False

@@ -252,6 +252,30 @@ def test_the_inverse_dynamics_alone_learns_from_actions_and_hears_no_word(
     assert losses[2] == 0
 
 
+def test_rows_that_may_not_teach_the_video_leave_the_plan_alone(held_out: Batch) -> None:
+    """A push teaches how frames lie between others and what was done, but not what to plan."""
+    model = UniPi(TOY)
+    with torch.no_grad():
+        model.plan.network.draw.weight.normal_(std=0.05)
+    roles = {stage.name: stage.roles for stage in model.stages()}
+    assert roles["plan"] == ("video",)
+    assert {"forward", "inverse"} <= {*roles["refine"]}
+
+    def gradient(stage: str, pushed: float) -> Tensor:
+        batch = world(8, torch.Generator().manual_seed(0))
+        batch.role[:4, [0, 3]] = False
+        batch["image/top"].values[:4, 1:] += pushed
+        generator = torch.Generator().manual_seed(0)
+        loss = model.loss(batch, stage=stage, step=0, generator=generator)["loss"]
+        own = [p for name, p in model.named_parameters() if name.startswith(stage)]
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, own)])
+
+    assert torch.equal(gradient("plan", 0.0), gradient("plan", 0.3))
+    assert gradient("plan", 0.0).any()
+    for stage in ("refine", "inverse"):
+        assert not torch.equal(gradient(stage, 0.0), gradient(stage, 0.3))
+
+
 def test_a_frame_without_a_coarse_neighbour_does_not_teach_the_refiner(held_out: Batch) -> None:
     model = UniPi(TOY)
 

@@ -244,6 +244,23 @@ def test_a_marginalised_chunk_is_silent_in_the_condition(level: float, silent: b
     assert torch.equal(*known) == silent
 
 
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_labelled_row_that_may_not_teach_the_policy_needs_no_bit_for_video(gaps: bool) -> None:
+    """It teaches the future of a given action or the action of a given future, or nothing."""
+
+    def losses(video: bool) -> dict[str, Tensor]:
+        model, batch = make_model(), make_batch(rows=16)
+        batch.role[4:, 0] = False
+        batch.role[4:12, 3] = video
+        if gaps:
+            batch[ACTION].present[4:8, 3:] = False
+        generator = torch.Generator().manual_seed(0)
+        return model.loss(batch, stage="joint", step=0, generator=generator)
+
+    known, unknown = losses(True), losses(False)
+    assert all(torch.equal(known[name], unknown[name]) for name in known)
+
+
 WATCHING = dataclasses.replace(CONFIG, watch_width=8)
 
 

@@ -250,6 +250,21 @@ def test_rows_without_actions_teach_the_video_and_nothing_else(held_out: Batch) 
     assert stages["policy"].roles == ("policy",)
 
 
+def test_rows_that_may_not_teach_the_video_are_not_drawn() -> None:
+    model = VPP(TOY)
+    assert model.stages()[0].roles == ("video",)
+
+    def loss(pushed: float) -> Tensor:
+        batch = world(8, torch.Generator().manual_seed(0))
+        batch.role[:4, [0, 3]] = False
+        batch["image/top"].values[:4, 1:] += pushed
+        generator = torch.Generator().manual_seed(0)
+        return model.loss(batch, stage="video", step=0, generator=generator)["loss"]
+
+    assert torch.equal(loss(0.0), loss(0.3))
+    assert loss(0.0) > 0
+
+
 def test_bad_requests_are_named(held_out: Batch) -> None:
     model, batch = VPP(TOY), held_out.select(range(2))
     with pytest.raises(Refusal, match="vpp does not answer FORWARD"):

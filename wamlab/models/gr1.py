@@ -23,8 +23,8 @@ Translated here:
 - There is no dropout: in minutes of training no row is seen often.
 
 What is absent is a masked key: missing history, a missing state, a missing view. Which rows may
-teach the policy is judged from now on: a burst that lies in the past stays among the targets of the
-past steps (a push without direction, a few ticks long).
+teach actions and futures is judged from now on: a burst that lies in the past stays among the
+targets of the past steps (a push without direction, a few ticks long).
 
 Shape legend: B rows, T steps of the history, S context tokens of a step, V views, K instants of the
 future, Q [OBS] tokens of a frame, CHW pixels of a frame, P patches of X values, H actions of size

@@ -213,6 +213,7 @@ class UniPi(WorldActionModel):
             Stage(
                 "plan",
                 Window(coarse, rate_hz=c.rate_hz),
+                roles=("video",),
                 trains=("plan.",),
                 share=0.5,
                 produces="planner",
@@ -243,6 +244,8 @@ class UniPi(WorldActionModel):
         keeps = (coin >= c.drop).to(self.device)
         if stage == "plan":
             clip, present = self._frames(batch, c.coarse)
+            # What is planned is done: who may not teach the policy may not teach the plan.
+            present = present & batch.may("video")[:, None, None]
             loss = self.plan.loss(clip, present, self._planned(batch, keeps), generator)
         else:
             coarse, there = self._frames(batch, c.coarse)

@@ -289,6 +289,7 @@ class VPP(WorldActionModel):
             Stage(
                 "video",
                 Window(frames, rate_hz=c.rate_hz),
+                roles=("video",),
                 trains=("video.",),
                 produces="video network",
             ),
@@ -310,6 +311,7 @@ class VPP(WorldActionModel):
     def _video_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
         """Stage 1: denoise the coming frames of both views, given the first and the words."""
         clip, present = stacked(batch, self.config.image_streams, self.config.offsets)
+        present = present & batch.may("video")[:, None, None]
         coin = torch.rand(len(batch), generator=generator, device=generator.device)
         hears = (coin >= self.config.drop).to(clip.device)
         loss = self.video.loss(clip, present, self._shown(batch, hears), generator)
