@@ -235,6 +235,20 @@ def test_guidance_drops_text_and_first_frame_together(model: UniPi, held_out: Ba
     assert not torch.allclose(guided.values["image/top"], plain)
 
 
+def test_a_number_of_steps_leaves_the_guidance_alone(model: UniPi, held_out: Batch) -> None:
+    batch = held_out.select(range(4))
+    guided = UniPi(dataclasses.replace(TOY, guidance=1.5)).eval()
+    guided.load_state_dict(model.state_dict())
+    own, named = (
+        draw(guided, batch, JOINT, sampler=how) for how in (None, {FUTURE: Sampling(TOY.steps)})
+    )
+    assert torch.equal(own.action.values, named.action.values)
+    assert torch.equal(own.future.values["image/top"], named.future.values["image/top"])
+    assert own.cost.calls == named.cost.calls == guided.queries[JOINT].calls
+    plain = draw(guided, batch, JOINT, sampler={FUTURE: Sampling(TOY.steps, guidance=1.0)})
+    assert not torch.equal(plain.action.values, own.action.values)
+
+
 def test_the_inverse_dynamics_alone_learns_from_actions_and_hears_no_word(
     held_out: Batch,
 ) -> None:

@@ -231,6 +231,18 @@ def test_guidance_drops_the_words_alone_and_is_counted(trained: Trained, held_ou
     assert deaf.known_BV.all()
 
 
+def test_a_number_of_steps_leaves_the_guidance_alone(held_out: Batch) -> None:
+    torch.manual_seed(0)
+    model, batch = VPP(dataclasses.replace(TOY, guidance=1.5)), held_out.select(range(4))
+    torch.nn.init.normal_(model.video.network.draw.weight, std=0.05)
+    own, guided = (
+        draw(model, batch, VIDEO, sampler=how)
+        for how in (None, {FUTURE: Sampling(TOY.video_steps)})
+    )
+    assert torch.equal(own.future.values["image/top"], guided.future.values["image/top"])
+    assert own.cost.calls == guided.cost.calls == 2 * TOY.video_steps
+
+
 def test_committed_actions_begin_the_chunk(trained: Trained, held_out: Batch) -> None:
     batch = held_out.select(range(4))
     prefix = batch[ACTION].at(0, 1, 2)

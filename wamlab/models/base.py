@@ -90,13 +90,22 @@ class Stage:
 class Sampling:
     """How one stream is sampled: network steps, noise level to stop at, guidance (1: none).
 
-    In a joint draw the stream may ``wait`` for so many steps while another goes ahead.
+    In a joint draw the stream may ``wait`` for so many steps while another goes ahead. None of
+    guidance and wait is the model's own.
     """
 
     steps: int = 4
     stop: float = 0.0
-    guidance: float = 1.0
-    wait: int = 0
+    guidance: float | None = None
+    wait: int | None = None
+
+    def guided(self, own: float = 1.0) -> float:
+        """The guidance, or the model's ``own``."""
+        return own if self.guidance is None else self.guidance
+
+    def waits(self, own: int = 0) -> int:
+        """The steps to wait, or the model's ``own``."""
+        return own if self.wait is None else self.wait
 
 
 Route = Literal["attention", "channel", "adaln", "cross", "tap", "clamp"]

@@ -237,7 +237,7 @@ class Dynamics(WorldActionModel):
         if action is None:
             raise ValueError("the query gives the action, but no action was passed")
         how = (sampler or {}).get(FUTURE, Sampling(c.steps))
-        if how.guidance != 1:
+        if how.guided() != 1:
             raise ValueError("dynamics is trained without dropped conditions: guidance must be 1")
         given = self.given(observation, action.at(*range(c.chunk)))
         video = (len(c.views), len(c.offsets), 3, c.image_size, c.image_size)

@@ -177,7 +177,7 @@ class Reactive(WorldActionModel):
         self.answer(query)
         c = self.config
         how = (sampler or {}).get(ACTION, Sampling(c.steps))
-        if how.guidance != 1:
+        if how.guided() != 1:
             raise ValueError("reactive is trained without dropped conditions: guidance must be 1")
         context = self.encoder(observation)
         noise = normal((c.chunk, c.action_dim), generator, self.device)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange, repeat
@@ -291,7 +291,7 @@ class UniPi(WorldActionModel):
         if FUTURE in query.given:
             clip, calls = self._given_future(future), 0
         else:
-            how = (sampler or {}).get(FUTURE, Sampling(c.steps, guidance=c.guidance))
+            how = (sampler or {}).get(FUTURE, Sampling(c.steps))
             clip, calls = self._imagine(observation, how, generator)
         chunk = None
         if ACTION in query.sampled:
@@ -307,23 +307,23 @@ class UniPi(WorldActionModel):
         self, observation: Observation, how: Sampling, generator: Sequence[torch.Generator]
     ) -> tuple[Clip, int]:
         """A clip at all instants, coarse to fine, and how many calls it took."""
-        c = self.config
+        c, guidance = self.config, how.guided(self.config.guidance)
         none = torch.zeros(len(observation), dtype=torch.bool, device=self.device)
         coarse = _draw(
             self.plan,
             self._planned(observation),
             self._planned(observation, none),
-            how,
+            replace(how, guidance=guidance),
             normal(self._shape(c.coarse), generator, self.device),
         ).clamp(-1, 1)
         clip = _draw(
             self.refine,
             self._refined(observation, coarse),
             self._refined(observation, coarse, none),
-            Sampling(c.refine_steps, guidance=how.guidance),
+            Sampling(c.refine_steps, guidance=guidance),
             normal(self._shape(c.offsets), generator, self.device),
         )
-        calls = (how.steps + c.refine_steps) * (1 if how.guidance == 1 else 2)
+        calls = (how.steps + c.refine_steps) * (1 if guidance == 1 else 2)
         return clip, calls
 
     def _extract(self, observation: Observation, clip: Clip) -> Float[Tensor, "b h a"]:
@@ -425,10 +425,11 @@ def _draw(
     def denoise(x: Tensor, sigma: float) -> Tensor:
         level = video.level(x, sigma)
         clean = video(x, level, shown)
-        if how.guidance == 1:
+        if guidance == 1:
             return clean
-        return flow.guide(video(x, level, null), clean, how.guidance)
+        return flow.guide(video(x, level, null), clean, guidance)
 
+    guidance = how.guided()
     levels = video.levels(how.steps, how.stop)
     return diffusion.euler(denoise, video.begin(noise_BVTCHW, shown), levels)
 

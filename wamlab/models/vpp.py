@@ -370,7 +370,7 @@ class VPP(WorldActionModel):
         if FUTURE not in query.sampled:
             maps, clip, calls = self.video.foresee(noise, shown, c.taps), None, 1
         else:
-            how = chosen.get(FUTURE, Sampling(c.video_steps, guidance=c.guidance))
+            how = chosen.get(FUTURE, Sampling(c.video_steps))
             maps, clip, calls = self._clip_from(noise, shown, observation, how)
         chunk = None
         if ACTION in query.sampled:
@@ -388,7 +388,8 @@ class VPP(WorldActionModel):
         self, noise: Tensor, shown: Shown, observation: Observation, how: Sampling
     ) -> tuple[dict[str, Tensor], Tensor, int]:
         """The maps of the first call, the clip that the same noise becomes, and how many calls."""
-        guided = how.guidance != 1
+        guidance = how.guided(self.config.guidance)
+        guided = guidance != 1
         deaf = torch.zeros(len(observation), dtype=torch.bool, device=self.device)
         null = self._shown(observation, deaf) if guided else shown
         first: dict[str, Tensor] = {}
@@ -398,7 +399,7 @@ class VPP(WorldActionModel):
             level = self.video.level(x, sigma)
             clean, maps = self.video.read(x, level, shown, self.config.taps)
             first = first or maps
-            return flow.guide(self.video(x, level, null), clean, how.guidance) if guided else clean
+            return flow.guide(self.video(x, level, null), clean, guidance) if guided else clean
 
         levels = self.video.levels(how.steps, how.stop)
         clip = diffusion.euler(denoise, self.video.begin(noise, shown), levels)
@@ -407,7 +408,7 @@ class VPP(WorldActionModel):
     def _chunk_from(
         self, noise: Tensor, plan: Plan, prefix: Stream | None, how: Sampling
     ) -> Float[Tensor, "b h a"]:
-        if how.guidance != 1:
+        if how.guided() != 1:
             raise ValueError("the policy of vpp is trained with its plan: guidance must be 1")
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
