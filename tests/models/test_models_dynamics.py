@@ -51,6 +51,13 @@ def test_trunk_and_painter_are_those_of_uwm():
     assert sizes[0]
 
 
+def test_levels_and_steps_are_those_with_which_uwm_answers_forward():
+    own, uwm = Dynamics.Config.small(), UWM.Config.small()
+    assert (own.marginal, own.steps) == (uwm.marginal_future, uwm.forward_steps)
+    calls = [model(model.Config.small()).queries[FORWARD].calls for model in (Dynamics, UWM)]
+    assert calls[0] == calls[1]
+
+
 def test_rows_without_actions_are_counted_and_contribute_nothing():
     model, batch = make_model(), make_batch()
     batch[ACTION].present[:2] = False

@@ -1,8 +1,9 @@
 """The pure world model ``p(o' | o, a)``: a baseline that imagines and never acts.
 
-Trunk, painter and flow levels are those of `uwm`, and the future is denoised in the same way; but
-the action is always given, so that no capacity and no row goes into a policy or into futures of
-unknown actions. What `uwm` loses against this in FORWARD is the price of answering everything.
+Trunk, painter, flow levels and steps are those with which `uwm` answers FORWARD, and the future is
+denoised in the same way; but the action is always given, so that no capacity and no row goes into a
+policy or into futures of unknown actions. What `uwm` loses against this in FORWARD is the price of
+answering everything.
 
 A row without actions has nothing to say here. Such rows are served and counted (``action_free`` is
 their share of a batch), and contribute nothing.
@@ -138,7 +139,10 @@ class Dynamics(WorldActionModel):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ModelConfig):
-        """Sizes as in `uwm`; ``marginal`` is the share of rows trained at exactly level 1."""
+        """Sizes as in `uwm`, ``marginal`` and ``steps`` as its marginal_future and forward_steps.
+
+        ``marginal`` is the share of rows trained at exactly level 1.
+        """
 
         patch: int = 16
         width: int = 192
@@ -149,8 +153,8 @@ class Dynamics(WorldActionModel):
         level_width: int = 64
         stem_width: int = 32
         paint_width: int = 64
-        marginal: float = 0.4
-        steps: int = 4
+        marginal: float = 0.7
+        steps: int = 1
 
         @classmethod
         def small(cls) -> Dynamics.Config:
