@@ -70,11 +70,13 @@ class ModelConfig:
 class Stage:
     """One stage of training: which window it reads, which rows, which parameters it changes.
 
-    Rows without any of ``roles`` are not served. ``trains`` are prefixes of parameter names ("" is
-    all); the rest is frozen and stays bit-identical. ``share`` of the budget goes to this stage.
-    ``produces`` names what later stages build on; its digest is kept with the run. ``codec`` names
-    the frozen part through which this stage sees frames: its codes may be served in their place, as
-    ``latent/<view>`` at the same instants, and images then of now and before only.
+    Rows without any of ``roles`` are not served. ``trains`` are prefixes of the names of parameters
+    and buffers ("" is all); the rest, and a parameter there that takes no gradient, is frozen and
+    stays bit-identical. ``share`` of the budget goes to this stage: of the time where the budget is
+    in minutes, of the number of steps where it is in steps (a slow stage then gets more of the
+    time). ``produces`` names what later stages build on; its digest is kept with the run. ``codec``
+    names the frozen part through which this stage sees frames: its codes may be served in their
+    place, as ``latent/<view>`` at the same instants, and images then of now and before only.
     """
 
     name: str
@@ -204,7 +206,7 @@ class WorldActionModel(nn.Module):
     def after_step(self) -> None:
         """Called after every optimizer step (EMA targets); default: nothing.
 
-        What it changes is a buffer, or a parameter that the stage trains.
+        What it changes is a parameter or a buffer that the stage trains.
         """
 
     def observe(
