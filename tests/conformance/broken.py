@@ -151,7 +151,7 @@ BROKEN: dict[type[WorldActionModel], str] = {
     IgnoresSeed: "seeds decide: POLICY: declared stochastic, but other seeds give the same answer",
     GlobalNoise: "seeds decide: POLICY: the same seed gives another answer (global randomness)",
     AnswersAnything: f"others are refused: {FORWARD} is not declared, but answered",
-    TrainsFrozen: "loss falls: stage actor: frozen parameter world.1.bias was trained",
+    TrainsFrozen: "loss falls: stage actor: world.1.bias is frozen and was trained",
     CutsGradient: "memory -> action: gradient declared to flow, none comes back",
     WrongShape: "answers have their shapes: POLICY: action has shape (4, 3, 4), expected (4, 4, 4)",
     TeachesFromNothing: "action free rows teach no action: stage both: the action loss is",

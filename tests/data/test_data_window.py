@@ -68,10 +68,11 @@ def test_bursts_failures_and_missing_actions_lose_roles(cache: Cache) -> None:
     }
     every = dict.fromkeys(ROLES, True)
     assert bits[0, 5] == dict.fromkeys(ROLES, False) | {"video": True}
-    assert bits[2, 5] == every | {"policy": False}
+    given_alone = every | {"policy": False, "video": False}
+    assert bits[2, 5] == given_alone
     for now in range(9):
         touches = now <= 3
-        assert bits[1, now] == every | {"policy": not touches}
+        assert bits[1, now] == (given_alone if touches else every)
     hidden = windows.batch(row_of(windows, 0, 2))
     assert not hidden["action"].present.any()
 
@@ -90,6 +91,13 @@ def test_only_rows_for_the_wanted_roles_are_served(cache: Cache) -> None:
     assert windows.role[:, ROLES.index("policy")].all()
     with pytest.raises(DataError, match="no window"):
         Windows(cache, FIXED, roles=("policy",), action_free=[0, 1, 2])
+
+
+def test_a_planner_is_served_what_the_policy_does_and_video_without_actions(cache: Cache) -> None:
+    seen, done = (Windows(cache, FIXED, roles=(role,)) for role in ("video", "policy"))
+    np.testing.assert_array_equal(seen.anchors, done.anchors)
+    hidden = Windows(cache, FIXED, roles=("video",), action_free=[1, 2])
+    assert len(hidden) == 12 + 9 + 15
 
 
 def test_to_end_spreads_positions_to_the_last_observation(cache: Cache) -> None:
@@ -182,7 +190,7 @@ def test_weights_are_shares_of_the_rows_drawn(tmp_path: Path) -> None:
     assert np.bincount(rows[rows[:, 0] == 1, 1]).tolist() == [3] * 10
     later = np.concatenate([mixed.rows(step) for step in range(12)])
     assert (np.bincount(later[later[:, 0] == 0, 1]) == 1).all()
-    assert mixed.shares() == {"policy": 0.25, "forward": 1, "inverse": 1, "video": 1}
+    assert mixed.shares() == {"policy": 0.25, "forward": 1, "inverse": 1, "video": 0.25}
     batch = mixed.batch(0)
     assert len(batch) == 10
     assert len(batch.text.sentences) == len(batch.embodiment) == 10

@@ -10,7 +10,9 @@ from test_models_uwm import make_batch
 from test_models_uwm_toy import MODES, B, level, world
 from torch import Tensor
 
+from wamlab.generative import flow
 from wamlab.generative.noise import generators
+from wamlab.metrics.likelihood import denoising_bound, noise_levels
 from wamlab.models.base import Refusal, Sampling
 from wamlab.models.dynamics import Dynamics
 from wamlab.models.uwm import UWM
@@ -51,6 +53,13 @@ def test_trunk_and_painter_are_those_of_uwm():
     assert sizes[0]
 
 
+def test_levels_and_steps_are_those_with_which_uwm_answers_forward():
+    own, uwm = Dynamics.Config.small(), UWM.Config.small()
+    assert (own.marginal, own.steps) == (uwm.marginal_future, uwm.forward_steps)
+    calls = [model(model.Config.small()).queries[FORWARD].calls for model in (Dynamics, UWM)]
+    assert calls[0] == calls[1]
+
+
 def test_rows_without_actions_are_counted_and_contribute_nothing():
     model, batch = make_model(), make_batch()
     batch[ACTION].present[:2] = False
@@ -60,6 +69,17 @@ def test_rows_without_actions_are_counted_and_contribute_nothing():
     batch["image/corner"].values[:2] *= -1
     batch[ACTION].values[:2] = float("nan")
     other, others = learned(model, batch)
+    assert torch.equal(losses["loss"], other["loss"])
+    assert all(map(torch.equal, gradients, others))
+
+
+def test_a_push_teaches_the_same_with_and_without_its_bit_for_video():
+    model, batch = make_model(), make_batch()
+    batch.role[:2, 0] = False
+    losses, gradients = learned(model, batch)
+    batch.role[:2, 3] = False
+    other, others = learned(model, batch)
+    assert losses["loss"] > 0
     assert torch.equal(losses["loss"], other["loss"])
     assert all(map(torch.equal, gradients, others))
 
@@ -106,6 +126,35 @@ def test_the_effect_of_an_imposed_action_is_recovered(trained):
 
     effect = float((imagined(MODES) - imagined(-MODES)).mean()) / (2 * MODES)
     assert effect == pytest.approx(B, rel=0.2)
+
+
+class Gaussian(torch.nn.Module):
+    """The best denoiser of data N(0.2, 0.3^2) on the library's path, in place of the network."""
+
+    def forward(self, future: Tensor, given: object, *, sigma: Tensor) -> Tensor:
+        keep, sigma = (flow.like(level, future) for level in (1 - sigma, sigma))
+        gain = keep * 0.09 / (keep**2 * 0.09 + sigma**2)
+        return 0.2 + gain * (future - keep * 0.2)
+
+
+@torch.no_grad()
+def test_its_likelihood_is_the_data_s_where_the_denoiser_is_the_best() -> None:
+    model, batch = make_model(), make_batch()
+    model.network = Gaussian()
+    frames = [batch[name] for name in CONFIG.image_streams]
+    for stream in frames:
+        stream.values[:] = 0.2 + 0.3 * torch.randn(stream.values.shape)
+    frames[0].values[1, -1], frames[0].present[1, -1] = torch.nan, False
+    batch[ACTION].present[3] = False
+    levels = torch.from_numpy(noise_levels(32))
+    found = model.likelihood(batch, FORWARD, levels=levels, generator=generators(range(4)))
+    frame = 3 * CONFIG.image_size**2
+    assert found.dims.tolist() == [4 * frame, 3 * frame, 4 * frame, 0]
+    ahead = torch.stack([s.at(*CONFIG.offsets).values for s in frames], 1)
+    true = -torch.distributions.Normal(0.2, 0.3).log_prob(ahead.nan_to_num()).flatten(1).sum(1)
+    whole = [0, 2]
+    per_dim = denoising_bound(found)[whole] / found.dims[whole].numpy()
+    assert per_dim == pytest.approx(true[whole].numpy() / (4 * frame), abs=0.01)
 
 
 def test_it_answers_forward_alone_and_bad_requests_are_named():

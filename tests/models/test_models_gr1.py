@@ -144,6 +144,14 @@ def test_check_3_action_free_rows_teach_trunk_and_pictures_but_no_action() -> No
         assert found[part].any()
 
 
+def test_pushes_and_failures_teach_neither_actions_nor_pictures() -> None:
+    model, batch = make_model(), make_batch()
+    (stage,) = model.stages()
+    assert set(stage.roles) == {"policy", "video"}
+    batch.role[:] = torch.tensor([role in ("forward", "inverse") for role in ROLES])
+    assert all(float(loss.detach()) == 0 for loss in losses_of(model, batch).values())
+
+
 def clip_of(start: int) -> Batch:
     """The window of a film whose frame at every tick is its own, cut out ``start`` ticks later."""
     batch = make_batch()

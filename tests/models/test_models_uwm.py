@@ -185,6 +185,31 @@ def test_streams_of_a_joint_draw_may_take_their_own_steps() -> None:
     assert [float(c["sigma_future"][0]) for c in calls] == [1.0, 1.0, 0.5, 0.0]
 
 
+def test_other_steps_of_the_action_leave_it_before_the_future() -> None:
+    model, batch = make_model(), make_batch()
+    with recorded_calls(model) as calls:
+        fine = draw(model, batch, JOINT, sampler={ACTION: Sampling(8)})
+    assert [float(c["sigma_action"][0]) for c in calls] == [1 - i / 8 for i in range(8)] + [0.0]
+    assert [float(c["sigma_future"][0]) for c in calls] == [1.0] * 9
+    alone = draw(model, batch, POLICY, sampler={ACTION: Sampling(8)})
+    assert torch.equal(fine.action.values, alone.action.values)
+
+
+def test_its_own_number_of_steps_given_by_hand_changes_no_bit() -> None:
+    model, batch = make_model(), make_batch()
+    own = {ACTION: Sampling(CONFIG.steps), FUTURE: Sampling(CONFIG.forward_steps)}
+    for how in (own, {ACTION: own[ACTION]}, {FUTURE: own[FUTURE]}):
+        named, default = draw(model, batch, JOINT, sampler=how), draw(model, batch, JOINT)
+        assert torch.equal(named.action.values, default.action.values)
+        for view, frames in default.future.values.items():
+            assert torch.equal(named.future.values[view], frames)
+    diagonal = draw(model, batch, JOINT, sampler={ACTION: Sampling(2), FUTURE: Sampling(2, wait=0)})
+    model.config = dataclasses.replace(CONFIG, action_first=False)
+    both = draw(model, batch, JOINT)
+    assert torch.equal(diagonal.action.values, both.action.values)
+    assert both.cost.calls == diagonal.cost.calls == CONFIG.steps == 2
+
+
 def test_check_5_an_action_free_row_teaches_exactly_the_same_whatever_lies_there() -> None:
     model = make_model()
 
@@ -242,6 +267,23 @@ def test_a_marginalised_chunk_is_silent_in_the_condition(level: float, silent: b
         context = model.context(batch.observation())
         model.network(action, future, context, sigma_action=levels, sigma_future=levels)
     assert torch.equal(*known) == silent
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_labelled_row_that_may_not_teach_the_policy_needs_no_bit_for_video(gaps: bool) -> None:
+    """It teaches the future of a given action or the action of a given future, or nothing."""
+
+    def losses(video: bool) -> dict[str, Tensor]:
+        model, batch = make_model(), make_batch(rows=16)
+        batch.role[4:, 0] = False
+        batch.role[4:12, 3] = video
+        if gaps:
+            batch[ACTION].present[4:8, 3:] = False
+        generator = torch.Generator().manual_seed(0)
+        return model.loss(batch, stage="joint", step=0, generator=generator)
+
+    known, unknown = losses(True), losses(False)
+    assert all(torch.equal(known[name], unknown[name]) for name in known)
 
 
 WATCHING = dataclasses.replace(CONFIG, watch_width=8)

@@ -15,6 +15,7 @@ from point_model import PointProcessor
 from wamlab.models.gr1 import GR1, Past
 from wamlab.policy.agents import PolicyAgent
 from wamlab.policy.executors import ChunkExecutor
+from wamlab.policy.history import History
 from wamlab.policy.policy import Policy
 from wamlab.run.rollout import rollout
 from wamlab.types import JOINT, Batch, Text
@@ -68,6 +69,55 @@ def test_history_fills_up_from_the_start_of_an_episode(model: Recorded) -> None:
                 raw = np.stack([episode.frames[view][tick] for view in CONFIG.views])
                 frames = rearrange(torch.from_numpy(raw), "v h w c -> v c h w").float() / 127.5 - 1
                 assert torch.equal(look.frames_BTVCHW[row, t], frames)
+
+
+class Chain(point_env.PointEnv):
+    """Says something else from a tick on."""
+
+    change, ticks = 10, 0
+
+    def reset(self, **options: Any) -> Any:
+        self.ticks = 0
+        return super().reset(**options)
+
+    def step(self, action: Any) -> Any:
+        self.ticks += 1
+        return super().step(action)
+
+    @property
+    def instruction(self) -> str:
+        return "push the block" if self.ticks < self.change else "lift the block"
+
+
+def test_the_history_of_another_task_is_absent_as_before_a_start(model: Recorded) -> None:
+    """Both chains change at tick 10; the plans at 12 and 16 see back to it, none is made sooner."""
+    agent = PolicyAgent(
+        Policy(model, Encoded(), point_env.SPACE), ChunkExecutor(CONFIG.stride), query=JOINT
+    )
+    options: dict[str, Any] = {"make": Chain, "progress": False, "max_steps": 22, "batch": 2}
+    episodes = rollout(agent, "point/push", 2, **options)
+    assert all([p.step for p in e.replans] == [0, 4, 8, 12, 16, 20] for e in episodes)
+    fills = [look.seen_BT.tolist()[0] for look in model.looks]
+    starts, full = [[False, False, True], [False, True, True]], [True] * 3
+    assert fills == [*starts, full, *starts, full]
+
+    env = Chain()
+    observation, _ = env.reset(seed=0)
+    agent.reset(0, env, seed=0)
+    for _ in range(Chain.change + 2):
+        observation, *_ = env.step(agent.act({0: observation})[0][0])
+    later = Policy(model, Encoded(), env.space).query(
+        observation, JOINT, histories=[agent._rows[0].history]
+    )
+    first = Policy(model, Encoded(), env.space).query(observation, JOINT)
+    np.testing.assert_array_equal(later.action.values, first.action.values)
+
+
+def test_an_instruction_that_comes_back_does_not_bring_its_past_along() -> None:
+    history = History(4)
+    for said in ("push", "lift", "push", "push"):
+        history.push({"instruction": said}, np.zeros(4))
+    assert [history.told(said) for said in ("push", "lift")] == [2, 0]
 
 
 def test_a_fuller_history_changes_what_is_done(model: Recorded) -> None:

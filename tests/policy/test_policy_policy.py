@@ -140,6 +140,10 @@ def test_history_fills_the_offsets_that_the_window_asks_for():
         history.push(now, executed)
         seen.append(now)
         now, *_ = env.step(executed)
+    policy.query({**now, "instruction": "lift it"}, POLICY, histories=[history])
+    state, action = model.seen[-1][STATE], model.seen[-1][ACTION]
+    assert state.present[0].tolist() == [False, False, True]
+    assert not action.present.any()
 
 
 def test_nan_and_infinity_stop_at_the_door(observations):

@@ -7,6 +7,7 @@ import torch
 from tiny_system import TinyBatches, TinyProcessor, make
 from torch import nn
 
+from wamlab.models.uwm import UWM
 from wamlab.train.feed import Feed
 from wamlab.train.learner import Learner, weights_digest
 from wamlab.train.optim import OptimConfig
@@ -102,3 +103,28 @@ def test_a_feed_raises_what_its_reader_raised():
         with pytest.raises(KeyError, match="'c'"):
             feed.batch(0, "c")
         assert feed.batch(5, "a") == ("a", 5)
+
+
+def test_a_parameter_that_takes_no_gradient_is_frozen_in_a_stage_that_trains_all():
+    model = make()
+    model.world.requires_grad_(False)
+    learner = Learner(model, model.stages()[0], TinyProcessor(), OptimConfig(), seed=0)
+    frozen, produced = learner.frozen_digest(), learner.produced_digest()
+    with torch.no_grad():
+        model.world[0].bias.add_(1.0)
+    assert learner.frozen_digest() != frozen
+    assert learner.produced_digest() == produced
+    model.world.seen.add_(1)
+    assert learner.produced_digest() != produced
+
+
+def test_without_buffers_the_digests_are_those_of_the_parameters():
+    """So a run that was begun when buffers did not count resumes."""
+    model = UWM(UWM.Config.tiny())
+    stage = replace(model.stages()[0], trains=("network.", "regression."))
+    learner = Learner(model, stage, TinyProcessor(), OptimConfig(), seed=0)
+    named = {name: p.detach() for name, p in model.named_parameters()}
+    trained = [name for name in named if name.startswith(stage.trains)]
+    assert set(named) == set(model.state_dict())
+    assert learner.produced_digest() == weights_digest(named, trained)
+    assert learner.frozen_digest() == weights_digest(named, set(named) - set(trained))

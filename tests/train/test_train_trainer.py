@@ -84,7 +84,7 @@ def test_training_lowers_the_loss_and_the_run_loads(unbroken):
     assert (checkpoint.step, checkpoint.model) == (20, "tiny")
     model = checkpoint.build()
     assert not model.training
-    assert int(model.seen) == 20
+    assert int(model.world.seen) == 20
     assert float(model.center) == pytest.approx(0.1)
     assert read_record(unbroken).status == "finished"
     assert [path.name for path in checkpoints(unbroken)] == ["step-000015", "step-000020"]
@@ -156,8 +156,10 @@ def test_two_stages_share_the_budget_and_leave_each_other_alone(tmp_path):
         if name.startswith("world."):
             assert not torch.equal(start[name], produced[name])
             assert torch.equal(produced[name], end[name])
-    learned = [name for name, _ in model.named_parameters() if name.startswith("world.")]
-    assert world.digest == weights_digest(end, learned) == actor.frozen
+    assert int(end["world.seen"]) == 5
+    learned = [name for name in end if name.startswith("world.")]
+    assert world.digest == weights_digest(end, learned)
+    assert actor.frozen == weights_digest(end, [*learned, "center"])
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -184,6 +186,13 @@ def test_a_stage_that_changes_frozen_weights_is_found_out(tmp_path):
             model.actor[1].bias.add_(1.0)
 
     model.after_step = meddle
+    with pytest.raises(RuntimeError, match="world changed weights that it declares frozen"):
+        go(tmp_path, model=model)
+
+
+def test_a_stage_that_changes_a_frozen_buffer_is_found_out(tmp_path):
+    model = make(staged=True)
+    model.after_step = lambda: model.actor.seen.add_(1)
     with pytest.raises(RuntimeError, match="world changed weights that it declares frozen"):
         go(tmp_path, model=model)
 

@@ -39,7 +39,9 @@ class TinyModel(WorldActionModel, name="tiny"):
                 nn.Linear(pixels, config.width), nn.GELU(), nn.LayerNorm(config.width)
             )
             self.actor = nn.Sequential(nn.Dropout(0.1), nn.Linear(config.width + 4, 4))
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        for part in (self.world, self.actor):
+            part.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.learning = "world"
         self.register_buffer("center", torch.zeros(()))
 
     @property
@@ -59,9 +61,10 @@ class TinyModel(WorldActionModel, name="tiny"):
         self.center.fill_(statistics.get("center", 0.0))
 
     def after_step(self) -> None:
-        self.seen += 1
+        getattr(self, self.learning).seen += 1
 
     def loss(self, batch, *, stage, step, generator):
+        self.learning = "actor" if stage == "actor" else "world"
         image = batch[VIEW].values.flatten(2)
         features = self.world(image)
         if stage == "world":

@@ -217,13 +217,18 @@ class Windows:
         return Stream(values, offsets, present)
 
     def _roles(self, anchors: Int[np.ndarray, "rows 2"]) -> Bool[np.ndarray, "rows 4"]:
-        """Role bits: no policy from failures or bursts, only video without actions."""
+        """Role bits: no policy and no video from failures or bursts, only video without actions.
+
+        Video is what follows when the policy acts: a system that reads its actions off what it
+        imagines would do what it has learned to imagine.
+        """
         episode = anchors[:, 0]
         bits = np.ones((len(anchors), len(ROLES)), bool)
         failed = np.asarray([info.success is False for info in self.cache.episodes])
-        bits[:, ROLES.index("policy")] = ~failed[episode] & ~self._touches_burst(anchors)
-        for role in ("policy", "forward", "inverse"):
-            bits[self._hidden[episode], ROLES.index(role)] = False
+        good = ~failed[episode] & ~self._touches_burst(anchors)
+        for role in ("policy", "video"):
+            bits[:, ROLES.index(role)] = good
+        bits[self._hidden[episode]] = [role == "video" for role in ROLES]
         return bits
 
     def _touches_burst(self, anchors: Int[np.ndarray, "rows 2"]) -> Bool[np.ndarray, " rows"]:

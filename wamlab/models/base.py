@@ -70,11 +70,13 @@ class ModelConfig:
 class Stage:
     """One stage of training: which window it reads, which rows, which parameters it changes.
 
-    Rows without any of ``roles`` are not served. ``trains`` are prefixes of parameter names ("" is
-    all); the rest is frozen and stays bit-identical. ``share`` of the budget goes to this stage.
-    ``produces`` names what later stages build on; its digest is kept with the run. ``codec`` names
-    the frozen part through which this stage sees frames: its codes may be served in their place, as
-    ``latent/<view>`` at the same instants, and images then of now and before only.
+    Rows without any of ``roles`` are not served. ``trains`` are prefixes of the names of parameters
+    and buffers ("" is all); the rest, and a parameter there that takes no gradient, is frozen and
+    stays bit-identical. ``share`` of the budget goes to this stage: of the time where the budget is
+    in minutes, of the number of steps where it is in steps (a slow stage then gets more of the
+    time). ``produces`` names what later stages build on; its digest is kept with the run. ``codec``
+    names the frozen part through which this stage sees frames: its codes may be served in their
+    place, as ``latent/<view>`` at the same instants, and images then of now and before only.
     """
 
     name: str
@@ -90,13 +92,22 @@ class Stage:
 class Sampling:
     """How one stream is sampled: network steps, noise level to stop at, guidance (1: none).
 
-    In a joint draw the stream may ``wait`` for so many steps while another goes ahead.
+    In a joint draw the stream may ``wait`` for so many steps while another goes ahead. None of
+    guidance and wait is the model's own.
     """
 
     steps: int = 4
     stop: float = 0.0
-    guidance: float = 1.0
-    wait: int = 0
+    guidance: float | None = None
+    wait: int | None = None
+
+    def guided(self, own: float = 1.0) -> float:
+        """The guidance, or the model's ``own``."""
+        return own if self.guidance is None else self.guidance
+
+    def waits(self, own: int = 0) -> int:
+        """The steps to wait, or the model's ``own``."""
+        return own if self.wait is None else self.wait
 
 
 Route = Literal["attention", "channel", "adaln", "cross", "tap", "clamp"]
@@ -195,7 +206,7 @@ class WorldActionModel(nn.Module):
     def after_step(self) -> None:
         """Called after every optimizer step (EMA targets); default: nothing.
 
-        What it changes is a buffer, or a parameter that the stage trains.
+        What it changes is a parameter or a buffer that the stage trains.
         """
 
     def observe(
@@ -226,11 +237,12 @@ class WorldActionModel(nn.Module):
 
         The streams that the query gives are given as they are in ``batch``, the others are
         marginalised as in `sample`. A model of tokens answers with `Nats`, exactly; one that
-        denoises with `Denoised` at ``levels`` of its own noise (1 first, falling). Units are the
-        model's, normalised ones.
+        denoises with `Denoised` at ``levels`` of its noise (1 first, falling), or at those of them
+        that it was trained at. Units are the model's, normalised ones.
 
         Raises:
-            Refusal: the query is not among `queries`, or this model has no likelihood (default).
+            Refusal: the query is not among `queries`, or the model has no likelihood of it
+                (default: of none).
         """
         self.answer(query)
         raise Refusal(f"{self.name} has no likelihood")

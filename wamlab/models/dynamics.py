@@ -1,8 +1,9 @@
 """The pure world model ``p(o' | o, a)``: a baseline that imagines and never acts.
 
-Trunk, painter and flow levels are those of `uwm`, and the future is denoised in the same way; but
-the action is always given, so that no capacity and no row goes into a policy or into futures of
-unknown actions. What `uwm` loses against this in FORWARD is the price of answering everything.
+Trunk, painter, flow levels and steps are those with which `uwm` answers FORWARD, and the future is
+denoised in the same way; but the action is always given, so that no capacity and no row goes into a
+policy or into futures of unknown actions. What `uwm` loses against this in FORWARD is the price of
+answering everything.
 
 A row without actions has nothing to say here. Such rows are served and counted (``action_free`` is
 their share of a batch), and contribute nothing.
@@ -44,6 +45,7 @@ from wamlab.types import (
     Answer,
     Batch,
     Cost,
+    Denoised,
     Future,
     Memory,
     Observation,
@@ -138,7 +140,10 @@ class Dynamics(WorldActionModel):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ModelConfig):
-        """Sizes as in `uwm`; ``marginal`` is the share of rows trained at exactly level 1."""
+        """Sizes as in `uwm`, ``marginal`` and ``steps`` as its marginal_future and forward_steps.
+
+        ``marginal`` is the share of rows trained at exactly level 1.
+        """
 
         patch: int = 16
         width: int = 192
@@ -149,8 +154,8 @@ class Dynamics(WorldActionModel):
         level_width: int = 64
         stem_width: int = 32
         paint_width: int = 64
-        marginal: float = 0.4
-        steps: int = 4
+        marginal: float = 0.7
+        steps: int = 1
 
         @classmethod
         def small(cls) -> Dynamics.Config:
@@ -237,7 +242,7 @@ class Dynamics(WorldActionModel):
         if action is None:
             raise ValueError("the query gives the action, but no action was passed")
         how = (sampler or {}).get(FUTURE, Sampling(c.steps))
-        if how.guidance != 1:
+        if how.guided() != 1:
             raise ValueError("dynamics is trained without dropped conditions: guidance must be 1")
         given = self.given(observation, action.at(*range(c.chunk)))
         video = (len(c.views), len(c.offsets), 3, c.image_size, c.image_size)
@@ -249,6 +254,28 @@ class Dynamics(WorldActionModel):
         noise = normal(video, generator, self.device)
         x = flow.euler(field, noise, flow.levels(how.steps, how.stop))
         return Prediction(future=imagined(x, c), cost=Cost(calls=how.steps))
+
+    def likelihood(
+        self,
+        batch: Batch,
+        query: Query,
+        *,
+        levels: Float[Tensor, " l"],
+        generator: Sequence[torch.Generator],
+    ) -> Denoised:
+        """As `uwm` answers FORWARD; of a row without actions nothing is counted."""
+        self.answer(query)
+        chunk = batch[ACTION].at(*range(self.config.chunk))
+        given = self.given(batch, chunk)
+        future, recorded_BVT = stacked(batch, self.config.image_streams, self.config.offsets)
+        counted_BVT = recorded_BVT & chunk.present.any(1)[:, None, None]
+        shown = []
+        for level in levels.tolist():
+            noise = normal(future.shape[1:], generator, self.device)
+            sigma = future.new_full((len(future),), level)
+            noisy = fill_absent(flow.interpolate(future, noise, sigma), recorded_BVT, noise)
+            shown.append(self.network(noisy, given, sigma=sigma))
+        return flow.recovered(levels, shown, future, counted_BVT)
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)

@@ -8,8 +8,9 @@ drawn, and nothing imagined is read again.
 
 Translated here:
 
-- The steps lie ``stride`` ticks apart, as far as a policy acts before it asks again, and an [ACT]
-  is read out into a whole chunk. The frames after a step are those at the common ``offsets``.
+- The steps lie ``stride`` ticks apart: 8, as far as the policy acts on Meta-World before it asks
+  again (in the scene it acts 4, and the steps stay 8 apart). An [ACT] is read out into a whole
+  chunk. The frames after a step are those at the common ``offsets``.
 - A small convolutional network, trained along, replaces the frozen MAE, and the global token of a
   view (there the CLS token) is a linear reading of its whole map. ``encoder="frozen"`` leaves that
   network at its random start: no pre-trained weights are at hand. The instruction is the library's
@@ -23,8 +24,8 @@ Translated here:
 - There is no dropout: in minutes of training no row is seen often.
 
 What is absent is a masked key: missing history, a missing state, a missing view. Which rows may
-teach the policy is judged from now on: a burst that lies in the past stays among the targets of the
-past steps (a push without direction, a few ticks long).
+teach actions and futures is judged from now on: a burst that lies in the past stays among the
+targets of the past steps (a push without direction, a few ticks long).
 
 Shape legend: B rows, T steps of the history, S context tokens of a step, V views, K instants of the
 future, Q [OBS] tokens of a frame, CHW pixels of a frame, P patches of X values, H actions of size
@@ -367,8 +368,9 @@ class GR1(WorldActionModel):
         self, batch: Batch, *, stage: str, step: int, generator: torch.Generator
     ) -> dict[str, Float[Tensor, ""]]:
         c, past = self.config, self.look(batch)
-        # Nobody reads a query: what is left out here changes nothing of the rest, and the loss on
-        # futures is an unbiased estimate of the one over all steps.
+        # Nobody reads a query: what is left out here changes nothing of the rest. Where nothing is
+        # absent the loss on futures is an unbiased estimate of the one over all steps; where
+        # something is, each draw is a mean over what there is, however little, and weighs the same.
         shuffled = torch.randperm(c.history, generator=generator, device=generator.device)
         after = tuple(shuffled[: c.imagined].tolist())
         act_BTD, obs_BTLD = self.network(

@@ -1,8 +1,10 @@
 """Reactive policy: ``p(action | observation, instruction)``, the VLA objective, and the baseline.
 
 It imagines nothing. The action chunk is denoised by flow matching (as in pi0, arXiv 2410.24164) on
-the same observation encoder, trunk and action losses as `uwm`, so that what separates the two in a
-table is the future alone.
+the same observation encoder, trunk and action losses as `uwm`. Two things separate the two in a
+table: the future, and which rows are served. Every row here may teach the policy; `uwm` is served
+all of them and gives those that may not (bursts and failures, on `mw-6` about a third) to forward
+and inverse dynamics. So in the same number of steps fewer rows teach its policy than this one.
 
 Shape legend: B rows, H actions of size A, L tokens, D width.
 """
@@ -177,7 +179,7 @@ class Reactive(WorldActionModel):
         self.answer(query)
         c = self.config
         how = (sampler or {}).get(ACTION, Sampling(c.steps))
-        if how.guidance != 1:
+        if how.guided() != 1:
             raise ValueError("reactive is trained without dropped conditions: guidance must be 1")
         context = self.encoder(observation)
         noise = normal((c.chunk, c.action_dim), generator, self.device)

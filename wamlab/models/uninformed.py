@@ -7,7 +7,9 @@ any task: a row is drawn from all episodes, so that it hardly ever is the same o
 over this it gains from the future, and not from the longer sequence or the second loss.
 
 Nothing that it imagines means anything, so it answers POLICY alone, and rows that may not teach the
-policy are not served: given a future without information, the inverse is the policy.
+policy are not served: given a future without information, the inverse is the policy. `uwm` is
+served them (on `mw-6` about a third of its rows), so in the same number of steps fewer rows teach
+its policy than this one: a gain of `uwm` is made in spite of that, a loss may be due to it.
 """
 
 from __future__ import annotations

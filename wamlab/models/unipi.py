@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange, repeat
@@ -34,6 +34,7 @@ from wamlab.generative.noise import fill_absent, normal
 from wamlab.models.base import (
     Flow,
     ModelConfig,
+    Refusal,
     Sampling,
     Stage,
     WorldActionModel,
@@ -53,6 +54,7 @@ from wamlab.types import (
     Answer,
     Batch,
     Cost,
+    Denoised,
     Future,
     Memory,
     Observation,
@@ -213,6 +215,7 @@ class UniPi(WorldActionModel):
             Stage(
                 "plan",
                 Window(coarse, rate_hz=c.rate_hz),
+                roles=("video",),
                 trains=("plan.",),
                 share=0.5,
                 produces="planner",
@@ -243,15 +246,13 @@ class UniPi(WorldActionModel):
         keeps = (coin >= c.drop).to(self.device)
         if stage == "plan":
             clip, present = self._frames(batch, c.coarse)
+            # What is planned is done: who may not teach the policy may not teach the plan.
+            present = present & batch.may("video")[:, None, None]
             loss = self.plan.loss(clip, present, self._planned(batch, keeps), generator)
         else:
             coarse, there = self._frames(batch, c.coarse)
-            clip, present = self._frames(batch, c.offsets)
+            clip, present = self._known(batch, there)
             shown = self._refined(batch, coarse, keeps)
-            # A frame is taught only where both of its coarse neighbours are real.
-            before, after = self._neighbours()
-            there = torch.cat([torch.ones_like(there[:, :, :1]), there], dim=2)
-            present = present & there[:, :, before] & there[:, :, after]
             loss = self.refine.loss(clip, present, shown, generator)
         return {"loss": loss, "future": loss}
 
@@ -288,7 +289,7 @@ class UniPi(WorldActionModel):
         if FUTURE in query.given:
             clip, calls = self._given_future(future), 0
         else:
-            how = (sampler or {}).get(FUTURE, Sampling(c.steps, guidance=c.guidance))
+            how = (sampler or {}).get(FUTURE, Sampling(c.steps))
             clip, calls = self._imagine(observation, how, generator)
         chunk = None
         if ACTION in query.sampled:
@@ -304,23 +305,23 @@ class UniPi(WorldActionModel):
         self, observation: Observation, how: Sampling, generator: Sequence[torch.Generator]
     ) -> tuple[Clip, int]:
         """A clip at all instants, coarse to fine, and how many calls it took."""
-        c = self.config
+        c, guidance = self.config, how.guided(self.config.guidance)
         none = torch.zeros(len(observation), dtype=torch.bool, device=self.device)
         coarse = _draw(
             self.plan,
             self._planned(observation),
             self._planned(observation, none),
-            how,
+            replace(how, guidance=guidance),
             normal(self._shape(c.coarse), generator, self.device),
         ).clamp(-1, 1)
         clip = _draw(
             self.refine,
             self._refined(observation, coarse),
             self._refined(observation, coarse, none),
-            Sampling(c.refine_steps, guidance=how.guidance),
+            Sampling(c.refine_steps, guidance=guidance),
             normal(self._shape(c.offsets), generator, self.device),
         )
-        calls = (how.steps + c.refine_steps) * (1 if how.guidance == 1 else 2)
+        calls = (how.steps + c.refine_steps) * (1 if guidance == 1 else 2)
         return clip, calls
 
     def _extract(self, observation: Observation, clip: Clip) -> Float[Tensor, "b h a"]:
@@ -328,6 +329,37 @@ class UniPi(WorldActionModel):
         first, known = self._frames(observation, (0,))
         present = torch.cat([known, known.new_ones(clip.shape[:3])], dim=2)
         return self.inverse(torch.cat([first, clip], dim=2), present)
+
+    def likelihood(
+        self,
+        batch: Batch,
+        query: Query,
+        *,
+        levels: Float[Tensor, " l"],
+        generator: Sequence[torch.Generator],
+    ) -> Denoised:
+        """Of the clip without guidance: the sparse frames, and given them those between.
+
+        The first is the planner's, the second the super-resolution's, which sees the recorded
+        sparse frames as it does in training. (A sample draws the sparse frames again, near those
+        that were planned; here they are the planner's.) A frame between two of which one was not
+        recorded is not counted.
+
+        Raises:
+            Refusal: all but VIDEO. Actions are regressed off the clip and have no density.
+        """
+        self.answer(query)
+        if query != VIDEO:
+            raise Refusal(
+                f"{self.name} has no likelihood of {query}: its actions are regressed off the clip"
+            )
+        c, how = self.config, {"levels": levels, "generator": generator}
+        coarse, there = self._frames(batch, c.coarse)
+        planned = self.plan.recovered(coarse, there, self._planned(batch), **how)
+        clip, present = self._known(batch, there)
+        between = torch.tensor([offset not in c.coarse for offset in c.offsets])
+        shown, counted = self._refined(batch, coarse), present & between.to(present.device)
+        return planned + self.refine.recovered(clip, present, shown, counted_BVT=counted, **how)
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)
@@ -401,6 +433,15 @@ class UniPi(WorldActionModel):
     def _frames(self, batch: Batch, offsets: Sequence[int]) -> tuple[Clip, Bool[Tensor, "b v t"]]:
         return stacked(batch, self.config.image_streams, offsets)
 
+    def _known(
+        self, batch: Batch, coarse_BVK: Bool[Tensor, "b v k"]
+    ) -> tuple[Clip, Bool[Tensor, "b v t"]]:
+        """The frames at all instants, and which of them lie between real coarse neighbours."""
+        clip, present = self._frames(batch, self.config.offsets)
+        before, after = self._neighbours()
+        there = torch.cat([torch.ones_like(coarse_BVK[:, :, :1]), coarse_BVK], dim=2)
+        return clip, present & there[:, :, before] & there[:, :, after]
+
     def _given_future(self, future: Future | None) -> Clip:
         if future is None or future.space != "pixels":
             raise ValueError("the query gives the future, but no future in pixels was passed")
@@ -422,10 +463,11 @@ def _draw(
     def denoise(x: Tensor, sigma: float) -> Tensor:
         level = video.level(x, sigma)
         clean = video(x, level, shown)
-        if how.guidance == 1:
+        if guidance == 1:
             return clean
-        return flow.guide(video(x, level, null), clean, how.guidance)
+        return flow.guide(video(x, level, null), clean, guidance)
 
+    guidance = how.guided()
     levels = video.levels(how.steps, how.stop)
     return diffusion.euler(denoise, video.begin(noise_BVTCHW, shown), levels)
 

@@ -491,23 +491,24 @@ class UWM(WorldActionModel):
         """The level of each stream at every step: stepped, held at 0 (given) or at 1 (marginal).
 
         In a joint draw a stream is held at 1 while it waits, and where it stopped when the other
-        has further to go.
+        has further to go. Where the action goes first, the future waits for all of its steps.
         """
         c = self.config
-        own = {ACTION: Sampling(c.steps), FUTURE: Sampling(c.steps)}
-        if query == FORWARD:
-            own[FUTURE] = Sampling(c.forward_steps)
-        elif query == JOINT and c.action_first:
-            own[FUTURE] = Sampling(c.forward_steps, wait=c.steps)
+        in_turn = query == JOINT and c.action_first
+        future = c.forward_steps if in_turn or query == FORWARD else c.steps
+        own = {ACTION: Sampling(c.steps), FUTURE: Sampling(future)}
         chosen = {name: sampler.get(name, own[name]) for name in query.sampled}
-        if any(s.guidance != 1 for s in chosen.values()):
+        if any(s.guided() != 1 for s in chosen.values()):
             raise ValueError("uwm is trained without dropped conditions: guidance must be 1")
-        calls = max(s.wait + s.steps for s in chosen.values())
+        waits = {name: s.waits() for name, s in chosen.items()}
+        if in_turn:
+            waits[FUTURE] = chosen[FUTURE].waits(waits[ACTION] + chosen[ACTION].steps)
+        calls = max(waits[name] + s.steps for name, s in chosen.items())
         plan = {}
         for name in (ACTION, FUTURE):
             if name in chosen:
                 s = chosen[name]
-                before, after = [1.0] * s.wait, [s.stop] * (calls - s.wait - s.steps)
+                before, after = [1.0] * waits[name], [s.stop] * (calls - waits[name] - s.steps)
                 plan[name] = [*before, *flow.levels(s.steps, s.stop), *after]
             else:
                 plan[name] = [0.0 if name in query.given else 1.0] * (calls + 1)

@@ -34,6 +34,7 @@ from wamlab.generative.noise import fill_absent, noise_like, normal
 from wamlab.models.base import (
     Flow,
     ModelConfig,
+    Refusal,
     Sampling,
     Stage,
     WorldActionModel,
@@ -54,6 +55,7 @@ from wamlab.types import (
     Answer,
     Batch,
     Cost,
+    Denoised,
     Future,
     Memory,
     Observation,
@@ -289,6 +291,7 @@ class VPP(WorldActionModel):
             Stage(
                 "video",
                 Window(frames, rate_hz=c.rate_hz),
+                roles=("video",),
                 trains=("video.",),
                 produces="video network",
             ),
@@ -310,6 +313,7 @@ class VPP(WorldActionModel):
     def _video_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
         """Stage 1: denoise the coming frames of both views, given the first and the words."""
         clip, present = stacked(batch, self.config.image_streams, self.config.offsets)
+        present = present & batch.may("video")[:, None, None]
         coin = torch.rand(len(batch), generator=generator, device=generator.device)
         hears = (coin >= self.config.drop).to(clip.device)
         loss = self.video.loss(clip, present, self._shown(batch, hears), generator)
@@ -368,7 +372,7 @@ class VPP(WorldActionModel):
         if FUTURE not in query.sampled:
             maps, clip, calls = self.video.foresee(noise, shown, c.taps), None, 1
         else:
-            how = chosen.get(FUTURE, Sampling(c.video_steps, guidance=c.guidance))
+            how = chosen.get(FUTURE, Sampling(c.video_steps))
             maps, clip, calls = self._clip_from(noise, shown, observation, how)
         chunk = None
         if ACTION in query.sampled:
@@ -386,7 +390,8 @@ class VPP(WorldActionModel):
         self, noise: Tensor, shown: Shown, observation: Observation, how: Sampling
     ) -> tuple[dict[str, Tensor], Tensor, int]:
         """The maps of the first call, the clip that the same noise becomes, and how many calls."""
-        guided = how.guidance != 1
+        guidance = how.guided(self.config.guidance)
+        guided = guidance != 1
         deaf = torch.zeros(len(observation), dtype=torch.bool, device=self.device)
         null = self._shown(observation, deaf) if guided else shown
         first: dict[str, Tensor] = {}
@@ -396,7 +401,7 @@ class VPP(WorldActionModel):
             level = self.video.level(x, sigma)
             clean, maps = self.video.read(x, level, shown, self.config.taps)
             first = first or maps
-            return flow.guide(self.video(x, level, null), clean, how.guidance) if guided else clean
+            return flow.guide(self.video(x, level, null), clean, guidance) if guided else clean
 
         levels = self.video.levels(how.steps, how.stop)
         clip = diffusion.euler(denoise, self.video.begin(noise, shown), levels)
@@ -405,7 +410,7 @@ class VPP(WorldActionModel):
     def _chunk_from(
         self, noise: Tensor, plan: Plan, prefix: Stream | None, how: Sampling
     ) -> Float[Tensor, "b h a"]:
-        if how.guidance != 1:
+        if how.guided() != 1:
             raise ValueError("the policy of vpp is trained with its plan: guidance must be 1")
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
@@ -422,6 +427,47 @@ class VPP(WorldActionModel):
         pre = diffusion.precondition(sigma, self.config.sigma_action)
         content = self.policy(flow.like(pre.input, x_BHA) * x_BHA, plan, pre.noise)
         return flow.like(pre.skip, x_BHA) * x_BHA + flow.like(pre.out, x_BHA) * content
+
+    def likelihood(
+        self,
+        batch: Batch,
+        query: Query,
+        *,
+        levels: Float[Tensor, " l"],
+        generator: Sequence[torch.Generator],
+    ) -> Denoised:
+        """Of the clip, or of the actions given one look at noise.
+
+        A policy draws that noise too. Given it, the mean bound is never below the bound without,
+        since ``-log`` is convex: it bounds POLICY. The clip is not guided.
+
+        Raises:
+            Refusal: JOINT, whose action and clip hang together by the noise that both begin with.
+        """
+        self.answer(query)
+        if query == VIDEO:
+            clip, present = stacked(batch, self.config.image_streams, self.config.offsets)
+            shown = self._shown(batch)
+            return self.video.recovered(clip, present, shown, levels=levels, generator=generator)
+        if query == JOINT:
+            raise Refusal(
+                f"{self.name} has no likelihood of {query}: action and clip share the noise that "
+                "they begin with, which no one has recorded"
+            )
+        c, stream = self.config, batch[ACTION].at(*range(self.config.chunk))
+        noise = normal(self._clip, generator, self.device)
+        plan = self.planner(self.video.foresee(noise, self._shown(batch), c.taps), batch)
+        action = fill_absent(stream.values, stream.present)
+        levels, sigmas = diffusion.trained_levels(levels, *ACTION_LEVELS)
+        found = diffusion.recoveries(
+            lambda x, sigma: self._denoise(x, x.new_full((len(x),), sigma), plan),
+            action,
+            stream.present,
+            sigmas=sigmas,
+            sigma_data=c.sigma_action,
+            generator=generator,
+        )
+        return flow.recovered(levels, found, action, stream.present)
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wamlab.models.base import WorldActionModel
+from wamlab.policy.raw import INSTRUCTION
 from wamlab.sim.env import RawObservation
 from wamlab.types import ACTION, Batch, Stream
 
@@ -33,6 +34,15 @@ class History:
     def action(self, offset: int) -> Float[np.ndarray, " a"] | None:
         return self.moments[offset][1] if -offset <= len(self.moments) else None
 
+    def told(self, instruction: str) -> int:
+        """For how many ticks back from now this instruction has stood."""
+        ticks = 0
+        for observation, _ in reversed(self.moments):
+            if observation[INSTRUCTION] != instruction:
+                break
+            ticks += 1
+        return ticks
+
 
 def past_offsets(model: WorldActionModel) -> Offsets:
     """The negative offsets, by stream, that any stage of the model with a fixed window reads."""
@@ -53,20 +63,31 @@ def windows(
 ) -> Batch:
     """A raw batch with a column for each instant of ``past`` and for now.
 
-    An instant before the row's first observation is absent.
+    An instant before the row's first observation is absent, and so is one from before the present
+    instruction was given: a model is trained on episodes, each of which has one.
     """
     batch = to_batch(list(observations))
     streams = dict(batch.streams)
+    known = np.array(
+        [
+            0 if one is None else one.told(now[INSTRUCTION])
+            for one, now in zip(histories, observations, strict=True)
+        ]
+    )
     for offset in sorted({k for ks in past.values() for k in ks}, reverse=True):
-        then = [None if one is None else one.observation(offset) for one in histories]
-        there = np.array([moment is not None for moment in then])
+        there = -offset <= known
+        then = [
+            one.observation(offset) if one is not None and seen else None
+            for one, seen in zip(histories, there, strict=True)
+        ]
         rows = [moment or now for moment, now in zip(then, observations, strict=True)]
         older = to_batch(rows).streams
         for name in streams.keys() & past.keys():
             if offset in past[name]:
                 streams[name] = _prepend(older[name], streams[name], offset, there)
     if ACTION in past:
-        streams[ACTION] = executed(histories, past[ACTION], action_dim)
+        done = executed(histories, past[ACTION], action_dim)
+        streams[ACTION] = replace(done, present=done.present & (-done.offsets <= known[:, None]))
     return replace(batch, streams=streams)
 
 

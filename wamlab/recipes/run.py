@@ -50,10 +50,11 @@ class RolloutConfig:
     The first ``execute_steps`` actions of a chunk are executed (None: all); each decision is one of
     ``samples``, by ``choice``: the highest ``value``, the ``consensus`` of the futures or the
     ``action-consensus``, or at ``random``; ``network_steps`` sample each stream (None: the model's
-    own). ``sentence`` 1, 2, ... says a paraphrase in place of what training said, ``swapped`` what
-    training said for another task of the scene, ``empty`` nothing; the task stays the same.
-    ``shift`` names one of `wamlab.sim.shifts`. ``batch`` episodes go side by side, and the first
-    ``keep_frames`` of each environment are logged with their frames (None: all).
+    own), which leaves guidance and the order of the streams as they are. ``sentence`` 1, 2, ...
+    says a paraphrase in place of what training said, ``swapped`` what training said for another
+    task of the scene, ``empty`` nothing; the task stays the same. ``shift`` names one of
+    `wamlab.sim.shifts`. ``batch`` episodes go side by side, and the first ``keep_frames`` of each
+    environment are logged with their frames (None: all).
     """
 
     episodes: int = 20

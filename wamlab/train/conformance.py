@@ -33,7 +33,7 @@ from wamlab.nn.audit import (
     stirred,
 )
 from wamlab.train.answers import alone, close, misshapen, mixed, row_of, same
-from wamlab.train.learner import named_by
+from wamlab.train.learner import buffers_under, named_by
 from wamlab.train.synthetic import fixed_batch, fixed_statistics, mixed_batch
 from wamlab.types import ACTION, FUTURE, QUERIES, VIDEO, Batch, Query
 
@@ -122,14 +122,14 @@ def loss_falls(subject: Subject) -> Iterator[str]:
     model = subject.build()
     for stage in subject.stages:
         batch = fixed_batch(subject.config, stage.window, rows=ROWS, roles=stage.roles)
-        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        before = {name: value.clone() for name, value in model.state_dict().items()}
         losses = list(_learn(model, stage, [batch] * LEARNING_STEPS, fixed=True))
         if not losses[-1] < 0.95 * losses[0]:
             yield f"stage {stage.name}: the loss goes from {losses[0]:.4g} to {losses[-1]:.4g}"
-        held = set(before) - set(named_by(model, stage.trains))
-        now = dict(model.named_parameters())
+        held = set(before) - {*named_by(model, stage.trains), *buffers_under(model, stage.trains)}
+        now = model.state_dict()
         if changed := sorted(name for name in held if not torch.equal(before[name], now[name])):
-            yield f"stage {stage.name}: frozen parameter {changed[0]} was trained"
+            yield f"stage {stage.name}: {changed[0]} is frozen and was trained"
 
 
 def gradients_arrive(subject: Subject) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """One stage of training a model: what one step reads, changes and reports.
 
 Every random number is a function of (seed, stage, step): nothing of the past has to be remembered
-to continue a run bit for bit.
+to continue a run, on a CPU bit for bit.
 """
 
 from __future__ import annotations
@@ -117,6 +117,13 @@ def named_by(model: WorldActionModel, prefixes: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(tuple(prefixes))]
 
 
+def buffers_under(model: WorldActionModel, prefixes: Iterable[str]) -> list[str]:
+    """The buffers that a checkpoint keeps and whose names start with one of the prefixes."""
+    learnt = {name for name, _ in model.named_parameters()}
+    found = (name for name in model.state_dict() if name not in learnt)
+    return [name for name in found if name.startswith(tuple(prefixes))]
+
+
 class Learner:
     """A model, its optimizer and its average within one stage of ``steps`` steps."""
 
@@ -139,7 +146,9 @@ class Learner:
         within = set(named_by(model, stage.trains))
         learnable = {name for name, p in model.named_parameters() if p.requires_grad}
         self.trained = sorted(within & learnable)
-        self.frozen = sorted({name for name, _ in model.named_parameters()} - within)
+        # A statistic or a codebook that follows the training decides as much as a weight.
+        self.produced = sorted({*self.trained, *buffers_under(model, stage.trains)})
+        self.frozen = sorted(model.state_dict().keys() - set(self.produced))
         if not self.trained:
             raise ValueError(f"stage {stage.name!r} of {model.name} has no parameter to train")
         self._held = [p for name, p in model.named_parameters() if name in learnable - within]
@@ -163,11 +172,12 @@ class Learner:
             parameter.requires_grad_(on)
 
     def frozen_digest(self) -> str:
-        """The digest of all parameters that this stage must leave as they are."""
+        """The digest of all weights and buffers that this stage must leave as they are."""
         return weights_digest(self.model.state_dict(), self.frozen)
 
-    def trained_digest(self) -> str:
-        return weights_digest(self.model.state_dict(), self.trained)
+    def produced_digest(self) -> str:
+        """The digest of what this stage trains, and of the buffers that follow it."""
+        return weights_digest(self.model.state_dict(), self.produced)
 
     def losses(self, raw: Batch, step: int, purpose: str = "train") -> dict[str, Tensor]:
         """The model's losses on a raw batch, its noise being a function of seed, stage and step."""

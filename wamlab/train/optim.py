@@ -56,7 +56,10 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
 
 
 def undecayed(model: nn.Module) -> set[str]:
-    """Names of the parameters without weight decay: biases, norms, embeddings, single vectors."""
+    """Names of the parameters without weight decay: biases, norms, single vectors, `nn.Embedding`.
+
+    Learned tokens and positions that are plain parameters of two dimensions or more are decayed.
+    """
     names = set()
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):

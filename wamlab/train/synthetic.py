@@ -51,8 +51,8 @@ def mixed_batch(config: ModelConfig, stage: Stage, step: int, rows: int = 4) -> 
     """A batch of a training run: rows of every role the stage takes, some of them with gaps.
 
     Row 0 may teach everything. Row 1 is video without actions where the stage takes video, row 2
-    may not teach the policy where it takes anything else. Row 3 lacks one observed stream, another
-    one at each step.
+    teaches neither policy nor video where the stage takes anything else. Row 3 lacks one observed
+    stream, another one at each step.
     """
     batch = fixed_batch(config, stage.window, rows=rows, seed=step, roles=stage.roles)
     if "video" in stage.roles:
@@ -60,7 +60,7 @@ def mixed_batch(config: ModelConfig, stage: Stage, step: int, rows: int = 4) -> 
         if ACTION in batch:
             batch[ACTION].present[1] = False
     if set(stage.roles) & {"forward", "inverse"}:
-        batch.role[2, ROLES.index("policy")] = False
+        batch.role[2] &= torch.tensor([role in ("forward", "inverse") for role in ROLES])
     seen = [name for name in batch.streams if name == STATE or name.startswith(IMAGE)]
     missing = batch[seen[step % len(seen)]]
     missing.present[3, missing.offsets[3] <= 0] = False

@@ -1,7 +1,9 @@
 """The training loop: stages, budgets, checkpoints, and the way back from any interruption.
 
 Everything after the first decisions (precision, number of steps) is a function of the step, so that
-a run that was killed and resumed ends with the same bits as one that was not.
+a run that was killed and resumed ends with the same bits as one that was not. That holds on a CPU
+with the same number of threads. On CUDA the numbers drawn and the rows read are the same, but no
+deterministic kernels are asked for, and some add up in an order that varies.
 """
 
 from __future__ import annotations
@@ -129,7 +131,7 @@ def train(
 
     Args:
         batches: raw batches of ``config.batch_size`` rows, a function of (step, stage).
-        resume: continue the run in ``out`` bit for bit, or begin it where there is none yet.
+        resume: continue the run in ``out`` (on a CPU bit for bit), or begin it where there is none.
         statistics: what ``model.fit`` is given before step 0.
         validation: held-out batches, read when ``config.validate_every`` says so.
         about: provenance only the caller knows; a run resumes only on the same ``dataset``.
@@ -250,7 +252,7 @@ class _Trainer:
         return load_checkpoint(newest, verify=False, model=self.model.name)
 
     def _warn_of_other_bits(self) -> None:
-        """A sum depends on how threads share it: the same bits need the same device and threads."""
+        """A sum depends on how threads share it: the same bits need the same CPU threads."""
         now = {"device": str(self.model.device), "threads": torch.get_num_threads()}
         for name, value in now.items():
             if (before := self.record.provenance.get(name)) != value:
@@ -363,7 +365,7 @@ class _Trainer:
         if learner.frozen_digest() != entry.frozen:
             raise RuntimeError(f"stage {entry.name} changed weights that it declares frozen")
         learner.average.adopt()
-        entry.produces, entry.digest = learner.stage.produces, learner.trained_digest()
+        entry.produces, entry.digest = learner.stage.produces, learner.produced_digest()
         self.record.step = self._base(index + 1)
         self.record.save(self.out)
         return self._save(learner, index, learner.steps)
