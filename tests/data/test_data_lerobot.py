@@ -133,7 +133,8 @@ def test_nan_and_actions_outside_the_space_are_caught(tmp_path: Path) -> None:
     rewrite(file, "action", 2, 7.0)
     found = faults(path)
     assert any("episode 1: observation.state has NaN or infinity in row 4" in f for f in found)
-    assert any("episode 1: action is outside the space in x" in fault for fault in found)
+    said = "episode 1: action goes beyond the extremes of the dataset's statistics in x"
+    assert any(said in fault for fault in found)
 
 
 def test_a_zero_length_episode_is_caught(tmp_path: Path) -> None:

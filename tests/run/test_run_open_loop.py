@@ -167,12 +167,21 @@ def test_other_actions_and_too_short_episodes_are_refused(cache: Cache, policy: 
     with pytest.raises(DataError, match="an instant needs 9 ticks"):
         ask(cache, policy, [3])
     renamed = dataclasses.replace(SPACE, names=("a", "b", "c"))
-    with pytest.raises(DataError, match="the policy speaks"):
+    with pytest.raises(DataError, match=r"differ in the names \(.*gripper.*'a', 'b', 'c'"):
         ask(dataclasses.replace(cache, space=renamed), policy, [0])
+    with pytest.raises(DataError, match="the dataset has no actions"):
+        ask(dataclasses.replace(cache, space=None), policy, [0])
     small = dataclasses.replace(SPACE, low=(-0.1,) * 3, high=(0.1,) * 3)
     narrow = dataclasses.replace(policy, space=small)
     with pytest.raises(ValueError, match="action of episode 0 is outside the space"):
         ask(cache, narrow, [0])
+
+
+def test_actions_beyond_all_that_training_saw_are_judged(cache: Cache, policy: Policy) -> None:
+    seen = dataclasses.replace(SPACE, low=(-0.1,) * 3, high=(0.1,) * 3, mode=("unknown",) * 3)
+    foreign = dataclasses.replace(cache, space=dataclasses.replace(SPACE, mode=seen.mode))
+    narrow = dataclasses.replace(policy, space=seen)
+    assert len(ask(foreign, narrow, [0])) == 3
 
 
 def test_held_out_episodes_are_taken_where_the_run_held_some_out(cache: Cache) -> None:

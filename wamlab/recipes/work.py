@@ -21,6 +21,7 @@ from wamlab.data.manifest import check_open
 from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
+from wamlab.data.space import common_space
 from wamlab.data.window import Windows
 from wamlab.metrics.rivals import dataset_rivals, show
 from wamlab.models.base import Stage, WorldActionModel, model_class
@@ -72,16 +73,17 @@ def collect_data(data: DataConfig, out: str | Path, *, workers: int = 2) -> list
 
 
 def open_caches(run: Run, data: Sequence[str | Path]) -> list[Cache]:
-    """The decoded datasets, with the views and sizes that the run's model reads."""
+    """The decoded datasets, with the views and sizes that the run's model reads.
+
+    Raises:
+        DataError: their actions do not mean the same; nothing is decoded then.
+    """
     model, how = run.model, run.data
+    datasets = [Dataset(path, alignment=how.alignment) for path in data]
+    common_space(datasets)
     return [
-        Cache.open(
-            Dataset(path, alignment=how.alignment),
-            views=model.views,
-            image_size=model.image_size,
-            resize=how.resize,
-        )
-        for path in data
+        Cache.open(dataset, views=model.views, image_size=model.image_size, resize=how.resize)
+        for dataset in datasets
     ]
 
 
@@ -159,9 +161,8 @@ def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
         rate_hz=run.model.rate_hz,
         embodiment=first.embodiment,
     )
-    processor = Processor(
-        config, first.space, statistics(caches, unseen), encoder=SentenceEncoder()
-    )
+    space, measured = common_space(caches), statistics(caches, unseen)
+    processor = Processor(config, space, measured, encoder=SentenceEncoder())
     processor.learn_sentences([episode.task for cache in caches for episode in cache.episodes])
     return processor
 
@@ -206,7 +207,7 @@ def train_run(
             device=device,
             progress=progress,
             statistics=processor.model_statistics(),
-            action_space=caches[0].space,
+            action_space=processor.space,
             validation=validation,
             about={"run": run.to_dict(), "dataset": [cache.dataset for cache in caches]},
             before_stage=serve_latents,

@@ -1,0 +1,72 @@
+"""What a run makes of several datasets of other software."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+
+import foreign
+from fixture import make_episode
+
+from wamlab.data.manifest import DataError
+from wamlab.recipes import recipe
+from wamlab.recipes.work import build_model, feed, fit_processor, open_caches
+
+
+class Sentences:
+    """Stands for the sentence encoder, which takes seconds to load."""
+
+    def __call__(self, sentences):
+        rows = len(sentences)
+        return torch.ones(rows, 384), torch.ones(rows, 2, 384), torch.ones(rows, 2).bool()
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAMLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("wamlab.nn.text.SentenceEncoder", Sentences)
+
+
+def write(path: Path, size: float, names: tuple[str, ...] = ("x", "y", "g")) -> Path:
+    """A dataset whose actions are ``size`` times the usual, with the statistics of just these."""
+    episodes = [make_episode(i, 30) for i in range(2)]
+    for episode in episodes:
+        episode.action *= np.float32(size)
+    foreign.write_v30(path, episodes)
+    actions = np.concatenate([episode.action for episode in episodes])
+    ends = {"min": actions.min(axis=0).tolist(), "max": actions.max(axis=0).tolist()}
+    (path / "meta/stats.json").write_text(json.dumps({"action": ends}))
+    info = json.loads((path / "meta/info.json").read_text())
+    info["features"]["action"]["names"] = list(names)
+    (path / "meta/info.json").write_text(json.dumps(info))
+    return path
+
+
+def test_a_dataset_that_moves_further_than_the_first_is_trained_on(tmp_path: Path) -> None:
+    data = [write(tmp_path / "near", 0.5), write(tmp_path / "far", 1.0)]
+    run = recipe("own-data/reactive", [str(path) for path in data])
+    caches = open_caches(run, data)
+    processor = fit_processor(run, caches)
+    assert processor.space is not None
+    assert processor.space.high == caches[1].space.high
+    with feed(run, caches, build_model(run)) as batches:
+        (stage,) = build_model(run).stages()
+        for step in range(3):
+            raw = batches.batch(step, stage.name)
+            assert np.abs(raw["action"].values[..., 2]).max() == 1.0
+            assert torch.isfinite(processor.normalize(raw)["action"].values).all()
+
+
+def test_swapped_dimensions_are_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    data = [write(tmp_path / "one", 1.0), write(tmp_path / "other", 1.0, ("y", "x", "g"))]
+    run = recipe("own-data/reactive", [str(path) for path in data])
+    with pytest.raises(DataError, match=r"one and .*other differ in the names"):
+        open_caches(run, data)
+    assert not (tmp_path / "cache").exists()
