@@ -20,7 +20,7 @@ from jaxtyping import Shaped, UInt8
 
 from wamlab.config import from_dict, nearest
 from wamlab.data import commit, manifest, video
-from wamlab.data.layout import ALIGNMENT, OWN, SCALARS, SCHEMA, Entry, read_layout
+from wamlab.data.layout import ALIGNMENT, OWN, SCALARS, SCHEMA, Entry, Layout, read_layout
 from wamlab.data.manifest import DataError
 from wamlab.types import ActionSpace, Episode, Frames
 
@@ -61,7 +61,8 @@ class Dataset:
     """A LeRobot dataset on disk, opened for reading.
 
     Metadata and parquet files are checked against the manifest where there is one, and a video
-    when it is first read.
+    when it is first read. A dataset that another process extends is opened as it was between two
+    episodes.
 
     Args:
         path: the dataset's folder.
@@ -74,11 +75,8 @@ class Dataset:
 
     def __init__(self, path: str | Path, *, alignment: Alignment | None = None) -> None:
         self.path = Path(path)
-        commit.recover(self.path)
-        self._files = manifest.read_manifest(self.path) if self.path.is_dir() else None
-        if self._files is not None:
-            self._verify([n for n in self._files if n.startswith(("meta/", "data/"))])
-        layout = read_layout(self.path)
+        self._files: manifest.Files | None = None
+        layout = commit.steady(self.path, self._read)
         self.version, self.info, self.notes = layout.version, layout.info, list(layout.notes)
         self._stats, self._entries, self._tasks = layout.stats, layout.entries, layout.tasks
         own = self._own_part()
@@ -203,6 +201,13 @@ class Dataset:
         """Of an action-like column, the entries between two observations: one fewer than rows."""
         return rows[1:] if self.alignment == "o_after" else rows[:-1]
 
+    def _read(self) -> Layout:
+        """The metadata; they and the parquet files are checked against the manifest first."""
+        self._files = manifest.read_manifest(self.path) if self.path.is_dir() else None
+        if self._files is not None:
+            self._verify([n for n in self._files if n.startswith(("meta/", "data/"))])
+        return read_layout(self.path)
+
     def _own_part(self) -> dict[str, Any]:
         own = self.info.get(OWN)
         if own is None:
@@ -301,9 +306,7 @@ class LazyFrames(Mapping[str, UInt8[np.ndarray, "t h w 3"]]):
 
 def verify(path: str | Path) -> list[manifest.Problem]:
     """Every file of a dataset with a wrong byte, missing or extra."""
-    if Path(path).is_dir():
-        commit.recover(Path(path))
-    return manifest.verify_manifest(path)
+    return commit.steady(Path(path), lambda: manifest.verify_manifest(path))
 
 
 def read_table(path: Path) -> pa.Table:
