@@ -15,8 +15,9 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Int, Shaped, UInt8
 
 from wamlab.config import from_dict, nearest
 from wamlab.data import commit, manifest, video
@@ -113,22 +114,21 @@ class Dataset:
     def column(self, name: str, episode: int) -> Shaped[np.ndarray, "t *d"]:
         """One column of one episode, a row per stored row, (T, d) or (T,).
 
+        A feature of several dimensions is flattened: the last index runs fastest along d.
+
         Raises:
             KeyError: no such column. IndexError: no such episode.
-            DataError: the file is damaged or its rows are not what the metadata says.
+            DataError: the file is damaged, lacks a column that the metadata declares, or holds
+                rows that are not what the metadata says.
         """
         entry = self._entry(episode)
-        table = self._table(entry.data)
-        if name not in table.column_names:
-            raise KeyError(f"{self.path} has no column {name!r}{nearest(name, table.column_names)}")
-        rows = np.flatnonzero(table.column("episode_index").to_numpy() == entry.index)
+        rows = self._rows(entry)
         if len(rows) != entry.length:
             raise DataError(
                 f"{self.path}/{entry.data}: episode {entry.index} has {len(rows)} rows, "
                 f"expected {entry.length}"
             )
-        order = np.argsort(table.column("frame_index").to_numpy()[rows], kind="stable")
-        return _numpy(table.column(name), f"{self.path}/{entry.data}: {name}")[rows[order]]
+        return self._whole_column(entry, name)[rows]
 
     def frames(self, view: str, episode: int) -> UInt8[np.ndarray, "t h w 3"]:
         """All frames of one view of an episode, a frame per stored row.
@@ -258,6 +258,20 @@ class Dataset:
                 self._tables.popitem(last=False)
         return self._tables[name]
 
+    def _whole_column(self, entry: Entry, name: str) -> Shaped[np.ndarray, "rows *d"]:
+        """A column of the file that an episode lies in, over all its rows."""
+        table, file = self._table(entry.data), f"{self.path}/{entry.data}"
+        if name in table.column_names:
+            return _numpy(table.column(name), f"{file}: {name}")
+        if name in self.features or name in SCALARS:
+            raise DataError(f"{file} has no column {name!r}, which the dataset declares")
+        raise KeyError(f"{self.path} has no column {name!r}{nearest(name, table.column_names)}")
+
+    def _rows(self, entry: Entry) -> Int[np.ndarray, " t"]:
+        """Where an episode's rows lie in its file, in their order in time."""
+        rows = np.flatnonzero(self._whole_column(entry, "episode_index") == entry.index)
+        return rows[np.argsort(self._whole_column(entry, "frame_index")[rows], kind="stable")]
+
     def _stored_images(self, key: str, entry: Entry) -> UInt8[np.ndarray, "t h w 3"]:
         """Frames kept as encoded images inside the parquet file."""
         import io
@@ -265,9 +279,9 @@ class Dataset:
         from PIL import Image
 
         table = self._table(entry.data)
-        mine = np.flatnonzero(table.column("episode_index").to_numpy() == entry.index)
-        order = np.argsort(table.column("frame_index").to_numpy()[mine], kind="stable")
-        cells = table.column(key).take(pa.array(mine[order])).to_pylist()
+        if key not in table.column_names:
+            raise DataError(f"{self.path}/{entry.data} has no column {key!r}")
+        cells = table.column(key).take(pa.array(self._rows(entry))).to_pylist()
         try:
             images = [Image.open(io.BytesIO(cell["bytes"])).convert("RGB") for cell in cells]
             return np.stack([np.asarray(image) for image in images])
@@ -324,13 +338,25 @@ def read_table(path: Path) -> pa.Table:
 def _numpy(column: pa.ChunkedArray, where: str) -> np.ndarray:
     if column.null_count:
         raise DataError(f"{where} has {column.null_count} missing values")
-    kind = column.type
-    if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)):
-        return column.to_numpy()
-    flat = np.concatenate([part.flatten().to_numpy(zero_copy_only=False) for part in column.chunks])
-    if len(column) == 0 or len(flat) % len(column):
-        raise DataError(f"{where} has rows of different sizes")
-    return flat.reshape(len(column), -1)
+    if not _is_list(column.type):
+        values = column.to_numpy()
+    else:
+        kind, parts = column.type, column.chunks
+        while _is_list(kind):
+            sizes = {n for part in parts for n in pc.list_value_length(part).unique().to_pylist()}
+            if len(sizes) != 1:
+                raise DataError(f"{where} has rows of different sizes")
+            kind, parts = kind.value_type, [part.flatten() for part in parts]
+        flat = np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts])
+        values = flat.reshape(len(column), -1)
+    if values.dtype.hasobject:
+        raise DataError(f"{where} holds {column.type}, expected numbers")
+    return values
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
 
 
 def _matrix(values: np.ndarray) -> np.ndarray:
