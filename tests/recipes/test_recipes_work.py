@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -16,8 +17,17 @@ import foreign
 from fixture import make_episode
 
 from wamlab.data.manifest import DataError
+from wamlab.models.uwm import UWM
 from wamlab.recipes import recipe
-from wamlab.recipes.work import build_model, feed, fit_processor, open_caches
+from wamlab.recipes.run import Run
+from wamlab.recipes.work import (
+    build_model,
+    feed,
+    fit_processor,
+    open_caches,
+    plan_run,
+    train_run,
+)
 
 
 class Sentences:
@@ -62,6 +72,43 @@ def test_a_dataset_that_moves_further_than_the_first_is_trained_on(tmp_path: Pat
             raw = batches.batch(step, stage.name)
             assert np.abs(raw["action"].values[..., 2]).max() == 1.0
             assert torch.isfinite(processor.normalize(raw)["action"].values).all()
+
+
+def in_latents(data: Path, *, shift: int) -> Run:
+    """`uwm` in the codes of a codec that its first stage trains."""
+    run = recipe("own-data/uwm", [str(data)])
+    sizes = {"codec": "kl", "image_size": 32, "text_dim": 384, "rate_hz": 20.0}
+    sizes |= {"state_dim": 3, "action_dim": 3, "views": ("corner",)}
+    train = dataclasses.replace(run.train, batch_size=4, augment_shift=shift, steps=4, minutes=None)
+    model = dataclasses.replace(UWM.Config.tiny(), **sizes)
+    return dataclasses.replace(run, model=model, train=train)
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_a_plan_measures_the_step_that_training_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: int
+) -> None:
+    """Frames that are shifted are encoded in the step, others were encoded before."""
+    data = write(tmp_path / "data", 1.0)
+    run, seen = in_latents(data, shift=shift), []
+    monkeypatch.setattr(
+        "wamlab.recipes.work.plan",
+        lambda _, batches, *__: seen.append([batches.batch(0, s) for s in ("codec", "joint")]),
+    )
+    plan_run(run, [data], device="cpu")
+    monkeypatch.setattr(
+        "wamlab.recipes.work.train",
+        lambda model, batches, *_, before_stage, **__: seen.append(
+            [before_stage(s, model) or batches.batch(0, s.name) for s in model.stages()]
+        ),
+    )
+    cached = len([*(tmp_path / "cache").iterdir()])
+    train_run(run, [data], tmp_path / "out")
+    for planned, trained in zip(*seen, strict=True):
+        shapes = [{k: v.values.shape for k, v in b.streams.items()} for b in (planned, trained)]
+        assert shapes[0] == shapes[1]
+    assert ("latent/corner" in seen[0][1].streams) == (shift == 0)
+    assert cached == 1
 
 
 def test_swapped_dimensions_are_refused_before_anything_is_decoded(tmp_path: Path) -> None:

@@ -191,11 +191,10 @@ def train_run(
         if run.train.validate_every:
             validation = stack.enter_context(feed(run, caches, model, held_out=True))
 
-        def serve_latents(stage: Stage, model: WorldActionModel) -> None:
+        def before_stage(stage: Stage, model: WorldActionModel) -> None:
             for source in (batches, validation):
-                # A shifted frame has another code than the one that is kept.
-                if source is not None and not run.train.augment_shift:
-                    source.serve_latents(stage, model)
+                if source is not None:
+                    serve_latents(run, source, stage, model)
 
         return train(
             model,
@@ -210,8 +209,17 @@ def train_run(
             action_space=processor.space,
             validation=validation,
             about={"run": run.to_dict(), "dataset": [cache.dataset for cache in caches]},
-            before_stage=serve_latents,
+            before_stage=before_stage,
         )
+
+
+def serve_latents(
+    run: Run, batches: Feed, stage: Stage, model: WorldActionModel, *, stand_in: bool = False
+) -> None:
+    """Let a stage read codes where the run's training does; see `Feed.serve_latents`."""
+    # A shifted frame has another code than the one that is kept.
+    if not run.train.augment_shift:
+        batches.serve_latents(stage, model, stand_in=stand_in)
 
 
 def plan_run(run: Run, data: Sequence[str | Path], *, device: str = "auto") -> Plan:
@@ -220,6 +228,8 @@ def plan_run(run: Run, data: Sequence[str | Path], *, device: str = "auto") -> P
     model, processor = build_model(run), fit_processor(run, caches)
     model.fit(processor.model_statistics())
     with feed(run, caches, model) as batches:
+        for stage in model.stages():
+            serve_latents(run, batches, stage, model, stand_in=True)
         return plan(model.to(choose_device(device)), batches, processor, run.train)
 
 
