@@ -136,8 +136,9 @@ class ActionSpace:
 
     def beyond(self, action: Float[np.ndarray, "*steps a"]) -> str:
         """The names of the dimensions in which some action is out of bounds; empty for none."""
-        low, high = np.asarray(self.low) - 1e-6, np.asarray(self.high) + 1e-6
-        return self._where((action < low) | (action > high))
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        below = action < low - 1e-6 * np.maximum(1, np.abs(low))
+        return self._where(below | (action > high + 1e-6 * np.maximum(1, np.abs(high))))
 
     def clip(self, action: Float[np.ndarray, "*steps a"]) -> Float[np.ndarray, "*steps a"]:
         return np.clip(action, self.low, self.high).astype(np.float32)

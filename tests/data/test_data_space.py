@@ -20,7 +20,8 @@ SEEN = dataclasses.replace(SPACE, mode=("unknown",) * 3, unit=("unknown",) * 3)
 def held(*spaces: ActionSpace | None) -> list[Any]:
     names = (Path(name) for name in "ABCD")
     return [
-        SimpleNamespace(path=name, space=space) for name, space in zip(names, spaces, strict=False)
+        SimpleNamespace(path=name, space=space, fps=20.0)
+        for name, space in zip(names, spaces, strict=False)
     ]
 
 
@@ -33,6 +34,15 @@ def test_bounds_that_were_only_seen_are_united() -> None:
 def test_a_declared_space_is_taken_as_it_is() -> None:
     assert common_space(held(SPACE, None, SPACE)) is SPACE
     assert common_space(held(None)) is None
+
+
+def test_at_a_lower_rate_the_bounds_of_deltas_add_up() -> None:
+    slow = common_space(held(SPACE, SPACE), 5.0)
+    assert slow == dataclasses.replace(
+        SPACE, low=(-4.0, -4.0, -1.0), high=(4.0, 4.0, 1.0), rate_hz=5.0
+    )
+    with pytest.raises(DataError, match="15 Hz cannot be read from a dataset at 20 Hz"):
+        common_space(held(SPACE), 15.0)
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,27 @@ import numpy as np
 from wamlab.data.cache import Cache
 from wamlab.data.lerobot import Dataset
 from wamlab.data.manifest import DataError
+from wamlab.data.window import stride_of
 from wamlab.types import ActionSpace
 
 
-def common_space(sources: Sequence[Dataset | Cache]) -> ActionSpace | None:
-    """The action space of all these datasets, or None where none of them has one.
+def common_space(
+    sources: Sequence[Dataset | Cache], rate_hz: float | None = None
+) -> ActionSpace | None:
+    """The action space of all these datasets at a rate, or None where none of them has one.
 
     Declared bounds are one and the same. Bounds that are only what was seen are united: that one
     dataset moves less far than another does not make them different.
 
     Raises:
-        DataError: they differ in names, modes, units or declared bounds.
+        DataError: they differ in names, modes, units or declared bounds, or the rate does not
+            divide one of theirs.
     """
-    known = [(source.path, source.space) for source in sources if source.space is not None]
+    known = [
+        (source.path, at_rate(source.space, source.fps, rate_hz or source.fps))
+        for source in sources
+        if source.space is not None
+    ]
     if not known:
         return None
     (first, space), *others = known
@@ -37,6 +45,23 @@ def common_space(sources: Sequence[Dataset | Cache]) -> ActionSpace | None:
     low = np.min([space.low for _, space in known], axis=0)
     high = np.max([space.high for _, space in known], axis=0)
     return dataclasses.replace(space, low=tuple(low.tolist()), high=tuple(high.tolist()))
+
+
+def at_rate(space: ActionSpace, fps: float, rate_hz: float) -> ActionSpace:
+    """The space of what is done in one tick of a lower rate: deltas add up, so their bounds do.
+
+    Raises:
+        DataError: the rate does not divide that of the dataset, ``fps``.
+    """
+    stride = stride_of(fps, rate_hz)
+    if stride == 1:
+        return space
+    times = [stride if mode == "delta" else 1 for mode in space.mode]
+    low, high = (
+        tuple(n * bound for n, bound in zip(times, bounds, strict=True))
+        for bounds in (space.low, space.high)
+    )
+    return dataclasses.replace(space, low=low, high=high, rate_hz=rate_hz)
 
 
 def difference(

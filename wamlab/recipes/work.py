@@ -76,11 +76,12 @@ def open_caches(run: Run, data: Sequence[str | Path]) -> list[Cache]:
     """The decoded datasets, with the views and sizes that the run's model reads.
 
     Raises:
-        DataError: their actions do not mean the same; nothing is decoded then.
+        DataError: their actions do not mean the same, or cannot be read at the model's rate;
+            nothing is decoded then.
     """
     model, how = run.model, run.data
     datasets = [Dataset(path, alignment=how.alignment) for path in data]
-    common_space(datasets)
+    common_space(datasets, model.rate_hz)
     return [
         Cache.open(dataset, views=model.views, image_size=model.image_size, resize=how.resize)
         for dataset in datasets
@@ -161,7 +162,8 @@ def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
         rate_hz=run.model.rate_hz,
         embodiment=first.embodiment,
     )
-    space, measured = common_space(caches), statistics(caches, unseen)
+    rate = run.model.rate_hz
+    space, measured = common_space(caches, rate), statistics(caches, unseen, rate_hz=rate)
     processor = Processor(config, space, measured, encoder=SentenceEncoder())
     processor.learn_sentences([episode.task for cache in caches for episode in cache.episodes])
     return processor
