@@ -28,6 +28,7 @@ from wamlab.recipes.work import (
     open_caches,
     roll_out,
     save_blind_rows,
+    serve_latents,
     show_rivals,
     train_run,
 )
@@ -262,7 +263,7 @@ def middle_step(record: Record) -> int:
 def gflops(run: Run, data: Path) -> dict[str, float]:
     """Counted FLOPs of a training step per sample, by stage, in 1e9."""
     counts = {}
-    for learner, batches in learners(run, data):
+    for learner, batches in learners(run, data, stand_in=True):
         with learner:
             part = batches.batch(0, learner.stage.name).select([0, 1, 2, 3])
             counts[learner.stage.name] = training_flops(learner, part) / len(part) / 1e9
@@ -302,13 +303,17 @@ def fix_steps(run: Run, places: Places, protocol: str, seconds: float) -> dict[s
     )
 
 
-def learners(run: Run, data: Path) -> Iterator[tuple[Learner, Feed]]:
-    """A learner for every stage of a run's model, as training makes it, and the batches."""
+def learners(run: Run, data: Path, *, stand_in: bool = False) -> Iterator[tuple[Learner, Feed]]:
+    """A learner for every stage of a run's model, as training makes it, and what it reads.
+
+    With ``stand_in`` nothing is encoded for a stage that reads codes.
+    """
     caches = open_caches(run, [data])
     model, processor = build_model(run), fit_processor(run, caches)
     model.fit(processor.model_statistics())
     with feed(run, caches, model) as batches:
         for stage in model.stages():
+            serve_latents(run, batches, stage, model, stand_in=stand_in)
             learner = Learner(
                 model,
                 stage,

@@ -6,9 +6,9 @@
 From the checkpoints that `success.py` has kept of a cell, log-spaced over its last stage: success
 on the same unseen starts, and every measure of the imagination on the same states, read as by
 `every_measure.py` (with ``--judge`` also for actions). One JSON file for each cell in
-``benchmarks/results/<protocol>/skill/``; a checkpoint that was measured is not measured again. The
-page of results correlates the two over checkpoints and seeds, and given the training step, for all
-that is longer trained is better at both.
+``benchmarks/results/<protocol>/skill/``; what was played and probed is not made again. The page of
+results correlates the two over checkpoints and seeds, and given the training step, for all that is
+longer trained is better at both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cells import Cell, Places, checkpoint_at, rounded, tasks
 from every_measure import probe_and_read, vector
 from tqdm import tqdm
 
-from wamlab.data.logs import load_episodes, read_json, write_json
+from wamlab.data.logs import load_episodes, write_json
 from wamlab.policy.policy import load
 from wamlab.recipes.run import Run
 from wamlab.recipes.work import acting_run, expand, roll_out
@@ -82,18 +82,29 @@ def kept(folder: Path, count: int) -> list[Path]:
 def checkpoint(
     run: Run, path: Path, out: Path, protocol: Path, judge: Judge | None
 ) -> dict[str, Any]:
-    """The success and the measures of one checkpoint, from its logs in ``out``."""
-    results = out / "results.json"
-    if not results.exists():
-        policy = load(path, "cpu")
-        roll_out(run, policy, expand(run.data.envs), out, seed=run.train.seed)
-        probe_and_read(run, policy, out, protocol, judge)
-        write_results(out)
+    """The success and the measures of one checkpoint, from its logs in ``out``.
+
+    What is logged there is not made again, but it is measured again.
+
+    Raises:
+        ValueError: the logs are of another setting, or there are more of them than are asked for.
+    """
+    policy, envs = load(path, "cpu"), expand(run.data.envs)
+    roll_out(run, policy, envs, out, seed=run.train.seed)
+    probes = probe_and_read(run, policy, out, protocol, judge)
+    episodes = load_episodes(out, frames=False)
+    _check_count(out, "episodes", len(episodes), len(envs) * run.rollout.episodes)
+    _check_count(out, "probes", len(probes), len(envs) * run.probe.states)
     return {
         "step": int(path.name.removeprefix("step-")),
-        "success": tasks(load_episodes(out, frames=False)),
-        "measures": values(read_json(results)),
+        "success": tasks(episodes),
+        "measures": values(write_results(out)),
     }
+
+
+def _check_count(out: Path, what: str, there: int, asked: int) -> None:
+    if there > asked:
+        raise ValueError(f"{out} holds {there} {what}, asked for {asked}: give another --work")
 
 
 def values(found: Mapping[str, Any]) -> dict[str, float]:

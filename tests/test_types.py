@@ -91,6 +91,16 @@ def test_an_action_outside_the_space_names_the_dimension(action: list, said: str
         SPACE.check(np.array(action, np.float32))
 
 
+def test_bounds_that_nobody_declared_refuse_nothing() -> None:
+    seen = dataclasses.replace(SPACE, mode=("unknown",) * 2)
+    far = np.array([[0.0, 1.0], [1.1, 1.0]], np.float32)
+    assert (SPACE.declared, seen.declared) == (True, False)
+    assert (seen.beyond(far), seen.beyond(far[:1])) == ("x", "")
+    seen.check(far)
+    with pytest.raises(ValueError, match="NaN or infinity in gripper"):
+        seen.check(np.array([[0.0, np.nan]], np.float32))
+
+
 def test_an_action_inside_the_space_passes_and_clip_brings_one_back() -> None:
     SPACE.check(np.array([[-1.0, 0.0], [1.0, 2.0]], np.float32))
     clipped = SPACE.clip(np.array([[-3.0, 3.0]]))

@@ -97,7 +97,8 @@ class ActionSpace:
     """What the numbers of one action mean, in raw units.
 
     ``low`` and ``high`` are the bounds per dimension; ``mode`` is ``delta`` or ``absolute`` per
-    dimension; ``unit`` likewise. ``rate_hz`` is how often an action is executed.
+    dimension, ``unknown`` where the source does not tell; ``unit`` likewise. ``rate_hz`` is how
+    often an action is executed.
     """
 
     names: tuple[str, ...]
@@ -111,8 +112,16 @@ class ActionSpace:
     def size(self) -> int:
         return len(self.names)
 
+    @property
+    def declared(self) -> bool:
+        """Whether the source tells what an action is; else the bounds are what has been seen."""
+        return "unknown" not in self.mode
+
     def check(self, action: Float[Any, "*steps a"], what: str = "action") -> None:
-        """Raise ValueError unless every action is finite, of the right size and within bounds."""
+        """Raise ValueError unless every action is finite, of the right size and within bounds.
+
+        Bounds that were not declared refuse nothing: other actions of the same kind go beyond them.
+        """
         action = np.asarray(action)
         if action.shape[-1:] != (self.size,):
             raise ValueError(
@@ -120,18 +129,22 @@ class ActionSpace:
             )
         if not np.isfinite(action).all():
             raise ValueError(f"{what} holds NaN or infinity in {self._where(~np.isfinite(action))}")
-        outside = (action < np.asarray(self.low) - 1e-6) | (action > np.asarray(self.high) + 1e-6)
-        if outside.any():
+        if self.declared and (beyond := self.beyond(action)):
             raise ValueError(
-                f"{what} is outside the space in {self._where(outside)}: "
-                f"bounds are {self.low} to {self.high}"
+                f"{what} is outside the space in {beyond}: bounds are {self.low} to {self.high}"
             )
+
+    def beyond(self, action: Float[np.ndarray, "*steps a"]) -> str:
+        """The names of the dimensions in which some action is out of bounds; empty for none."""
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        below = action < low - 1e-6 * np.maximum(1, np.abs(low))
+        return self._where(below | (action > high + 1e-6 * np.maximum(1, np.abs(high))))
 
     def clip(self, action: Float[np.ndarray, "*steps a"]) -> Float[np.ndarray, "*steps a"]:
         return np.clip(action, self.low, self.high).astype(np.float32)
 
     def _where(self, bad: Bool[np.ndarray, "*steps a"]) -> str:
-        columns = np.asarray(bad.reshape(-1, self.size).any(axis=0))
+        columns = np.asarray(bad.any(axis=tuple(range(bad.ndim - 1))))
         return ", ".join(name for name, is_bad in zip(self.names, columns, strict=True) if is_bad)
 
 

@@ -55,6 +55,14 @@ def test_data_that_do_not_fit_the_model(wam, made, tmp_path, field, said, how) -
     assert not out.exists()
 
 
+def test_a_lower_rate_is_trained_at_and_acts_at_no_other(wam, data, tmp_path) -> None:
+    out = tmp_path / "out"
+    said = wam(*train(data, out, "--set", "model.rate_hz=5"))
+    assert said.code == 0, said.err
+    act = wam("eval", out, "--env", "point/push", "--episodes", "1", "--out", tmp_path / "eval")
+    act.refused("was trained on the action space", "rate_hz=5.0", "rate_hz=10.0")
+
+
 @pytest.mark.parametrize(
     "name", ["meta/info.json", "meta/tasks.parquet", "meta/stats.json", "manifest.json", TABLE]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from made_cells import outcomes
 from skill_tables import correlations
 from tables import Found
 
-from wamlab.data.logs import save_probe
+from wamlab.data.logs import load_probes, save_episode, save_probe
 from wamlab.recipes import recipe
+from wamlab.recipes.run import DataConfig
 from wamlab.report.results import write_results
 from wamlab.train.checkpoint import CheckpointError
 from wamlab.train.record import Record, StageRecord
+from wamlab.types import Probe
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
@@ -78,16 +81,51 @@ def test_the_page_shows_both_correlations_and_says_how_much_they_are_worth() -> 
     assert "Not measured" in skill_tables.tables(Found({}, [], {}))
 
 
-def test_a_checkpoint_that_was_judged_is_taken_from_its_logs(tmp_path: Path) -> None:
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Logs that are all there, and what is asked to go on with them."""
+    asked: list[str] = []
     for seed in range(3):
         save_probe(tmp_path, pusher.probe(seed))
+
+    def roll_out(*_: Any, **__: Any) -> None:
+        asked.append("roll_out")
+
+    def probe_and_read(*_: Any) -> list[Probe]:
+        asked.append("probe_and_read")
+        return load_probes(tmp_path)
+
+    monkeypatch.setattr(imagination_and_skill, "load", lambda *_: None)
+    monkeypatch.setattr(imagination_and_skill, "roll_out", roll_out)
+    monkeypatch.setattr(imagination_and_skill, "probe_and_read", probe_and_read)
+    return asked
+
+
+STEP = Path("checkpoints/step-000128")
+
+
+def test_a_checkpoint_is_measured_anew_from_its_logs(tmp_path: Path, played: list[str]) -> None:
+    """Old results are not taken over: the logs may have been read by a newer reader since."""
     found = values(write_results(tmp_path))
     assert {"eic, robot", "eic_cf, object", "moving_psnr", "jump"} & {*found} >= {"moving_psnr"}
     assert not {"success_any", "progress"} & {*found}
+    (tmp_path / "results.json").write_text("{}")
     run = Asked(2, 1, 2).of(recipe("mw-demo/uwm"))
     assert (run.rollout.episodes, run.probe.states, run.probe.samples) == (2, 1, 2)
-    kept = checkpoint(run, Path("checkpoints/step-000128"), tmp_path, tmp_path, None)
+    kept = checkpoint(run, STEP, tmp_path, tmp_path, None)
     assert (kept["step"], kept["success"], kept["measures"]) == (128, {}, found)
+    assert played == ["roll_out", "probe_and_read"]
+
+
+def test_more_logs_than_are_asked_for_are_refused(tmp_path: Path, played: list[str]) -> None:
+    run = Asked(2, 1, 2).of(recipe("mw-demo/uwm"))
+    less = dataclasses.replace(run, data=DataConfig(envs=("metaworld/push",)))
+    with pytest.raises(ValueError, match=r"holds 3 probes, asked for 1: give another --work"):
+        checkpoint(less, STEP, tmp_path, tmp_path, None)
+    save_episode(tmp_path, pusher.episode(0))
+    none = Asked(0, 9, 2).of(less)
+    with pytest.raises(ValueError, match="holds 1 episodes, asked for 0"):
+        checkpoint(none, STEP, tmp_path, tmp_path, None)
 
 
 def test_the_log_spaced_checkpoints_of_the_last_stage_are_judged(tmp_path: Path) -> None:

@@ -144,6 +144,18 @@ def write_v30(
         write_table(name, pa.Table.from_pylist(chosen))
 
 
+def declare(path: Path, column: str, shape: list[int]) -> None:
+    """Let the metadata say that the dataset has this numeric column."""
+    content = json.loads((path / "meta/info.json").read_text())
+    content["features"][column] = {"dtype": "float32", "shape": shape, "names": None}
+    (path / "meta/info.json").write_text(json.dumps(content))
+
+
+def append(path: Path, column: str, values: pa.Array) -> None:
+    """Add a column to a parquet file."""
+    pq.write_table(pq.ParquetFile(path).read().append_column(column, values), path)
+
+
 def rewrite(path: Path, column: str, row: int, value: float) -> None:
     """Change one entry of a vector column of a parquet file."""
     content = pq.ParquetFile(path).read()

@@ -3,12 +3,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fixture import GAIN, make_dataset, make_episode
-from foreign import DEFAULT_V21, DEFAULT_V30, rewrite, write_v21, write_v30
+from foreign import DEFAULT_V21, DEFAULT_V30, append, declare, rewrite, write_v21, write_v30
 
+from wamlab.data.cache import Cache
 from wamlab.data.check import alignment_of, check
 from wamlab.data.inspect import inspect
 from wamlab.data.lerobot import Dataset, verify
@@ -133,7 +137,8 @@ def test_nan_and_actions_outside_the_space_are_caught(tmp_path: Path) -> None:
     rewrite(file, "action", 2, 7.0)
     found = faults(path)
     assert any("episode 1: observation.state has NaN or infinity in row 4" in f for f in found)
-    assert any("episode 1: action is outside the space in x" in fault for fault in found)
+    said = "episode 1: action goes beyond the extremes of the dataset's statistics in x"
+    assert any(said in fault for fault in found)
 
 
 def test_a_zero_length_episode_is_caught(tmp_path: Path) -> None:
@@ -183,6 +188,77 @@ def test_a_truncated_parquet_file_is_caught(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match=r"episode_000000.parquet cannot be read"):
         Dataset(path).episode(0)
+
+
+V30_TABLE = "data/chunk-000/file-000.parquet"
+
+
+@pytest.mark.parametrize("kind", [pa.list_, lambda inner: pa.list_(inner, 2), pa.large_list])
+def test_a_feature_of_several_dimensions_is_flattened(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "d"
+    write_v30(path, [make_episode(0, 12), make_episode(1, 12)])
+    poses = np.arange(24 * 4, dtype=np.float32).reshape(24, 2, 2)
+    append(path / V30_TABLE, "observation.pose", pa.array(poses.tolist(), kind(kind(pa.float32()))))
+    declare(path, "observation.pose", [2, 2])
+    first, second = (Dataset(path).episode(i).columns["observation.pose"] for i in (0, 1))
+    np.testing.assert_array_equal(np.concatenate([second, first]), poses.reshape(24, 4))
+    cache = Cache.open(path, views=("corner",), image_size=32, folder=tmp_path / "cache")
+    np.testing.assert_array_equal(cache.columns["observation.pose"][:12], first)
+    assert not any("pose" in fault for fault in faults(path))
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ([[1.0, 2.0], [3.0]], "has rows of different sizes"),
+        ([[1.0], [2.0]], "has rows of different sizes"),
+        ([[1.0, 2.0]], "has rows of different sizes"),
+    ],
+)
+def test_ragged_rows_are_named_by_file_and_column(tmp_path: Path, cell: Any, said: str) -> None:
+    path = tmp_path / "d"
+    write_v30(path, three())
+    cells = [[[1.0, 2.0], [3.0, 4.0]]] * 35 + [cell]
+    append(path / V30_TABLE, "observation.pose", pa.array(cells))
+    declare(path, "observation.pose", [2, 2])
+    with pytest.raises(DataError, match=rf"file-000.parquet: observation.pose {said}"):
+        Dataset(path).episode(0)
+    assert any(f"observation.pose {said}" in fault for fault in faults(path))
+
+
+def test_a_column_of_something_else_than_numbers_is_named(tmp_path: Path) -> None:
+    write_v30(tmp_path / "d", three())
+    append(tmp_path / "d" / V30_TABLE, "observation.force", pa.array(["hard"] * 36))
+    declare(tmp_path / "d", "observation.force", [1])
+    with pytest.raises(DataError, match=r"observation.force holds string, expected numbers"):
+        Dataset(tmp_path / "d").episode(0)
+
+
+def test_a_declared_column_that_the_files_lack_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    write_v30(path, three())
+    declare(path, "observation.force", [3])
+    said = "file-000.parquet has no column 'observation.force', which the dataset declares"
+    found = faults(path)
+    assert [index for index in range(3) if any(f"episode {index}: " in f for f in found)] == [
+        0,
+        1,
+        2,
+    ]
+    assert sum(said in fault for fault in found) == 3
+    with pytest.raises(DataError, match=said):
+        Dataset(path).episode(0)
+
+
+@pytest.mark.parametrize("column", ["action", "episode_index", "frame_index"])
+def test_a_file_without_a_column_that_every_dataset_has_is_listed(
+    tmp_path: Path, column: str
+) -> None:
+    path = tmp_path / "d"
+    write_v30(path, three())
+    table = pq.ParquetFile(path / V30_TABLE).read()
+    pq.write_table(table.drop_columns([column]), path / V30_TABLE)
+    assert any(f"file-000.parquet has no column '{column}'" in fault for fault in faults(path))
 
 
 def test_unknown_names_are_answered_with_the_nearest(written: tuple[Path, list[Episode]]) -> None:

@@ -13,6 +13,7 @@ from wamlab.data.cache import Cache
 from wamlab.data.manifest import DataError
 from wamlab.data.normalize import Statistics, statistics
 from wamlab.data.processor import Processor, ProcessorConfig
+from wamlab.data.space import common_space
 from wamlab.data.window import Windows
 from wamlab.types import Batch, Episode, Stream, Window
 
@@ -78,6 +79,29 @@ def test_what_training_may_not_see_is_not_measured(
     np.testing.assert_allclose(found["action"].mean, written[1][2].action.mean(axis=0), atol=1e-6)
     with pytest.raises(ValueError, match="no episode is left to measure action on"):
         statistics([cache], [{"action": {0, 1, 2}}])
+
+
+def test_a_lower_rate_is_scaled_by_what_its_ticks_hold(
+    cache: Cache, written: tuple[Path, list[Episode]]
+) -> None:
+    """Full deflection in every row is half the new bound in no tick: deltas reach twice as far."""
+    full = np.ones_like(cache.columns["action"])
+    full[np.isnan(cache.columns["action"])] = np.nan
+    pushed = dataclasses.replace(cache, columns={**cache.columns, "action": full})
+    space, found = common_space([pushed], 10.0), statistics([pushed], rate_hz=10.0)
+    assert found["action"].max.tolist() == [2.0, 2.0, 1.0]
+    assert found["action"].count == 11 + 8 + 14
+    windows = Windows(pushed, dataclasses.replace(WINDOW, rate_hz=10.0))
+    raw = windows.batch(np.arange(len(windows)))
+    config = dataclasses.replace(CONFIG, rate_hz=10)
+    seen = Processor(config, space, found, encoder=Encoder()).normalize(raw)
+    assert (seen["action"].values[seen["action"].present] == 0).all()
+    with pytest.raises(ValueError, match="a value outside"):
+        Processor(config, SPACE, found, encoder=Encoder()).normalize(raw)
+
+    moved = statistics([cache], [{"action": {1}}], rate_hz=10.0)["action"]
+    ticks = [e.action[:-1, :2] + e.action[1:, :2] for e in (written[1][0], written[1][2])]
+    np.testing.assert_allclose(moved.mean[:2], np.concatenate(ticks).mean(axis=0), atol=1e-6)
 
 
 def test_quantiles_become_one_and_minus_one() -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from fixture import SPACE, make_dataset, make_episode, open_writer
 
-from wamlab.data import commit, video
+from wamlab.data import commit, lerobot, manifest, video
 from wamlab.data.lerobot import Dataset, verify
 from wamlab.data.manifest import DataError
 from wamlab.types import ActionSpace, Episode
@@ -167,6 +167,55 @@ def test_the_second_writer_is_told(tmp_path: Path) -> None:
         first.add(make_episode(0, 3))
     with open_writer(tmp_path / "d") as second:
         assert len(second) == 1
+
+
+@pytest.mark.parametrize("moment", ["read_manifest", "verify_manifest", "read_layout"])
+def test_a_reader_meets_a_commit_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """An episode is added right after the reader's first call of each function."""
+    path = tmp_path / "d"
+    make_dataset(path, [make_episode(0, 4)])
+    module = lerobot if moment == "read_layout" else manifest
+    asked, calls = getattr(module, moment), []
+    with open_writer(path) as writer:
+
+        def interrupted(*arguments: object) -> object:
+            found = asked(*arguments)
+            calls.append(moment)
+            if len(calls) == 1:
+                writer.add(make_episode(1, 4))
+            return found
+
+        monkeypatch.setattr(module, moment, interrupted)
+        dataset = Dataset(path)
+    assert len(dataset) == 2
+    assert dataset.digest == manifest.digest(manifest.entries(path))
+    dataset.frames("corner", 1)
+
+
+def test_a_dataset_is_verified_beside_its_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_dataset(tmp_path / "d", [make_episode(0, 4)])
+    asked, calls = manifest.file_digest, []
+    with open_writer(tmp_path / "d") as writer:
+
+        def interrupted(file: Path) -> str:
+            calls.append(file)
+            if len(calls) == 1:
+                writer.add(make_episode(1, 4))
+            return asked(file)
+
+        monkeypatch.setattr(manifest, "file_digest", interrupted)
+        assert verify(tmp_path / "d") == []
+
+
+def test_commits_without_end_are_not_waited_for(tmp_path: Path) -> None:
+    counts = iter(range(99))
+    write = lambda: (tmp_path / "manifest.json").write_text(str(next(counts)))  # noqa: E731
+    with pytest.raises(DataError, match="is being written all the time"):
+        commit.steady(tmp_path, write, wait_s=0.0)
 
 
 @pytest.mark.parametrize("where", ["video", "parquet", "journal"])

@@ -99,8 +99,29 @@ def test_a_field_that_this_version_lacks_is_named(tmp_path):
         arrays = dict(stored)
     text = arrays["meta"].tobytes().replace(b'"instruction"', b'"instructions"')
     np.savez(path, **{**arrays, "meta": np.frombuffer(text, np.uint8)})
-    with pytest.raises(logs.LogError, match="did you mean 'instruction'"):
+    with pytest.raises(logs.LogError, match=r"3\.npz holds .* did you mean 'instruction'"):
         logs.load_episodes(tmp_path)
+
+
+def test_a_log_that_lacks_a_field_or_its_description_is_named(tmp_path):
+    path = logs.save_episode(tmp_path, pusher.episode(3))
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    meta = json.loads(arrays["meta"].tobytes())
+    fields = {k: v for k, v in meta["tree"]["fields"].items() if k != "seed"}
+    lacking = {**meta, "tree": {**meta["tree"], "fields": fields}}
+    treeless = {k: v for k, v in meta.items() if k != "tree"}
+    broken = {**meta, "tree": {"$is": "Episode"}}
+    for content, message in (
+        (lacking, r"3\.npz holds no 'seed' for Episode"),
+        ([meta], r"3\.npz is no log of this library: its 'meta' describes none"),
+        (treeless, "describes none"),
+        (broken, r"3\.npz is truncated, damaged or no log: KeyError\('fields'\)"),
+    ):
+        meta_bytes = np.frombuffer(json.dumps(content).encode(), np.uint8)
+        np.savez(path, **{**arrays, "meta": meta_bytes})
+        with pytest.raises(logs.LogError, match=message):
+            logs.load_episodes(tmp_path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
@@ -119,6 +140,36 @@ def test_a_flipped_bit_is_found(tmp_path):
     path.write_bytes(content)
     with pytest.raises(logs.LogError, match="truncated, damaged or no log"):
         logs.load_probes(tmp_path)
+
+
+def test_a_flipped_bit_of_the_directory_is_named_or_does_no_harm(tmp_path):
+    """The directory at the end of a zip file has no checksum."""
+    episode = pusher.episode(3)
+    path = logs.save_episode(tmp_path, episode)
+    content = path.read_bytes()
+    refused = []
+    for place in range(content.index(b"PK\x01\x02"), len(content), 7):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            assert_same(episode, logs.load_episodes(tmp_path)[0])
+        except logs.LogError as error:
+            refused.append(str(error))
+    assert len(refused) > 20
+    assert all(said.startswith(str(path)) for said in refused)
+
+
+def test_a_log_in_an_unknown_compression_or_with_a_password_is_named(tmp_path):
+    path = logs.save_episode(tmp_path, pusher.episode(3))
+    content = path.read_bytes()
+    entry = content.index(b"PK\x01\x02")
+    for place, bit in ((10, 2), (8, 1)):  # the method of compression, the flags
+        flipped = bytearray(content)
+        flipped[entry + place] ^= bit
+        path.write_bytes(flipped)
+        with pytest.raises(logs.LogError, match=r"3\.npz is truncated, damaged or no log"):
+            logs.load_episodes(tmp_path)
 
 
 def test_a_write_that_fails_leaves_the_old_log_and_no_litter(tmp_path):

@@ -224,6 +224,24 @@ def test_an_action_a_view_and_a_state_are_picked_by_clicks(opened):
 
 
 @pytest.mark.browser
+def test_a_frame_that_comes_late_is_not_shown_under_another_label(opened):
+    """The pictures of one action are held back until another has been picked and drawn."""
+    drawn = "at('imagined').toDataURL() + at('happened').toDataURL()"
+    shown = opened.run(drawn)
+    held = "states[0].branches[3].happened.corner"
+    opened.run(f"(images.set({held}, new Promise((go) => {{ window.late = go; }})), 0)")
+    opened.click("#actions button:nth-of-type(4)")
+    assert opened.text("#said").startswith("mirrored")
+    opened.click("#actions button:nth-of-type(1)")
+    opened.until("document.body.dataset.drawn === '0/0/corner/1'")
+    image = f"Object.assign(new Image(), {{ src: {held} }})"
+    opened.run(f"((late) => late.decode().then(() => window.late(late)))({image})")
+    opened.run("new Promise((go) => setTimeout(go, 50))")
+    assert opened.run("document.body.dataset.drawn") == "0/0/corner/1"
+    assert opened.run(drawn) == shown
+
+
+@pytest.mark.browser
 def test_what_is_drawn_is_the_frame_and_the_lit_outline(opened, page):
     assert opened.run("getComputedStyle(at('why')).display") == "none"
     opened.run("(at('light').value = '', at('light').dispatchEvent(new Event('change')))")

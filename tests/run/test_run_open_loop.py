@@ -19,6 +19,7 @@ from wamlab.data.logs import LogError, load_recordings
 from wamlab.data.manifest import DataError
 from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
+from wamlab.data.space import common_space
 from wamlab.metrics.open_loop import OTHER_FRAMES
 from wamlab.models.reactive import Reactive
 from wamlab.models.uwm import UWM
@@ -43,21 +44,22 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     )
 
 
-def policy_of(cache: Cache, kind: type = UWM) -> Policy:
+def policy_of(cache: Cache, kind: type = UWM, rate: float = 20.0) -> Policy:
     torch.manual_seed(0)
-    sizes = {"state_dim": 3, "action_dim": 3, "rate_hz": 20.0, "text_dim": 3}
+    sizes = {"state_dim": 3, "action_dim": 3, "rate_hz": rate, "text_dim": 3}
     model = kind(dataclasses.replace(kind.Config.tiny(), **sizes))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    config = ProcessorConfig(cache.views, 32, cache.state_names, 20.0)
+    config = ProcessorConfig(cache.views, 32, cache.state_names, rate)
 
     def encoder(sentences: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rows = len(sentences)
         return torch.ones(rows, 3), torch.ones(rows, 2, 3), torch.ones(rows, 2).bool()
 
-    processor = Processor(config, cache.space, statistics([cache]), encoder=encoder)
-    return Policy(model, processor, SPACE)
+    space, found = common_space([cache], rate), statistics([cache], rate_hz=rate)
+    assert space is not None
+    return Policy(model, Processor(config, space, found, encoder=encoder), space)
 
 
 def ask(cache: Cache, policy: Policy, episodes: list[int], **options: object) -> list[Recording]:
@@ -95,6 +97,16 @@ def test_what_was_recorded_is_what_followed(cache: Cache, found) -> None:
     hold = one.rivals["hold"].action
     assert hold is not None
     assert hold[0].tolist() == [0, 0, cache.columns["action"][rows - 1][2]]
+
+
+def test_a_policy_of_a_lower_rate_is_judged_by_what_its_ticks_held(cache: Cache) -> None:
+    one = ask(cache, policy_of(cache, rate=10.0), [0])[1]
+    rows = cache.starts[0] + one.step
+    ticks = cache.columns["action"][rows : rows + 16].reshape(8, 2, 3)
+    np.testing.assert_allclose(one.action[:, :2], ticks[..., :2].sum(axis=1), atol=1e-6)
+    np.testing.assert_array_equal(one.action[:, 2], ticks[:, 1, 2])
+    for view in ("corner", "gripper"):
+        np.testing.assert_array_equal(one.ahead[view], cache.frames[view][[rows + 8, rows + 16]])
 
 
 def test_what_is_given_is_what_was_recorded(cache, policy, monkeypatch) -> None:
@@ -167,12 +179,21 @@ def test_other_actions_and_too_short_episodes_are_refused(cache: Cache, policy: 
     with pytest.raises(DataError, match="an instant needs 9 ticks"):
         ask(cache, policy, [3])
     renamed = dataclasses.replace(SPACE, names=("a", "b", "c"))
-    with pytest.raises(DataError, match="the policy speaks"):
+    with pytest.raises(DataError, match=r"differ in the names \(.*gripper.*'a', 'b', 'c'"):
         ask(dataclasses.replace(cache, space=renamed), policy, [0])
+    with pytest.raises(DataError, match="the dataset has no actions"):
+        ask(dataclasses.replace(cache, space=None), policy, [0])
     small = dataclasses.replace(SPACE, low=(-0.1,) * 3, high=(0.1,) * 3)
     narrow = dataclasses.replace(policy, space=small)
     with pytest.raises(ValueError, match="action of episode 0 is outside the space"):
         ask(cache, narrow, [0])
+
+
+def test_actions_beyond_all_that_training_saw_are_judged(cache: Cache, policy: Policy) -> None:
+    seen = dataclasses.replace(SPACE, low=(-0.1,) * 3, high=(0.1,) * 3, mode=("unknown",) * 3)
+    foreign = dataclasses.replace(cache, space=dataclasses.replace(SPACE, mode=seen.mode))
+    narrow = dataclasses.replace(policy, space=seen)
+    assert len(ask(foreign, narrow, [0])) == 3
 
 
 def test_held_out_episodes_are_taken_where_the_run_held_some_out(cache: Cache) -> None:

@@ -24,6 +24,13 @@ def run(model, states=3, samples=2, **options):
     return probe(policy_of(model), "point/push", states, samples, **options)
 
 
+def test_a_policy_of_another_rate_is_refused():
+    slower = dataclasses.replace(SPACE, rate_hz=5.0)
+    policy = dataclasses.replace(policy_of(PointModel()), space=slower)
+    with pytest.raises(ValueError, match=r"rate_hz=5.0.*, point/push has .*rate_hz=10.0"):
+        probe(policy, "point/push", 1, 1, make=point_env.make, progress=False)
+
+
 def test_a_probe_holds_joint_samples_and_impositions_executed_whole():
     one = run(PointModel(), 1)[0]
     assert [branch.label for branch in one.of("own")] == ["sample 0", "sample 1"]

@@ -10,6 +10,7 @@ from wamlab.policy.agents import ExpertAgent, PolicyAgent, ReplayAgent
 from wamlab.policy.executors import ChunkExecutor
 from wamlab.run.rollout import rollout
 from wamlab.sim.env import split_of, start_seed
+from wamlab.sim.shifts import PUSH_SECONDS, PushedStart
 from wamlab.types import JOINT
 
 
@@ -66,6 +67,30 @@ def test_an_error_in_a_worker_comes_back():
     agent.act = lambda seen: ({row: np.full(4, 9.0) for row in seen}, {})
     with pytest.raises(ValueError, match="outside the space"):
         run(agent, workers=1)
+
+
+class Counting(point_env.PointEnv):
+    steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed, options=options)
+        self.steps = 0
+        return observation, {**info, "seed": seed}
+
+    def step(self, action):
+        self.steps += 1
+        return super().step(action)
+
+
+def test_the_push_of_a_shifted_start_comes_on_top_of_the_episode():
+    env = Counting()
+    env.reset(seed=0)
+    pushed = PushedStart(env)
+    pushed.reset(seed=0)
+    push = env.steps
+    one = rollout(ExpertAgent(), "point/push", 1, make=lambda _: pushed, progress=False)[0]
+    assert push == round(PUSH_SECONDS * env.space.rate_hz)
+    assert len(one) == env.max_steps == env.steps - push
 
 
 def test_episodes_end_after_success_or_at_max_steps():

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from wamlab.config import nearest
@@ -15,6 +16,7 @@ from wamlab.data import video
 from wamlab.data.align import AlignmentResult, check_alignment
 from wamlab.data.lerobot import ACTION_COLUMN, STATE_COLUMN, Alignment, Dataset, verify
 from wamlab.data.manifest import MANIFEST, DataError, Problem
+from wamlab.types import ActionSpace
 
 TIMESTAMP_TOLERANCE_S = 1e-4
 
@@ -99,10 +101,7 @@ def _check_columns(dataset: Dataset, index: int, where: str) -> Iterator[Problem
             bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
             yield Problem("error", where, f"{name} has NaN or infinity in row {bad.argmax()}")
         elif name == ACTION_COLUMN and dataset.space is not None:
-            try:
-                dataset.space.check(dataset.actions(values), name)
-            except ValueError as error:
-                yield Problem("error", where, str(error), "actions within the space")
+            yield from _check_actions(dataset.space, dataset.actions(values), where)
     frame = dataset.column("frame_index", index).reshape(-1)
     if not np.array_equal(frame, np.arange(len(frame))):
         yield Problem("error", where, "frame_index does not count 0, 1, 2 ...: rows are missing")
@@ -111,6 +110,19 @@ def _check_columns(dataset: Dataset, index: int, where: str) -> Iterator[Problem
         yield Problem(
             "warning", where, f"timestamps are up to {away:.4f} s off", f"{dataset.fps:g} per s"
         )
+
+
+def _check_actions(
+    space: ActionSpace, actions: Float[np.ndarray, "n a"], where: str
+) -> Iterator[Problem]:
+    try:
+        space.check(actions)
+    except ValueError as error:
+        yield Problem("error", where, str(error), "actions within the space")
+        return
+    if not space.declared and (beyond := space.beyond(actions)):
+        what = f"action goes beyond the extremes of the dataset's statistics in {beyond}"
+        yield Problem("error", where, what, f"{space.low} to {space.high}")
 
 
 def _check_view(dataset: Dataset, index: int, view: str, where: str) -> Iterator[Problem]:

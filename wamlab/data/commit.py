@@ -11,12 +11,15 @@ import fcntl
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
-from wamlab.data.manifest import DataError, sync
+from wamlab.data.manifest import MANIFEST, DataError, sync
 
 STAGING, COMMIT, LOCK = ".staging", ".commit", ".lock"
+
+T = TypeVar("T")
 
 
 def acquire_lock(folder: Path) -> IO[str]:
@@ -86,10 +89,46 @@ def recover(folder: Path, *, wait_s: float = 5.0) -> None:
             _roll_forward(folder)
 
 
+def steady(folder: Path, read: Callable[[], T], *, wait_s: float = 5.0) -> T:
+    """What ``read`` finds between two commits; it is called again if one happened under it.
+
+    Every commit changes the manifest, so the same manifest before and after means that nothing
+    moved. A first read that was disturbed is always repeated.
+
+    Raises:
+        DataError: commits follow each other for ``wait_s``, or ``read`` raises in an idle folder.
+    """
+    deadline: float | None = None
+    while True:
+        recover(folder, wait_s=wait_s)
+        before = _manifest(folder)
+        try:
+            found = read()
+        except DataError:
+            if _unmoved(folder, before):
+                raise
+        else:
+            if _unmoved(folder, before):
+                return found
+        now = time.monotonic()
+        deadline = now + wait_s if deadline is None else deadline
+        if now > deadline:
+            raise DataError(f"{folder} is being written all the time: it could not be read whole")
+
+
 def recover_locked(folder: Path) -> None:
     """What a writer does first: finish the last commit and forget what was only staged."""
     _roll_forward(folder)
     abort(folder)
+
+
+def _manifest(folder: Path) -> bytes | None:
+    path = folder / MANIFEST
+    return path.read_bytes() if path.is_file() else None
+
+
+def _unmoved(folder: Path, before: bytes | None) -> bool:
+    return not (folder / COMMIT).exists() and _manifest(folder) == before
 
 
 def _roll_forward(folder: Path) -> None:

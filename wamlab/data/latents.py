@@ -51,6 +51,16 @@ def open_latents(
     return {view: mapped(f"{view}.npy") for view in cache.views}
 
 
+def stand_in_latents(cache: Cache, codec: Codec) -> dict[str, Shaped[np.ndarray, "r *shape"]]:
+    """In the place of every code that of the view's first frame: nothing is encoded or written.
+
+    A step on them costs what it costs on the real ones.
+    """
+    first = {view: _codes(codec, frames[:1]) for view, frames in cache.frames.items()}
+    rows = {view: len(frames) for view, frames in cache.frames.items()}
+    return {view: np.broadcast_to(c, (rows[view], *c.shape[1:])) for view, c in first.items()}
+
+
 def _key(cache: Cache, codec: Codec) -> str:
     parts = [SCHEMA, "latents", cache.path.name, codec.digest]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

@@ -15,12 +15,13 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Int, Shaped, UInt8
 
 from wamlab.config import from_dict, nearest
 from wamlab.data import commit, manifest, video
-from wamlab.data.layout import ALIGNMENT, OWN, SCALARS, SCHEMA, Entry, read_layout
+from wamlab.data.layout import ALIGNMENT, OWN, SCALARS, SCHEMA, Entry, Layout, read_layout
 from wamlab.data.manifest import DataError
 from wamlab.types import ActionSpace, Episode, Frames
 
@@ -61,7 +62,8 @@ class Dataset:
     """A LeRobot dataset on disk, opened for reading.
 
     Metadata and parquet files are checked against the manifest where there is one, and a video
-    when it is first read.
+    when it is first read. A dataset that another process extends is opened as it was between two
+    episodes.
 
     Args:
         path: the dataset's folder.
@@ -74,11 +76,8 @@ class Dataset:
 
     def __init__(self, path: str | Path, *, alignment: Alignment | None = None) -> None:
         self.path = Path(path)
-        commit.recover(self.path)
-        self._files = manifest.read_manifest(self.path) if self.path.is_dir() else None
-        if self._files is not None:
-            self._verify([n for n in self._files if n.startswith(("meta/", "data/"))])
-        layout = read_layout(self.path)
+        self._files: manifest.Files | None = None
+        layout = commit.steady(self.path, self._read)
         self.version, self.info, self.notes = layout.version, layout.info, list(layout.notes)
         self._stats, self._entries, self._tasks = layout.stats, layout.entries, layout.tasks
         own = self._own_part()
@@ -115,22 +114,21 @@ class Dataset:
     def column(self, name: str, episode: int) -> Shaped[np.ndarray, "t *d"]:
         """One column of one episode, a row per stored row, (T, d) or (T,).
 
+        A feature of several dimensions is flattened: the last index runs fastest along d.
+
         Raises:
             KeyError: no such column. IndexError: no such episode.
-            DataError: the file is damaged or its rows are not what the metadata says.
+            DataError: the file is damaged, lacks a column that the metadata declares, or holds
+                rows that are not what the metadata says.
         """
         entry = self._entry(episode)
-        table = self._table(entry.data)
-        if name not in table.column_names:
-            raise KeyError(f"{self.path} has no column {name!r}{nearest(name, table.column_names)}")
-        rows = np.flatnonzero(table.column("episode_index").to_numpy() == entry.index)
+        rows = self._rows(entry)
         if len(rows) != entry.length:
             raise DataError(
                 f"{self.path}/{entry.data}: episode {entry.index} has {len(rows)} rows, "
                 f"expected {entry.length}"
             )
-        order = np.argsort(table.column("frame_index").to_numpy()[rows], kind="stable")
-        return _numpy(table.column(name), f"{self.path}/{entry.data}: {name}")[rows[order]]
+        return self._whole_column(entry, name)[rows]
 
     def frames(self, view: str, episode: int) -> UInt8[np.ndarray, "t h w 3"]:
         """All frames of one view of an episode, a frame per stored row.
@@ -203,6 +201,13 @@ class Dataset:
         """Of an action-like column, the entries between two observations: one fewer than rows."""
         return rows[1:] if self.alignment == "o_after" else rows[:-1]
 
+    def _read(self) -> Layout:
+        """The metadata; they and the parquet files are checked against the manifest first."""
+        self._files = manifest.read_manifest(self.path) if self.path.is_dir() else None
+        if self._files is not None:
+            self._verify([n for n in self._files if n.startswith(("meta/", "data/"))])
+        return read_layout(self.path)
+
     def _own_part(self) -> dict[str, Any]:
         own = self.info.get(OWN)
         if own is None:
@@ -253,6 +258,20 @@ class Dataset:
                 self._tables.popitem(last=False)
         return self._tables[name]
 
+    def _whole_column(self, entry: Entry, name: str) -> Shaped[np.ndarray, "rows *d"]:
+        """A column of the file that an episode lies in, over all its rows."""
+        table, file = self._table(entry.data), f"{self.path}/{entry.data}"
+        if name in table.column_names:
+            return _numpy(table.column(name), f"{file}: {name}")
+        if name in self.features or name in SCALARS:
+            raise DataError(f"{file} has no column {name!r}, which the dataset declares")
+        raise KeyError(f"{self.path} has no column {name!r}{nearest(name, table.column_names)}")
+
+    def _rows(self, entry: Entry) -> Int[np.ndarray, " t"]:
+        """Where an episode's rows lie in its file, in their order in time."""
+        rows = np.flatnonzero(self._whole_column(entry, "episode_index") == entry.index)
+        return rows[np.argsort(self._whole_column(entry, "frame_index")[rows], kind="stable")]
+
     def _stored_images(self, key: str, entry: Entry) -> UInt8[np.ndarray, "t h w 3"]:
         """Frames kept as encoded images inside the parquet file."""
         import io
@@ -260,9 +279,9 @@ class Dataset:
         from PIL import Image
 
         table = self._table(entry.data)
-        mine = np.flatnonzero(table.column("episode_index").to_numpy() == entry.index)
-        order = np.argsort(table.column("frame_index").to_numpy()[mine], kind="stable")
-        cells = table.column(key).take(pa.array(mine[order])).to_pylist()
+        if key not in table.column_names:
+            raise DataError(f"{self.path}/{entry.data} has no column {key!r}")
+        cells = table.column(key).take(pa.array(self._rows(entry))).to_pylist()
         try:
             images = [Image.open(io.BytesIO(cell["bytes"])).convert("RGB") for cell in cells]
             return np.stack([np.asarray(image) for image in images])
@@ -301,9 +320,7 @@ class LazyFrames(Mapping[str, UInt8[np.ndarray, "t h w 3"]]):
 
 def verify(path: str | Path) -> list[manifest.Problem]:
     """Every file of a dataset with a wrong byte, missing or extra."""
-    if Path(path).is_dir():
-        commit.recover(Path(path))
-    return manifest.verify_manifest(path)
+    return commit.steady(Path(path), lambda: manifest.verify_manifest(path))
 
 
 def read_table(path: Path) -> pa.Table:
@@ -321,13 +338,25 @@ def read_table(path: Path) -> pa.Table:
 def _numpy(column: pa.ChunkedArray, where: str) -> np.ndarray:
     if column.null_count:
         raise DataError(f"{where} has {column.null_count} missing values")
-    kind = column.type
-    if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)):
-        return column.to_numpy()
-    flat = np.concatenate([part.flatten().to_numpy(zero_copy_only=False) for part in column.chunks])
-    if len(column) == 0 or len(flat) % len(column):
-        raise DataError(f"{where} has rows of different sizes")
-    return flat.reshape(len(column), -1)
+    if not _is_list(column.type):
+        values = column.to_numpy()
+    else:
+        kind, parts = column.type, column.chunks
+        while _is_list(kind):
+            sizes = {n for part in parts for n in pc.list_value_length(part).unique().to_pylist()}
+            if len(sizes) != 1:
+                raise DataError(f"{where} has rows of different sizes")
+            kind, parts = kind.value_type, [part.flatten() for part in parts]
+        flat = np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts])
+        values = flat.reshape(len(column), -1)
+    if values.dtype.hasobject:
+        raise DataError(f"{where} holds {column.type}, expected numbers")
+    return values
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
 
 
 def _matrix(values: np.ndarray) -> np.ndarray:

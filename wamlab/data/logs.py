@@ -15,9 +15,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -266,23 +265,26 @@ def _save(path: Path, value: Any) -> Path:
 def _load(path: Path, kind: type, *, frames: bool = True) -> Any:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            meta = _checked_meta(path, stored, kind)
-            return _unpack(meta["tree"], stored, frames)
-    except LogError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
-        raise LogError(f"{path} is truncated, damaged or no log: {error}") from error
+            return _unpack(_checked_tree(stored, kind), stored, frames)
+    except LogError as error:
+        raise LogError(f"{path} {error}") from error
+    # What a flipped bit makes numpy and zipfile raise is not bounded: NotImplementedError for an
+    # unknown compression, RuntimeError for an "encrypted" member, and whatever comes next.
+    except Exception as error:
+        raise LogError(f"{path} is truncated, damaged or no log: {error!r}") from error
 
 
-def _checked_meta(path: Path, stored: Any, kind: type) -> dict[str, Any]:
+def _checked_tree(stored: Any, kind: type) -> Any:
     if "meta" not in stored.files:
-        raise LogError(f"{path} is no log of this library: it holds no 'meta'")
+        raise LogError("is no log of this library: it holds no 'meta'")
     meta = json.loads(stored["meta"].tobytes())
+    if not isinstance(meta, dict) or "tree" not in meta:
+        raise LogError("is no log of this library: its 'meta' describes none")
     if meta.get("schema") != SCHEMA:
-        raise LogError(f"{path} has log schema {meta.get('schema')!r}; this library reads {SCHEMA}")
+        raise LogError(f"has log schema {meta.get('schema')!r}; this library reads {SCHEMA}")
     if meta.get("kind") != kind.__name__:
-        raise LogError(f"{path} holds a {meta.get('kind')}, expected a {kind.__name__}")
-    return meta
+        raise LogError(f"holds a {meta.get('kind')}, expected a {kind.__name__}")
+    return meta["tree"]
 
 
 def _pack(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -343,10 +345,13 @@ def _is_frames(tree: Any) -> bool:
 
 def _build(name: str, fields: dict[str, Any]) -> Any:
     if name not in KINDS:
-        raise LogError(f"a log holds an unknown {name!r}{nearest(name, KINDS)}")
-    known = {f.name for f in dataclasses.fields(KINDS[name])}
-    if unknown := sorted(set(fields) - known):
-        raise LogError(f"{name} has no {unknown[0]!r}{nearest(unknown[0], known)}")
+        raise LogError(f"holds an unknown {name!r}{nearest(name, KINDS)}")
+    known = {f.name: f for f in dataclasses.fields(KINDS[name])}
+    if unknown := sorted(set(fields) - set(known)):
+        raise LogError(f"holds {unknown[0]!r} for {name}{nearest(unknown[0], known)}")
+    needed = [key for key, f in known.items() if f.default is f.default_factory is MISSING]
+    if missing := [key for key in needed if key not in fields]:
+        raise LogError(f"holds no {missing[0]!r} for {name}")
     return KINDS[name](**fields)
 
 

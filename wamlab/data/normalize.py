@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from wamlab.data.cache import Cache
-from wamlab.types import ACTION, STATE
+from wamlab.data.window import Windows, stride_of
+from wamlab.types import ACTION, STATE, Window
 
 
 @dataclass(frozen=True)
@@ -58,22 +59,27 @@ class Statistics:
 
 
 def statistics(
-    caches: Sequence[Cache], without: Sequence[Mapping[str, Collection[int]]] = ()
+    caches: Sequence[Cache],
+    without: Sequence[Mapping[str, Collection[int]]] = (),
+    *,
+    rate_hz: float | None = None,
 ) -> dict[str, Statistics]:
     """State and action statistics over several caches together.
 
     Args:
         without: per cache, by stream, the episodes that are not measured: what training may not
             see must not scale what it sees.
+        rate_hz: the rate at which actions are read (None: each cache's own).
 
     Raises:
         ValueError: the caches have different state or action sizes, or no row is measured.
+        DataError: the rate does not divide a cache's.
     """
     found = {}
     unseen = without or [{}] * len(caches)
     for name in (STATE, ACTION):
         parts = [
-            cache.columns[name][_rows(cache, hidden.get(name, ()))]
+            _measured(cache, name, hidden.get(name, ()), rate_hz)
             for cache, hidden in zip(caches, unseen, strict=True)
             if name in cache.columns
         ]
@@ -86,6 +92,21 @@ def statistics(
                 raise ValueError(f"no episode is left to measure {name} on")
             found[name] = Statistics.of(rows[np.isfinite(rows).all(axis=1)])
     return found
+
+
+def _measured(
+    cache: Cache, name: str, without: Collection[int], rate_hz: float | None
+) -> Float[np.ndarray, "rows d"]:
+    """A column's rows of the other episodes; of actions what each tick of the rate holds."""
+    slower = stride_of(cache.fps, rate_hz or cache.fps) > 1
+    # Actions of which nobody knows whether they add up are read at no lower rate.
+    known = cache.space is not None and cache.space.declared
+    if name != ACTION or not slower or not known:
+        return cache.columns[name][_rows(cache, without)]
+    windows = Windows(cache, Window({ACTION: (0,)}, rate_hz=rate_hz))
+    found = windows.batch(np.arange(len(windows)))[ACTION]
+    kept = found.present[:, 0] & ~np.isin(windows.anchors[:, 0], list(without))
+    return found.values[kept, 0]
 
 
 def _rows(cache: Cache, without: Collection[int]) -> Bool[np.ndarray, " rows"]:

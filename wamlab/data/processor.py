@@ -90,7 +90,7 @@ class Processor:
         they are. Absent entries are not looked at.
 
         Raises:
-            ValueError: NaN or infinity, or an action outside the space, with stream and row.
+            ValueError: NaN or infinity, or an action outside a declared space, with stream and row.
         """
         batch = batch if isinstance(batch.role, Tensor) else batch.to("cpu")
         streams = {name: self._normalize(name, stream) for name, stream in batch.streams.items()}
@@ -207,7 +207,7 @@ class Processor:
             raise ValueError(f"stream {name!r} has size {values.shape[-1]}, expected {size}")
         bad = ~torch.isfinite(values)
         what = "NaN or infinity"
-        if name == ACTION and self.space is not None:
+        if name == ACTION and self.space is not None and self.space.declared:
             low, high = (
                 torch.tensor(bound, dtype=values.dtype, device=values.device)
                 for bound in (self.space.low, self.space.high)

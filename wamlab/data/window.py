@@ -2,6 +2,8 @@
 
 An anchor is an episode and an instant t, "now". Observation streams (images, state) are read at
 ``o_{t+k}``, actions at ``a_{t+k}``; what lies outside the episode is absent, never clamped.
+At a rate below the dataset's, an action is all that was done in its tick: deltas add up, and of
+absolute dimensions the last command counts.
 
 Anchors other than ``fixed`` place observations only: positions above 0 are resolved per row (see
 `wamlab.types.Window`), positions up to 0 are history in ticks, and actions stay at tick offsets.
@@ -49,7 +51,7 @@ class Windows:
         self.cache, self.window = cache, window
         self.latents: dict[str, Shaped[np.ndarray, "r *shape"]] = {}
         self.rate_hz = float(window.rate_hz or cache.fps)
-        self.stride = _stride(cache.fps, self.rate_hz)
+        self.stride = stride_of(cache.fps, self.rate_hz)
         self._check_streams()
         self._hidden = np.isin(np.arange(len(cache.lengths)), list(action_free))
         if ACTION not in cache.columns:
@@ -212,8 +214,8 @@ class Windows:
         values = read(self.stride - 1)
         if self.stride > 1 and self.cache.space is not None:
             delta = np.asarray(self.cache.space.mode) == "delta"
-            total = np.sum([read(k) for k in range(self.stride)], axis=0)
-            values = np.where(delta, total, values)
+            total = np.sum([read(k) for k in range(self.stride)], axis=0, dtype=np.float64)
+            values = np.where(delta, total, values).astype(np.float32)
         return Stream(values, offsets, present)
 
     def _roles(self, anchors: Int[np.ndarray, "rows 2"]) -> Bool[np.ndarray, "rows 4"]:
@@ -273,7 +275,12 @@ def _anchors(cache: Cache) -> Int[np.ndarray, "rows 2"]:
     return np.concatenate(parts)
 
 
-def _stride(fps: float, rate_hz: float) -> int:
+def stride_of(fps: float, rate_hz: float) -> int:
+    """How many rows of a dataset at ``fps`` one tick of ``rate_hz`` spans.
+
+    Raises:
+        DataError: the rate does not divide the dataset's.
+    """
     stride = round(fps / rate_hz)
     if stride < 1 or abs(stride * rate_hz - fps) > 1e-6 * fps:
         raise DataError(

@@ -21,6 +21,7 @@ from wamlab.data.manifest import check_open
 from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
+from wamlab.data.space import common_space
 from wamlab.data.window import Windows
 from wamlab.metrics.rivals import dataset_rivals, show
 from wamlab.models.base import Stage, WorldActionModel, model_class
@@ -72,16 +73,18 @@ def collect_data(data: DataConfig, out: str | Path, *, workers: int = 2) -> list
 
 
 def open_caches(run: Run, data: Sequence[str | Path]) -> list[Cache]:
-    """The decoded datasets, with the views and sizes that the run's model reads."""
+    """The decoded datasets, with the views and sizes that the run's model reads.
+
+    Raises:
+        DataError: their actions do not mean the same, or cannot be read at the model's rate;
+            nothing is decoded then.
+    """
     model, how = run.model, run.data
+    datasets = [Dataset(path, alignment=how.alignment) for path in data]
+    common_space(datasets, model.rate_hz)
     return [
-        Cache.open(
-            Dataset(path, alignment=how.alignment),
-            views=model.views,
-            image_size=model.image_size,
-            resize=how.resize,
-        )
-        for path in data
+        Cache.open(dataset, views=model.views, image_size=model.image_size, resize=how.resize)
+        for dataset in datasets
     ]
 
 
@@ -159,9 +162,9 @@ def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
         rate_hz=run.model.rate_hz,
         embodiment=first.embodiment,
     )
-    processor = Processor(
-        config, first.space, statistics(caches, unseen), encoder=SentenceEncoder()
-    )
+    rate = run.model.rate_hz
+    space, measured = common_space(caches, rate), statistics(caches, unseen, rate_hz=rate)
+    processor = Processor(config, space, measured, encoder=SentenceEncoder())
     processor.learn_sentences([episode.task for cache in caches for episode in cache.episodes])
     return processor
 
@@ -190,11 +193,10 @@ def train_run(
         if run.train.validate_every:
             validation = stack.enter_context(feed(run, caches, model, held_out=True))
 
-        def serve_latents(stage: Stage, model: WorldActionModel) -> None:
+        def before_stage(stage: Stage, model: WorldActionModel) -> None:
             for source in (batches, validation):
-                # A shifted frame has another code than the one that is kept.
-                if source is not None and not run.train.augment_shift:
-                    source.serve_latents(stage, model)
+                if source is not None:
+                    serve_latents(run, source, stage, model)
 
         return train(
             model,
@@ -206,11 +208,20 @@ def train_run(
             device=device,
             progress=progress,
             statistics=processor.model_statistics(),
-            action_space=caches[0].space,
+            action_space=processor.space,
             validation=validation,
             about={"run": run.to_dict(), "dataset": [cache.dataset for cache in caches]},
-            before_stage=serve_latents,
+            before_stage=before_stage,
         )
+
+
+def serve_latents(
+    run: Run, batches: Feed, stage: Stage, model: WorldActionModel, *, stand_in: bool = False
+) -> None:
+    """Let a stage read codes where the run's training does; see `Feed.serve_latents`."""
+    # A shifted frame has another code than the one that is kept.
+    if not run.train.augment_shift:
+        batches.serve_latents(stage, model, stand_in=stand_in)
 
 
 def plan_run(run: Run, data: Sequence[str | Path], *, device: str = "auto") -> Plan:
@@ -219,6 +230,8 @@ def plan_run(run: Run, data: Sequence[str | Path], *, device: str = "auto") -> P
     model, processor = build_model(run), fit_processor(run, caches)
     model.fit(processor.model_statistics())
     with feed(run, caches, model) as batches:
+        for stage in model.stages():
+            serve_latents(run, batches, stage, model, stand_in=True)
         return plan(model.to(choose_device(device)), batches, processor, run.train)
 
 

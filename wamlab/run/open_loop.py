@@ -22,6 +22,7 @@ from tqdm import tqdm
 from wamlab.data.cache import Cache
 from wamlab.data.logs import claim, load_recording, save_recording
 from wamlab.data.manifest import DataError, check_open
+from wamlab.data.space import difference
 from wamlab.data.window import Windows
 from wamlab.metrics.open_loop import OTHER_FRAMES
 from wamlab.metrics.rivals import Clips, guesses
@@ -115,9 +116,10 @@ class Reader:
 
     def __post_init__(self) -> None:
         space, theirs = self.policy.space, self.cache.space
-        if theirs is None or theirs.names != space.names:
-            names = "none" if theirs is None else theirs.names
-            raise DataError(f"the policy speaks {space.names}, the dataset's actions are {names}")
+        if theirs is None:
+            raise DataError(f"the policy speaks {space.names}, the dataset has no actions")
+        if differ := difference(space, theirs):
+            raise DataError(f"the policy and the dataset differ in the {differ} of actions")
         self.windows = Windows(self.cache, self._window())
 
     @property

@@ -79,7 +79,8 @@ def probe(
         KeyError: an unknown intervention.
         Refusal: the model answers neither JOINT nor POLICY.
         ValueError: ``out`` holds probes of another policy, or is no folder for logs; the action
-            space lacks what an intervention changes; no other instruction is known.
+            space is not the policy's, or lacks what an intervention changes; no other instruction
+            is known.
     """
     names = [env_names] if isinstance(env_names, str) else list(env_names)
     check_imposed(imposed, policy.space)
@@ -146,6 +147,13 @@ class Bench:
     worlds: Mapping[str, Physics] = field(default_factory=lambda: WORLDS)
     references: bool = True
     agent: Agent | None = None
+
+    def __post_init__(self) -> None:
+        if self.env.space != self.policy.space:
+            raise ValueError(
+                f"{self.policy.name} was trained on the action space {self.policy.space}, "
+                f"{self.env.name} has {self.env.space}"
+            )
 
     def probe(self, start: int, stratum: str) -> Probe:
         """The probe of one start; see `probe`."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,21 +112,26 @@ class LocalSeat:
 
 
 class RemoteSeat:
-    """One row's seat in a worker process; a worker answers its seats in the order asked."""
+    """One row's seat in a worker process; a worker answers its seats in the order asked.
 
-    def __init__(self, pipe: Connection, row: int) -> None:
-        self._pipe, self._row = pipe, row
+    Whatever is asked raises RuntimeError where the process has died.
+    """
+
+    def __init__(self, pipe: Connection, process: BaseProcess, row: int) -> None:
+        self._pipe, self._process, self._row = pipe, process, row
+        self._asked = ""
         self.name, self.space, self.max_steps = "", ActionSpace((), (), (), (), (), 0.0), 0
 
     def begin(self, env: str, seed: int) -> Moment:
+        self._asked = env
         first, self.name, self.space, self.max_steps = self._ask("begin", env, seed)
         return first
 
     def send(self, action: Float[np.ndarray, " a"]) -> None:
-        self._pipe.send((self._row, "step", (action,)))
+        self._tell("step", action)
 
     def receive(self) -> Moment:
-        return _unwrap(self._pipe.recv())
+        return self._take()
 
     def expert(self, *, variants: bool, seed: int) -> Expert:
         return _RemoteExpert(self._ask, self._ask("expert", variants, seed))
@@ -134,8 +140,29 @@ class RemoteSeat:
         """The worker closes its environments when it ends."""
 
     def _ask(self, command: str, *arguments: Any) -> Any:
-        self._pipe.send((self._row, command, arguments))
-        return _unwrap(self._pipe.recv())
+        self._tell(command, *arguments)
+        return self._take()
+
+    def _tell(self, command: str, *arguments: Any) -> None:
+        with self._alive():
+            self._pipe.send((self._row, command, arguments))
+
+    def _take(self) -> Any:
+        with self._alive():
+            answer = self._pipe.recv()
+        return _unwrap(answer)
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, ConnectionError) as error:
+            self._process.join(timeout=5)
+            raise RuntimeError(
+                f"the process that simulates {self._asked} in row {self._row} died with exit code "
+                f"{self._process.exitcode}; episodes that had ended are in the folder of the logs, "
+                "if one was given; fewer workers help where memory has run out (exit code -9)"
+            ) from error
 
 
 class _RemoteExpert:
@@ -166,7 +193,8 @@ def seats(make: MakeEnv, rows: int, workers: int) -> Iterator[list[Seat]]:
         theirs.close()
         pipes.append(ours)
     try:
-        yield [RemoteSeat(pipes[row % len(pipes)], row) for row in range(rows)]
+        workers = len(pipes)
+        yield [RemoteSeat(pipes[r % workers], processes[r % workers], r) for r in range(rows)]
     finally:
         for pipe, process in zip(pipes, processes, strict=True):
             pipe.close()

@@ -68,8 +68,8 @@ def shift(env: Env, name: str) -> Env:
 class PushedStart:
     """An environment whose starts are left for a while in a drawn direction before they begin.
 
-    The hand is then up to some ten centimetres from where any demonstration began. The steps of
-    the push count as steps of the episode.
+    The hand is then up to some ten centimetres from where any demonstration began. The push comes
+    on top of the episode, which may still be as long as any other.
     """
 
     def __init__(self, env: Env) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from wamlab.data.latents import open_latents
+from wamlab.data.latents import open_latents, stand_in_latents
 from wamlab.data.mixture import Loader, Mixture
 from wamlab.models.base import Stage, WorldActionModel
 from wamlab.nn.codec import Codec
@@ -30,15 +30,21 @@ class Feed:
         self._next = (stage, step + 1)
         return next(self._loader)
 
-    def serve_latents(self, stage: Stage, model: WorldActionModel) -> None:
-        """Where a stage sees frames through a frozen codec, let its batches hold codes instead."""
+    def serve_latents(
+        self, stage: Stage, model: WorldActionModel, *, stand_in: bool = False
+    ) -> None:
+        """Where a stage sees frames through a frozen codec, let its batches hold codes instead.
+
+        With ``stand_in`` these are not the frames' own: enough to measure a step.
+        """
         if stage.codec is None:
             return
         codec = model.get_submodule(stage.codec)
         assert isinstance(codec, Codec), f"{stage.codec} of {model.name} is no codec"
         self.close()
+        codes = stand_in_latents if stand_in else open_latents
         for windows in self.mixtures[stage.name].windows:
-            windows.serve_latents(open_latents(windows.cache, codec))
+            windows.serve_latents(codes(windows.cache, codec))
 
     def close(self) -> None:
         """Stop reading ahead; the next batch starts a new reader."""

@@ -10,6 +10,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const picked = { state: 0, action: 0, view: "", frame: 0 };
 const images = new Map();
 let playing = 0;
+let turns = 0;
 
 const state = () => states[picked.state];
 const branch = () => state().branches[picked.action];
@@ -41,15 +42,14 @@ function number(value) {
 
 // The frames.
 
-async function draw(canvas, address, column, marks, markColumn) {
+function draw(canvas, image, map, column) {
   const [height, width] = state().size[picked.view];
-  const [image, map] = await Promise.all([loaded(address), marks && loaded(marks)]);
   canvas.width = ZOOM * width;
   canvas.height = ZOOM * height;
   const pen = canvas.getContext("2d");
   pen.imageSmoothingEnabled = false;
   pen.drawImage(image, column * width, 0, width, height, 0, 0, canvas.width, canvas.height);
-  if (map && at("light").value) outline(pen, labels(map, markColumn, width, height), width, height);
+  if (map && at("light").value) outline(pen, labels(map, column, width, height), width, height);
 }
 
 function labels(map, column, width, height) {
@@ -94,6 +94,7 @@ function edges(label, own, width, height, kept) {
 }
 
 async function drawFrames() {
+  const turn = ++turns;
   const { frame, view } = picked;
   const now = state().now[view];
   const marks = frame ? branch().marks[view] : state().marks[view];
@@ -105,8 +106,12 @@ async function drawFrames() {
   at("why").textContent = `Nothing to show: ${branch().why_not || "nothing was imagined in this view"}.`;
   at("imagined").setAttribute("aria-label", `Imagined, ${view} view, ${moment()}`);
   at("happened").setAttribute("aria-label", `Executed, ${view} view, ${moment()}`);
-  if (!blank) await draw(at("imagined"), frame ? shown : now, column, marks, column);
-  await draw(at("happened"), frame ? branch().happened[view] : now, column, marks, column);
+  const sheets = [frame ? shown : now, frame ? branch().happened[view] : now, marks];
+  const [imagined, happened, map] = await Promise.all(sheets.map((one) => one && loaded(one)));
+  // While these were decoded something else may have been picked, which draws itself.
+  if (turn !== turns) return;
+  if (!blank) draw(at("imagined"), imagined, map, column);
+  draw(at("happened"), happened, map, column);
   document.body.dataset.drawn = [picked.state, picked.action, view, frame].join("/");
 }
 
