@@ -60,6 +60,7 @@ def train(options: Options) -> None:
     )
     run = dataclasses.replace(run, train=dataclasses.replace(run.train, seed=options.seed))
     run = run.vary(options.assignments)
+    _open(options.data)
     print(json.dumps(run.to_dict(), indent=1))
     from wamlab.recipes.work import plan_run, train_run
 
@@ -82,11 +83,13 @@ def eval(options: Options) -> None:
 
 def _eval_env(options: Options, run: Run, policy: Policy) -> None:
     from wamlab.metrics.success import success_any
-    from wamlab.recipes.work import roll_out
+    from wamlab.recipes.work import roll_out, save_blind_rows
 
     rollouts = dataclasses.replace(run.rollout, episodes=options.episodes)
     run = dataclasses.replace(run, rollout=rollouts).vary(options.assignments)
     episodes = roll_out(run, policy, options.env, options.out, seed=options.seed)
+    if not run.rollout.shift:  # the rows were measured without one
+        save_blind_rows(options.env, options.out)
     result = success_any(episodes)
     found = result.why_not if result.value is None else f"{result.value:.3f}"
     print(f"success {found} over {len(episodes)} episodes: {options.out}")
@@ -108,18 +111,21 @@ def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
 
 def probe(options: Options) -> None:
     from wamlab.policy.policy import load
-    from wamlab.recipes.work import acting_run, execute_imagination, restores
+    from wamlab.recipes.work import acting_run, execute_imagination, restores, show_rivals
     from wamlab.run.film import Judge
     from wamlab.run.reading import judge_probes, read_probes_of
 
     run, policy = acting_run(options.checkpoint, options.device)
     wanted = dataclasses.replace(run.probe, states=options.states, samples=options.samples)
     run = dataclasses.replace(run, probe=wanted).vary(options.assignments)
+    _open(options.data)
     for env, found in restores(options.env):
         print(f"{env}, restored and acted on ten times: {found}")
     probes = execute_imagination(run, policy, options.env, options.out, seed=options.seed)
     branches = sum(len(probe.branches) for probe in probes)
     print(f"{len(probes)} states, {branches} executed chunks: {options.out}")
+    if options.data:
+        show_rivals(run, probes, options.data, options.out)
     if options.readers is not None:
         read = sum(bool(one.reader) for one in read_probes_of(policy, options.out, options.readers))
         print(f"{read} of them read by the state readers in {options.readers}")
@@ -189,6 +195,14 @@ def weights(options: Options) -> None:
         return
     print(f"licence: {find(options.name).licence}")
     print(convert(options.name, options.source))
+
+
+def _open(datasets: Sequence[str]) -> None:
+    """Fail now where one cannot be read, and not after minutes of other work."""
+    from wamlab.data.lerobot import Dataset
+
+    for path in datasets:
+        Dataset(path)
 
 
 def _run_folder(checkpoint: str) -> str:

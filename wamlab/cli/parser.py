@@ -260,6 +260,14 @@ def _probe(commands: Any) -> None:
     _count(parser, "--states", 20, "saved states of each environment")
     _count(parser, "--samples", 4, "joint samples from each state")
     parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="the datasets of training: the report then shows what needs no model (the last "
+        "frame, their mean, their nearest clip) beside the imagined frames",
+    )
+    parser.add_argument(
         "--readers",
         metavar="DIR",
         help="read where everything is imagined, by the state readers of this folder; those that "

@@ -6,7 +6,7 @@ Each function is one arrow of the data's way, with the run's numbers filled in.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from wamlab.config import nearest
 from wamlab.data.cache import Cache
 from wamlab.data.lerobot import Dataset
-from wamlab.data.logs import read_json, save_blind, save_rivals
+from wamlab.data.logs import load_blind, read_json, save_blind, save_rivals
 from wamlab.data.manifest import check_open
 from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
@@ -289,21 +289,23 @@ def roll_out(
 
 
 def save_blind_rows(envs: Sequence[str], out: str | Path) -> None:
-    """Put what blindness and the expert achieve on these environments beside a run's logs."""
+    """Put what blindness and the expert achieve on these environments beside a run's logs.
+
+    Rows that are there stay; an environment whose rows were never measured gets none.
+    """
     from wamlab.sim.suites import blind_row
 
-    rows = {env: blind_row(env) for env in expand(envs)}
-    save_blind(
-        out,
-        {
-            env: {
+    rows = load_blind(out)
+    for env in expand(envs):
+        with suppress(KeyError):
+            row = blind_row(env)
+            rows[env] = {
                 "expert": (row.expert, row.starts),
                 "mean replay": (row.mean, row.starts),
                 "random replay": (row.replay, row.starts),
             }
-            for env, row in rows.items()
-        },
-    )
+    if rows:
+        save_blind(out, rows)
 
 
 def show_rivals(
