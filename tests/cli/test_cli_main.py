@@ -118,5 +118,8 @@ def test_a_strangers_file_that_is_not_there_names_the_nearest(tmp_path: Path) ->
     (tmp_path / "stranger.py").write_text("")
     with pytest.raises(FileNotFoundError, match=r"did you mean 'stranger\.py'"):
         import_source(str(tmp_path / "strangr.py"))
+    (tmp_path / "stranger.py").unlink()
+    with pytest.raises(FileNotFoundError, match="and no other Python file beside it"):
+        import_source(str(tmp_path / "strangr.py"))
     with pytest.raises(ImportError, match="no_such_module"):
         import_source("no_such_module")
