@@ -18,7 +18,7 @@ from fixture import make_episode
 from wamlab.cli import main
 from wamlab.data.manifest import DataError
 from wamlab.recipes import recipe
-from wamlab.recipes.work import open_caches
+from wamlab.recipes.work import open_caches, split_episodes
 from wamlab.types import Episode
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "own-data.md"
@@ -100,7 +100,25 @@ def test_the_recipe_takes_views_sizes_and_rate_from_the_dataset(tmp_path: Path) 
     run = recipe("own-data/uwm", [str(tmp_path / "own")])
     assert run.model.views == ("corner", "gripper")
     assert (run.model.state_dim, run.model.action_dim, run.model.rate_hz) == (3, 3, 20.0)
-    assert (run.data.held_out, run.data.resize, run.train.validate_every) == (1, True, 250)
+    assert (run.data.held_out, run.data.resize, run.train.validate_every) == (0.1, True, 250)
+
+
+def test_each_task_gives_a_tenth_of_its_own_episodes_and_a_single_one_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAMLAB_CACHE", str(tmp_path / "cache"))
+    tasks = ["often"] * 20 + ["twice"] * 2 + ["once"]
+    episodes = [make_episode(i, 12, task=task) for i, task in enumerate(tasks)]
+    foreign.write_v30(tmp_path / "own", episodes)
+    write_stats(tmp_path / "own", episodes)
+    run = recipe("own-data/uwm", [str(tmp_path / "own")])
+    (cache,) = open_caches(run, [tmp_path / "own"])
+    assert split_episodes(cache, run.data).held_out == {18, 19, 21}
+
+    foreign.write_v30(tmp_path / "free", [make_episode(i, 12, task=f"{i}") for i in range(3)])
+    write_stats(tmp_path / "free", episodes)
+    run = recipe("own-data/uwm", [str(tmp_path / "free")])
+    assert (run.data.held_out, run.train.validate_every) == (0, 0)
 
 
 def test_an_alignment_that_a_run_names_overrides_the_datasets_own(
@@ -135,7 +153,7 @@ def test_datasets_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
         ("eval run --env a --dataset b", "not allowed with"),
         ("eval run", "one of the arguments --env --dataset is required"),
         ("eval run --env a --states 3", "it goes with --dataset"),
-        ("eval run --dataset b", "give --out"),
+        ("eval run --dataset b", "run does not exist"),
     ],
 )
 def test_a_question_that_cannot_be_meant_is_answered_in_a_line(
