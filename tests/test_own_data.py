@@ -30,6 +30,14 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
+def on_the_robot(cameras: dict[str, np.ndarray]) -> np.ndarray:
+    """The chunk that the page's Python block gets for what these cameras see."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    names = {"cameras": cameras, "state": np.zeros(3, np.float32), "instruction": TASKS[0]}
+    exec(block, names)
+    return names["chunk"]
+
+
 def smaller(command: str) -> list[str]:
     """The command with less to do: fewer steps of a shallower model."""
     words = command.replace("--minutes 20", "--steps 3").split()[1:]
@@ -90,6 +98,8 @@ def test_the_page_leads_from_a_foreign_folder_to_a_report(
         assert found["likelihood"][query]["value"] is not None
     for rival in ("last frame", "dataset mean", "nearest clip"):
         assert found["futures_over"][rival]["value"] is not None
+    chunk = on_the_robot({view: np.zeros((48, 80, 3), np.uint8) for view in ("corner", "gripper")})
+    assert chunk.shape == (16, 3)
     page = Path("runs/own/report.html").read_text()
     assert "Against recorded episodes" in page
     assert "Nothing was executed" in page
