@@ -1,6 +1,6 @@
 """A run carried out: from a recipe's value to a dataset, a trained folder, episodes and probes.
 
-Each function is one arrow of the data's way, with the run's numbers filled in.
+Each function is one arrow of docs/architecture.md, with the run's numbers filled in.
 """
 
 from __future__ import annotations
