@@ -16,6 +16,7 @@ import foreign
 from fixture import make_episode
 
 from wamlab.cli import main
+from wamlab.data.check import check
 from wamlab.data.manifest import DataError
 from wamlab.recipes import recipe
 from wamlab.recipes.work import open_caches, split_episodes
@@ -180,3 +181,27 @@ def test_a_question_that_cannot_be_meant_is_answered_in_a_line(
         code = ended.code
     assert code == 2
     assert said in capsys.readouterr().err
+
+
+def said_on_the_page() -> list[re.Pattern[str]]:
+    """What the page's first table quotes of the check, with any number and name in its place."""
+    table = PAGE.read_text().partition("## 2.")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    quoted = [re.escape(text) for cell in cells for text in re.findall(r"`(.+?)`", cell)]
+    free = [re.sub(r"(\\-)?\d+(\\\.\d+)?", r"-?[\\d.]+", text) for text in quoted]
+    return [re.compile(text.replace(r"\.\.\.", ".*").replace("front", r"\w+")) for text in free]
+
+
+def test_every_fault_of_a_broken_dataset_has_its_row_on_the_page(tmp_path: Path) -> None:
+    first, *others = [make_episode(i, 30 + i) for i in range(4)]
+    first.action[12] = np.nan
+    broken = [first, *others, make_episode(3, 33)]
+    foreign.write_v30(tmp_path / "broken", broken, shift=1)
+    write_stats(tmp_path / "broken", others[:1])
+    (tmp_path / "empty").mkdir()
+    problems = [*check(tmp_path / "broken", progress=False), *check(tmp_path / "empty")]
+    said = said_on_the_page()
+    found = {one for one in said for problem in problems if one.search(str(problem))}
+    unsaid = [str(p) for p in problems if not any(one.search(str(p)) for one in said)]
+    assert not unsaid
+    assert len(found) >= 6

@@ -163,7 +163,7 @@ def _in_words(kind: Any) -> str:
     """A field's type as a person says it."""
     if typing.get_origin(kind) is typing.Literal:
         return " or ".join(map(repr, typing.get_args(kind)))
-    return WORDS.get(kind) or getattr(kind, "__name__", str(kind))
+    return WORDS.get(kind) or str(getattr(kind, "__name__", kind))
 
 
 def _build(kind: Any, values: Any, where: str) -> Any:
