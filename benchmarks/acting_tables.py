@@ -24,8 +24,8 @@ def finding(found: Found) -> Finding:
         "lead time, ms"
     )
     if not found.acting:
-        return Finding("judge 5", asked, "", MISSING)
-    return Finding("judge 5", asked, "; ".join(map(_said, _systems(found))), verdict(True))
+        return Finding("acting", asked, "", MISSING)
+    return Finding("acting", asked, "; ".join(map(_said, _systems(found))), verdict(True))
 
 
 def tables(found: Found) -> str:

@@ -1,6 +1,6 @@
 """Environment steps per second on one core, expert included: ``python benchmarks/collection.py``.
 
-With both 64-pixel views, with one, and without rendering. The bar with both views is 55.
+With both 64-pixel views, with one, and without rendering. The target with both views is 55.
 """
 
 from __future__ import annotations

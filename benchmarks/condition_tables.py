@@ -39,8 +39,8 @@ def protocol_table(found: Found, name: str) -> str:
     one = played[-1]
     return (
         f"### `{name}`\n\n"
-        "Success over all tasks of the suite, and in brackets its interval; then the difference "
-        "from the same starts as trained, paired.\n\n"
+        "Success over all tasks of the suite, and in brackets its interval; of which training it "
+        "is; then the difference from the same starts as trained, paired.\n\n"
         f"{table(['condition', *(f'`{system}`' for system in systems)], rows)}\n"
         f"`{command(one)}`, {machine(one)}\n"
     )
@@ -53,13 +53,15 @@ def named(played: Sequence[Cell], system: str, condition: str) -> list[Cell]:
 def trained_text(found: Found, played: Sequence[Cell], system: str) -> str:
     """What the same cells achieve where nothing is other than in training."""
     cells = own_cells(found, [cell for cell in played if cell["model"] == system])
-    return "not measured" if not cells else f"{rate_text(pooling.pooled(cells))}, {seeds(cells)}"
+    if not cells:
+        return "not measured"
+    return f"{rate_text(pooling.pooled(cells))}, {trainings(cells)}"
 
 
 def text_of(found: Found, cells: Sequence[Cell]) -> str:
     if not cells:
         return "not measured"
-    said = f"{rate_text(pooling.pooled(cells))}, {seeds(cells)}"
+    said = f"{rate_text(pooling.pooled(cells))}, {trainings(cells)}"
     if not cells[0]["suite"]:
         both = pooling.paired(cells, own_cells(found, cells))
         said += "" if both is None else f"; {points_text(both.difference)}"
@@ -93,6 +95,12 @@ def own_cells(found: Found, cells: Sequence[Cell]) -> list[Cell]:
     ]
 
 
-def seeds(cells: Sequence[Cell]) -> str:
-    known = sorted({cell["seed"] for cell in cells})
-    return f"seed{'s' * (len(known) > 1)} {', '.join(map(str, known))}"
+def trainings(cells: Sequence[Cell]) -> str:
+    """Of which trainings these are: ``attempt 2, seeds 0, 1``."""
+    known: dict[int, set[int]] = {}
+    for cell in cells:
+        known.setdefault(cell["attempt"], set()).add(cell["seed"])
+    return "; ".join(
+        f"attempt {attempt}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
+        for attempt, seeds in sorted(known.items())
+    )

@@ -1,4 +1,4 @@
-"""A line of the summary: a bar, what was measured for it, and whether that meets it."""
+"""A line of the summary: a target, what was measured for it, and whether that meets it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MET, NOT_MET, MISSING, PARTIAL = "met", "**not met**", "not measured", "incomple
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the summary."""
+    """One line of the summary: what it is about, the target, what was measured, the verdict."""
 
-    bar: str
+    topic: str
     asked: str
     measured: str
     verdict: str

@@ -1,4 +1,4 @@
-"""How long a policy takes from a raw observation to a raw action, one row at a time: bar 4.
+"""How long a policy takes from a raw observation to a raw action, one row at a time.
 
     python benchmarks/latency.py --checkpoint runs/demo/uwm
 

@@ -28,19 +28,19 @@ NOTHING = "n/a"
 
 def finding(found: Found) -> Finding:
     """Whether every model was measured, on enough states and in time."""
-    bar = (
+    asked = (
         "the whole vector of `uwm` on `mw-6` (50 states, 8 samples) within 60 minutes, of the "
         "other models (24 states, 6 samples) within 30"
     )
     measured = {cell["model"]: cell for cell in found.measured if cell["protocol"] == "mw-6"}
     if not measured:
-        return Finding("judge", bar, "", MISSING)
+        return Finding("measures", asked, "", MISSING)
     took = {model: sum(cell["minutes"].values()) for model, cell in measured.items()}
     good = all(took[m] <= MINUTES.get(m, LIMIT) for m in took) and all(
         measured[m]["settings"]["states"] >= ASKED.get(m, STATES) for m in measured
     )
     said = "; ".join(f"`{model}` {minutes:.0f} minutes" for model, minutes in took.items())
-    return Finding("judge", bar, said, verdict(good, complete=set(MODELS) <= set(measured)))
+    return Finding("measures", asked, said, verdict(good, complete=set(MODELS) <= set(measured)))
 
 
 def tables(found: Found) -> str:

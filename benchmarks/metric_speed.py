@@ -1,4 +1,4 @@
-"""LPIPS and Frechet statistics against torchmetrics on the same work: bar 6 of the judge.
+"""LPIPS and Frechet statistics against torchmetrics on the same work.
 
     python benchmarks/metric_speed.py
 

@@ -25,10 +25,12 @@ def findings(found: Found) -> list[Finding]:
 def _finding(result: Mapping[str, Any] | None, name: str) -> Finding:
     asked = f"{ASKED[name]}: at least {LEAST} of torchmetrics' speed, median of {RUNS} runs in turn"
     if result is None:
-        return Finding("judge 6", asked, "", MISSING)
+        return Finding("speed of measures", asked, "", MISSING)
     slowest = min(work["ratio"] for work in result[name])
     said = f"{number(slowest)} times on the slowest work"
-    return Finding("judge 6", asked, said, verdict(slowest >= LEAST, result["runs"] >= RUNS))
+    return Finding(
+        "speed of measures", asked, said, verdict(slowest >= LEAST, result["runs"] >= RUNS)
+    )
 
 
 def text(found: Found) -> str:

@@ -13,7 +13,7 @@ from wamlab.report.words import between, count, listed, number
 
 REAL = "real"
 ASKED = ("teleport", "vanish", "float", "melt", "ghost motion", "reversal", "freeze")
-BAR = (
+TARGET = (
     "planted faults of physics (teleport, vanish, float, melt, ghost motion, reversal, freeze): "
     "each is told from real video by a measure whose interval lies above its false alarms"
 )
@@ -22,7 +22,7 @@ BAR = (
 def finding(found: Found) -> Finding:
     """Whether every fault that was asked for is told from real video by some measure."""
     if (faults := found.files.get("physics_faults")) is None:
-        return Finding("judge", BAR, "", MISSING)
+        return Finding("physics", TARGET, "", MISSING)
     confusion, names = faults["confusion"], list(faults["reads"])
     told = [one for one in ASKED if any(tells(confusion, one, name) for name in names)]
     alone = [n for n in names if not faults["needs_truth"][n]]
@@ -33,7 +33,7 @@ def finding(found: Found) -> Finding:
         f"{len(told)} of {len(ASKED)}, {len(blind)} without the true video beside it; "
         f"at most {worst} false alarms of a measure on {clips} real clips"
     )
-    return Finding("judge", BAR, said, verdict(told == list(ASKED)))
+    return Finding("physics", TARGET, said, verdict(told == list(ASKED)))
 
 
 def tells(confusion: Mapping[str, Any], fault: str, name: str) -> bool:

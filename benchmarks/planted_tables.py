@@ -1,4 +1,4 @@
-"""The planted faults beside the joint measures, as a table and as a bar."""
+"""The planted faults beside the joint measures, as a table and against a target."""
 
 from __future__ import annotations
 
@@ -28,22 +28,24 @@ MARGIN = "state_dwa"
 BIASES = {"state_ocb": "OCB", "state_ocb_imposed": "OCB of imposed"}
 ERRORS = tuple(f"error {entity}" for entity in ENTITIES)
 UNDEFINED, UNMEASURED = "undefined", "not measured"
-BAR = (
+TARGET = (
     f"{listed(list(ASKED))} imaginations are each told from a good one by a measure whose "
     "interval excludes the good one's value, and none scores above it"
 )
 
 
 def finding(found: Found) -> Finding:
-    """Whether every fault that the bar names is told apart, and no measure prefers one."""
+    """Whether every fault that the target names is told apart, and no measure prefers one."""
     if (record := found.files.get("planted_faults")) is None:
-        return Finding("judge", BAR, "", MISSING)
+        return Finding("planted faults", TARGET, "", MISSING)
     faults = record["faults"]
     complete = {GOOD, *ASKED} <= set(faults)
     told = [fault for fault in ASKED if fault in faults and any(telling(faults, fault))]
     above = [f"{fault} by {what}" for fault in ASKED for what in preferring(faults, fault)]
     said = f"{len(told)} of {len(ASKED)} told apart; scored above: {listed(above) or 'none'}"
-    return Finding("judge", BAR, said, verdict(told == list(ASKED) and not above, complete))
+    return Finding(
+        "planted faults", TARGET, said, verdict(told == list(ASKED) and not above, complete)
+    )
 
 
 def telling(faults: Mapping[str, Any], fault: str) -> Iterator[str]:

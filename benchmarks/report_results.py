@@ -11,9 +11,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import bars
 from findings import Finding
 from tables import Found
+from targets import CHAPTERS
 from wording import table
 
 HERE = Path(__file__).parent
@@ -23,6 +23,17 @@ INTRO = """\
 
 Written by `python benchmarks/report_results.py` from the JSON files in `benchmarks/results/`; do
 not edit it. What has not been measured is said to be missing. Intervals are 95 %.
+
+Each row is a target that was set before measuring; *met*, *not met* and *incomplete* compare the
+measurement with it.
+"""
+LEGEND = """\
+In the tables of success, *success* is solved at some step; *last step*: solved at the last step,
+which a task that springs back, such as lever-pull, is not; *at reset*: solved before anybody
+acted; *mean replay* and *random replay*: the two blind rows; *over the better*: success less the
+better blind row, in points; *mid-training*: success of the checkpoint half-way. Measures such as
+EIC are explained in the [glossary](glossary.md), each with its check values in
+[evaluation.md](evaluation.md).
 """
 
 
@@ -62,14 +73,14 @@ def read(folder: Path) -> Found:
 
 def page(found: Found) -> str:
     """The whole page."""
-    parts = [chapter(found) for chapter in bars.CHAPTERS]
+    parts = [chapter(found) for chapter in CHAPTERS]
     findings = [finding for part in parts for finding in part.findings]
-    return "\n".join([INTRO, summary(findings), *(part.text for part in parts)])
+    return "\n".join([INTRO, summary(findings), LEGEND, *(part.text for part in parts)])
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    rows = [[f.bar, f.asked, f.measured, f.verdict] for f in findings]
-    return table(["bar", "asked", "measured", "verdict"], rows)
+    rows = [[f.topic, f.asked, f.measured, f.verdict] for f in findings]
+    return table(["about", "target", "measured", "verdict"], rows)
 
 
 if __name__ == "__main__":

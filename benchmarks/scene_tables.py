@@ -19,7 +19,7 @@ from wamlab.report.words import percent
 PROTOCOL = "scene"
 SYSTEMS = ("uwm", "reactive", "gr1")
 ASKED = ("swapped", "empty", "chains-2", "chains-3")
-"""The conditions that the bar asks for beside the right instruction."""
+"""The conditions that the target names beside the right instruction."""
 
 
 def tables(found: Found) -> str:
@@ -28,7 +28,7 @@ def tables(found: Found) -> str:
 
 
 def finding(found: Found) -> Finding:
-    """The bar asks that it is measured: whatever comes out meets it."""
+    """The target is that it is measured: whatever comes out meets it."""
     asked = (
         f"`{PROTOCOL}`: {', '.join(f'`{system}`' for system in SYSTEMS)}, one seed: success with "
         "the right, with a swapped and with no instruction; chains of two and three"
@@ -54,9 +54,7 @@ def finding(found: Found) -> Finding:
         if swapped := others["swapped"]:
             words.insert(2, f"what was said instead {rate(as_told(swapped))}")
         said.append(f"`{system}` {', '.join(words)}")
-    return Finding(
-        "corners 1", asked, "; ".join(said), verdict(True, complete) if said else MISSING
-    )
+    return Finding("scene", asked, "; ".join(said), verdict(True, complete) if said else MISSING)
 
 
 def rate(cells: Sequence[Cell]) -> str:

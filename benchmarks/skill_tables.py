@@ -61,7 +61,7 @@ def finding(found: Found) -> Finding:
     )
     groups = _groups(found.skill)
     if not groups:
-        return Finding("judge 4", asked, "", MISSING)
+        return Finding("skill", asked, "", MISSING)
     said = []
     for (protocol, model), cells in groups.items():
         known = correlations(cells)
@@ -75,7 +75,7 @@ def finding(found: Found) -> Finding:
         len(cells) >= SEEDS and min(len(c["checkpoints"]) for c in cells) >= CHECKPOINTS
         for cells in groups.values()
     )
-    return Finding("judge 4", asked, "; ".join(said), verdict(True, complete))
+    return Finding("skill", asked, "; ".join(said), verdict(True, complete))
 
 
 def tables(found: Found) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pooling
-from condition_tables import own_cells, seeds
+from condition_tables import own_cells, trainings
 from pooling import Cell
 from tables import Found
 from wording import command, machine, points_text, rate_text, table
@@ -32,7 +32,7 @@ def system_table(found: Found, protocol: str, system: str) -> str:
     head = ["future", *(f"{how} extractor" for how in EXTRACTORS)]
     return (
         f"### `{system}` on `{protocol}`\n\n"
-        f"Success over all tasks with its interval, {seeds(played)}; then the difference from the "
+        f"Success over all tasks with its interval, {trainings(played)}; then the difference from the "
         "system itself on the same starts, paired. An exact extractor knows the actions of a true "
         "future, and searches the simulator for those of any other.\n\n"
         f"{table(head, rows)}\n`{command(played[-1])}`, {machine(played[-1])}\n"

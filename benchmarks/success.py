@@ -1,4 +1,4 @@
-"""Success, imagination and consistency on a protocol, by model and training seed: bars 1, 2 and 3.
+"""Success, imagination and consistency on a protocol, by model and training seed.
 
     python benchmarks/success.py mw-6 --models uwm reactive --fix-steps
     python benchmarks/success.py mw-6 --models uwm reactive --seeds 0 1 2 --episodes 20 --middle 10

@@ -88,7 +88,7 @@ def attempt_text(cells: Sequence[Cell]) -> str:
 
 
 def seeds_asked(protocol: str, model: str) -> int:
-    """Of how many training seeds the bars ask for a system."""
+    """How many training seeds are asked of a system."""
     if model in MODELS and protocol != "scene":
         return SEEDS
     return 2 if protocol == "mw-6" else 1
@@ -268,7 +268,7 @@ def pooled_measure(cells: Sequence[Cell], name: str) -> Estimate | None:
 
 
 def last(found: Found, protocol: str, model: str) -> list[Cell]:
-    """The cells of a model's last attempt: that is the one a bar is judged by."""
+    """The cells of a model's last attempt: that is the one that is held against a target."""
     known = pooling.attempts(found.cells, protocol, model)
     return pooling.select(found.cells, protocol, model, known[-1]) if known else []
 

@@ -1,4 +1,4 @@
-"""How long a command takes, as a result to keep: ``make demo`` (bar 1) and ``make test`` (bar 6).
+"""How long a command takes, as a result to keep: ``make demo``, ``make test``.
 
 python benchmarks/timed.py demo -- make demo
 python benchmarks/timed.py test -- make test

@@ -19,6 +19,11 @@ class Optim:
 
 
 @dataclass(frozen=True)
+class Second:
+    kind: str = ""
+
+
+@dataclass(frozen=True)
 class Tree:
     depth: int = 2
     name: str = "tree"
@@ -28,6 +33,8 @@ class Tree:
     sizes: list[int] = field(default_factory=lambda: [1])
     share: dict[str, float] = field(default_factory=dict)
     optim: Optim = Optim()
+    told: int | Literal["all", "empty"] = 0
+    second: Second = Second()
 
 
 def test_a_tree_goes_to_json_and_back_equal() -> None:
@@ -74,14 +81,17 @@ def test_the_last_override_wins_and_the_original_is_untouched() -> None:
         ("dept=4", KeyError, "did you mean 'depth'"),
         ("optim.learning=4", KeyError, "Optim has no 'learning'"),
         ("depth.more=4", KeyError, "int has no fields"),
-        ("depth=4.5", TypeError, "depth: expected int, got 4.5"),
-        ("depth=true", TypeError, "expected int, got True"),
-        ("depth=many", TypeError, "expected int, got 'many'"),
-        ("optim.lr=fast", TypeError, "expected float, got 'fast'"),
+        ("depth=4.5", TypeError, "depth: expected a whole number, got 4.5"),
+        ("depth=true", TypeError, "expected a whole number, got True"),
+        ("depth=many", TypeError, "expected a whole number, got 'many'"),
+        ("optim.lr=fast", TypeError, "expected a number, got 'fast'"),
         ("optim.betas=0.9", TypeError, "expected 2 values"),
         ("optim.kind=adam", TypeError, "did you mean 'adamw'"),
         ("optim=3", TypeError, "expected the fields of Optim"),
-        ("minutes=soon", TypeError, "fits none"),
+        ("minutes=soon", TypeError, "minutes: expected a number or none, got 'soon'"),
+        ("told=3.5", TypeError, "expected a whole number or 'all' or 'empty', got 3.5"),
+        ("lr=4", KeyError, r"lr: Tree has no 'lr'; did you mean 'optim\.lr'\?"),
+        ("kind=4", KeyError, r"did you mean 'optim\.kind' or 'second\.kind'\?"),
         ("depth", ValueError, "expected NAME=VALUE, got 'depth'"),
     ],
 )

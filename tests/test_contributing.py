@@ -48,7 +48,8 @@ def test_a_strangers_model_is_trained_and_judged_without_touching_another_file(
     wam("train", "mw-demo/sketch", *own, "--data", "data", "--out", "run", *budget)
     limit = ["--episodes", "1", "--out", "run"]
     assert "over 1 episodes" in wam("eval", "run", *own, "--env", TASK, *limit)
-    wam("probe", "run", *own, "--env", TASK, "--states", "1", "--samples", "1", "--out", "run")
+    limit = ["--states", "1", "--samples", "1", "--data", "data", "--out", "run"]
+    wam("probe", "run", *own, "--env", TASK, *limit)
     wam("report", "run")
     assert "nothing is wrong" in wam("verify", "run")
 
@@ -56,6 +57,8 @@ def test_a_strangers_model_is_trained_and_judged_without_touching_another_file(
     losses = [value for _, value in found["loss"]["loss"]]
     assert losses[-1] < losses[0]
     assert found["success"]["success_any"]["value"] is not None
+    assert found["success"]["success_over_blind"]["value"] is not None
+    assert set(found["rivals"]) == {"last frame", "dataset mean", "nearest clip"}
     assert found["fidelity"]["psnr"]["value"] > 10
     assert "<html" in Path("run/report.html").read_text()
     assert "sketch" in wam("list", "models", "--import", "sketch.py")

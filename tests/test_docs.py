@@ -9,6 +9,7 @@ import pytest
 
 from wamlab.cli.listing import models
 from wamlab.cli.parser import make_parser, parse
+from wamlab.metrics.base import AXES
 from wamlab.models.base import WorldActionModel, available, model_class
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,6 +17,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 WORDS = {
     *("observation", "state", "action", "chunk", "horizon", "view", "frame", "video", "latent"),
     *("instruction", "embodiment", "episode", "window", "rollout"),
+}
+MEASURES = {
+    *("EIC", "EIC_cf", "EIC_ref", "IEA", "SKILL", "CMR", "OCB", "DWA", "ICC", "DIV", "AUROC"),
 }
 
 
@@ -69,4 +73,12 @@ def test_the_glossary_has_every_word_of_the_house_in_order() -> None:
     lines = (ROOT / "docs" / "glossary.md").read_text().splitlines()
     words = [line.split("|")[1].strip() for line in lines if line.startswith("| ")][1:]
     assert words == sorted(words)
-    assert set(words) >= WORDS
+    assert set(words) >= WORDS | MEASURES
+    (axis,) = [line for line in lines if line.startswith("| axis |")]
+    assert axis.rstrip(" |").partition(": ")[2] == ", ".join(AXES)
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    for page in ("benchmarks/README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))):
+        assert f"]({page})" in text, page

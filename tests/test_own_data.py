@@ -16,9 +16,10 @@ import foreign
 from fixture import make_episode
 
 from wamlab.cli import main
+from wamlab.data.check import check
 from wamlab.data.manifest import DataError
 from wamlab.recipes import recipe
-from wamlab.recipes.work import open_caches
+from wamlab.recipes.work import open_caches, split_episodes
 from wamlab.types import Episode
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "own-data.md"
@@ -28,6 +29,14 @@ TASKS = ("push the point", "pull the point")
 def commands() -> list[str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     return [line for block in blocks for line in block.splitlines()]
+
+
+def on_the_robot(cameras: dict[str, np.ndarray]) -> np.ndarray:
+    """The chunk that the page's Python block gets for what these cameras see."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    names = {"cameras": cameras, "state": np.zeros(3, np.float32), "instruction": TASKS[0]}
+    exec(block, names)
+    return names["chunk"]
 
 
 def smaller(command: str) -> list[str]:
@@ -90,6 +99,8 @@ def test_the_page_leads_from_a_foreign_folder_to_a_report(
         assert found["likelihood"][query]["value"] is not None
     for rival in ("last frame", "dataset mean", "nearest clip"):
         assert found["futures_over"][rival]["value"] is not None
+    chunk = on_the_robot({view: np.zeros((48, 80, 3), np.uint8) for view in ("corner", "gripper")})
+    assert chunk.shape == (16, 3)
     page = Path("runs/own/report.html").read_text()
     assert "Against recorded episodes" in page
     assert "Nothing was executed" in page
@@ -100,7 +111,25 @@ def test_the_recipe_takes_views_sizes_and_rate_from_the_dataset(tmp_path: Path) 
     run = recipe("own-data/uwm", [str(tmp_path / "own")])
     assert run.model.views == ("corner", "gripper")
     assert (run.model.state_dim, run.model.action_dim, run.model.rate_hz) == (3, 3, 20.0)
-    assert (run.data.held_out, run.data.resize, run.train.validate_every) == (1, True, 250)
+    assert (run.data.held_out, run.data.resize, run.train.validate_every) == (0.1, True, 250)
+
+
+def test_each_task_gives_a_tenth_of_its_own_episodes_and_a_single_one_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAMLAB_CACHE", str(tmp_path / "cache"))
+    tasks = ["often"] * 20 + ["twice"] * 2 + ["once"]
+    episodes = [make_episode(i, 12, task=task) for i, task in enumerate(tasks)]
+    foreign.write_v30(tmp_path / "own", episodes)
+    write_stats(tmp_path / "own", episodes)
+    run = recipe("own-data/uwm", [str(tmp_path / "own")])
+    (cache,) = open_caches(run, [tmp_path / "own"])
+    assert split_episodes(cache, run.data).held_out == {18, 19, 21}
+
+    foreign.write_v30(tmp_path / "free", [make_episode(i, 12, task=f"{i}") for i in range(3)])
+    write_stats(tmp_path / "free", episodes)
+    run = recipe("own-data/uwm", [str(tmp_path / "free")])
+    assert (run.data.held_out, run.train.validate_every) == (0, 0)
 
 
 def test_an_alignment_that_a_run_names_overrides_the_datasets_own(
@@ -135,7 +164,7 @@ def test_datasets_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
         ("eval run --env a --dataset b", "not allowed with"),
         ("eval run", "one of the arguments --env --dataset is required"),
         ("eval run --env a --states 3", "it goes with --dataset"),
-        ("eval run --dataset b", "give --out"),
+        ("eval run --dataset b", "run does not exist"),
     ],
 )
 def test_a_question_that_cannot_be_meant_is_answered_in_a_line(
@@ -152,3 +181,27 @@ def test_a_question_that_cannot_be_meant_is_answered_in_a_line(
         code = ended.code
     assert code == 2
     assert said in capsys.readouterr().err
+
+
+def said_on_the_page() -> list[re.Pattern[str]]:
+    """What the page's first table quotes of the check, with any number and name in its place."""
+    table = PAGE.read_text().partition("## 2.")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    quoted = [re.escape(text) for cell in cells for text in re.findall(r"`(.+?)`", cell)]
+    free = [re.sub(r"(\\-)?\d+(\\\.\d+)?", r"-?[\\d.]+", text) for text in quoted]
+    return [re.compile(text.replace(r"\.\.\.", ".*").replace("front", r"\w+")) for text in free]
+
+
+def test_every_fault_of_a_broken_dataset_has_its_row_on_the_page(tmp_path: Path) -> None:
+    first, *others = [make_episode(i, 30 + i) for i in range(4)]
+    first.action[12] = np.nan
+    broken = [first, *others, make_episode(3, 33)]
+    foreign.write_v30(tmp_path / "broken", broken, shift=1)
+    write_stats(tmp_path / "broken", others[:1])
+    (tmp_path / "empty").mkdir()
+    problems = [*check(tmp_path / "broken", progress=False), *check(tmp_path / "empty")]
+    said = said_on_the_page()
+    found = {one for one in said for problem in problems if one.search(str(problem))}
+    unsaid = [str(p) for p in problems if not any(one.search(str(p)) for one in said)]
+    assert not unsaid
+    assert len(found) >= 6

@@ -11,10 +11,17 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    types.NoneType: "none",
+}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -48,33 +55,49 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
 
 
 def override(config: T, assignments: Iterable[str]) -> T:
-    """Apply ``["optim.lr=3e-4", "model.views=corner,gripper"]``; values are typed by their field.
+    """Apply ``["train.optim.lr=3e-4", "model.views=corner,gripper"]``, typed by their fields.
 
     Raises:
-        KeyError: an unknown field, with the nearest one.
+        KeyError: an unknown field, with where it is, or the nearest one.
         ValueError: an assignment without ``=``.
         TypeError: a value of another type.
     """
     for assignment in assignments:
         path, sign, text = assignment.partition("=")
+        path = path.strip()
         if not sign:
             raise ValueError(f"expected NAME=VALUE, got {assignment!r}")
-        config = _assign(config, path.strip().split("."), text, path)
+        config = _assign(config, path.split("."), text, path, _deeper(config, path))
     return config
 
 
-def _assign(config: Any, path: list[str], text: str, whole: str) -> Any:
+def _assign(config: Any, path: list[str], text: str, whole: str, deeper: list[str]) -> Any:
     name, *rest = path
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise KeyError(f"{whole}: {type(config).__name__} has no fields")
     hints = typing.get_type_hints(type(config))
     if name not in {f.name for f in dataclasses.fields(config)}:
-        raise KeyError(f"{whole}: {type(config).__name__} has no {name!r}{nearest(name, hints)}")
+        meant = f"; did you mean {' or '.join(map(repr, deeper))}?" if deeper else ""
+        near = meant or nearest(name, hints)
+        raise KeyError(f"{whole}: {type(config).__name__} has no {name!r}{near}")
     if rest:
-        value = _assign(getattr(config, name), rest, text, whole)
+        value = _assign(getattr(config, name), rest, text, whole, deeper)
     else:
         value = _convert(hints[name], _read(text), whole)
     return dataclasses.replace(config, **{name: value})
+
+
+def _deeper(config: Any, path: str) -> list[str]:
+    """Where in a tree ``path`` is found, other than at its root: what was meant by a part of it."""
+    return [known for known in _paths(config) if known.endswith(f".{path}")]
+
+
+def _paths(config: Any, before: str = "") -> Iterator[str]:
+    """The dotted names of all fields."""
+    if dataclasses.is_dataclass(config):
+        for field in dataclasses.fields(config):
+            yield f"{before}{field.name}"
+            yield from _paths(getattr(config, field.name), f"{before}{field.name}.")
 
 
 def _read(text: str) -> Any:
@@ -123,7 +146,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         and not (kind is int and isinstance(value, bool))
     ):
         return value
-    raise TypeError(f"{where}: expected {getattr(kind, '__name__', kind)}, got {value!r}")
+    raise TypeError(f"{where}: expected {_in_words(kind)}, got {value!r}")
 
 
 def _convert_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -132,7 +155,15 @@ def _convert_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
             return _convert(kind, value, where)
         except TypeError:
             continue
-    raise TypeError(f"{where}: {value!r} fits none of {kinds}")
+    expected = " or ".join(map(_in_words, kinds))
+    raise TypeError(f"{where}: expected {expected}, got {value!r}")
+
+
+def _in_words(kind: Any) -> str:
+    """A field's type as a person says it."""
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(kind)))
+    return WORDS.get(kind) or str(getattr(kind, "__name__", kind))
 
 
 def _build(kind: Any, values: Any, where: str) -> Any:

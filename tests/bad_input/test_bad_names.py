@@ -22,10 +22,14 @@ def to(recipe: str) -> tuple[str, ...]:
         ((*COLLECT, "--env", "point/psh"), ("'point/psh'", "did you mean 'point/push'?")),
         (("eval", "{run}", "--env", "mw-dmo", "--out", "{out}"), ("did you mean 'mw-demo'?",)),
         (to("mw-dmo/pupil"), ("no recipe 'mw-dmo/pupil'", "did you mean 'mw-demo/pupil'?")),
+        (to("pupil"), ("no recipe 'pupil': expected PROTOCOL/MODEL, e.g. mw-demo/uwm",)),
         (to("mw-demo/pupl"), ("no recipe 'mw-demo/pupl'", "did you mean 'mw-demo/pupil'?")),
         ((*TRAIN, "--set", "model.chnk=4"), ("model.chnk", "did you mean 'chunk'?")),
         ((*TRAIN, "--set", "modle.chunk=4"), ("modle.chunk", "did you mean 'model'?")),
-        ((*TRAIN, "--set", "model.chunk=many"), ("model.chunk: expected int, got 'many'",)),
+        ((*TRAIN, "--set", "model.chunk=many"), ("chunk: expected a whole number, got 'many'",)),
+        ((*TRAIN, "--set", "chunk=4"), ("did you mean 'model.chunk'?",)),
+        ((*TRAIN, "--set", "optim.lr=1"), ("did you mean 'train.optim.lr'?",)),
+        ((*TRAIN, "--set", "train.minutes=abc"), ("expected a number or none, got 'abc'",)),
         ((*TRAIN, "--set", "train.precision=f3"), ("did you mean 'f32'?",)),
         ((*TRAIN, "--set", "train.batch_size=0"), ("batch_size is 0, expected more than 0",)),
         ((*TRAIN, "--set", "model.chunk"), ("expected NAME=VALUE, got 'model.chunk'",)),
@@ -33,11 +37,27 @@ def to(recipe: str) -> tuple[str, ...]:
         ((*TRAIN, "--device", "gpu"), ("no device 'gpu'", "did you mean 'cpu'?")),
         ((*TRAIN, "--setp", "a=1"), ("'--setp'", "did you mean '--set'?")),
         ((*EVAL, "--set", "rollout.episods=1"), ("did you mean 'episodes'?",)),
+        (
+            (*EVAL, "--set", "model.chunk=4"),
+            ("model.chunk was decided in training; `wam eval` takes rollout.*",),
+        ),
+        (
+            ("eval", "{run}", "--dataset", "{data}", "--out", "{out}", "--set", "data.held_out=2"),
+            ("data.held_out was decided", "takes open_loop.*, data.alignment, data.resize"),
+        ),
+        (
+            ("probe", "{run}", *EVAL[2:], "--set", "rollout.samples=2"),
+            ("rollout.samples was decided in training; `wam probe` takes probe.*",),
+        ),
         ((*IMAGINE, "{out}.png"), ("'.png'", ".gif", ".mp4")),
         (("list", "metrcs"), ("no list 'metrcs'", "did you mean 'metrics'?")),
         (("trian",), ("'trian'", "did you mean 'train'?")),
         (("report", "{out}"), ("holds no logs", "episodes/")),
         (("eval", "{out}", *EVAL[2:]), ("does not exist", "config.json")),
+        (("eval", "{out}", "--env", "point/push"), ("out does not exist",)),
+        (("probe", "{data}", "--env", "point/push"), ("is no run folder", "give --out")),
+        ((*TRAIN[:2], "--data", "{out}", *TRAIN[4:]), ("is no LeRobot dataset",)),
+        (("data", "check", "{out}"), ("out: no such folder",)),
         (("eval", "{data}", *EVAL[2:]), ("is no checkpoint and no run", "config.json")),
         (("data", "inspect", "{run}"), ("is no LeRobot dataset", "meta/info.json")),
     ],
@@ -61,3 +81,17 @@ def test_an_unknown_public_name_or_metric_or_device(made: Path) -> None:
         compute("succes_any", [])
     with pytest.raises(ValueError, match="no device 'cud'; did you mean 'cuda'"):
         wamlab.load(made / "run", "cud")
+
+
+def test_a_dataset_that_is_not_there_is_missed_before_the_run_is_printed(wam, tmp_path: Path):
+    told = wam(*TRAIN[:2], "--data", tmp_path / "no", "--out", tmp_path / "out")
+    told.refused("is no LeRobot dataset")
+    assert told.out == ""
+
+
+def test_a_folder_without_a_dataset_is_a_fault_in_one_line(wam, tmp_path: Path):
+    told = wam("data", "check", tmp_path)
+    assert told.out == (
+        f"{tmp_path}: error: meta/info.json: is missing (expected a LeRobot dataset)\n"
+    )
+    assert told.code == 1

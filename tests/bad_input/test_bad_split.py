@@ -29,10 +29,24 @@ def test_nothing_left_to_teach_is_refused(demonstrations: Cache) -> None:
         split_episodes(demonstrations, DataConfig(envs=(), held_out=3))
 
 
+def test_a_share_is_of_each_environment_and_leaves_something_to_teach(
+    demonstrations: Cache,
+) -> None:
+    def held_out(share: float) -> set[int]:
+        return split_episodes(demonstrations, DataConfig(envs=(), held_out=share)).held_out
+
+    assert held_out(0.1) == held_out(0.5) == {2}
+    assert held_out(0.7) == held_out(0.99) == {1, 2}
+    with pytest.raises(ValueError, match=r"held_out is 1\.5, expected a count or a share"):
+        held_out(1.5)
+
+
 def test_validation_reads_what_is_held_out(wam, data, tmp_path):
     words = ["train", "mw-demo/pupil", "--data", data, "--steps", 4, "--device", "cpu"]
     words += ["--set", "train.validate_every=2"]
     wam(*words, "--out", tmp_path / "no").refused("no episode to validate on", "data.held_out")
+    share = wam(*words, "--out", tmp_path / "share", "--set", "data.held_out=0.1")
+    assert share.code == 0, share.err
     told = wam(*words, "--out", tmp_path / "run", "--set", "data.held_out=1")
     assert told.code == 0, told.err
     lines = load_losses(tmp_path / "run")

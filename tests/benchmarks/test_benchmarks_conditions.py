@@ -83,6 +83,12 @@ def test_the_page_pairs_a_condition_with_the_same_starts_as_trained() -> None:
     assert "25.0 %" in text.splitlines()[6]
 
 
+def test_the_page_says_of_which_trainings_a_rate_is() -> None:
+    both = [played("light", 3, attempt=2), *(played("light", 3, seed=seed) for seed in (2, 0))]
+    text = condition_tables.tables(Found({}, [], {}, both))
+    assert "attempt 1, seeds 0, 2; attempt 2, seed 0" in text
+
+
 def test_a_chain_says_how_many_of_its_tasks_were_done_by_all_seeds() -> None:
     chains = [
         {**played("chains-2", 1, "scene-chains-2", tasks_done={"value": done}), "seed": seed}

@@ -1,14 +1,14 @@
-"""The bars of the corners: what meets them, what does not, and what is missing."""
+"""The targets of the systems: what meets them, what does not, and what is missing."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import corner_bars
 import corners
 import numpy as np
 import pytest
 import real_clips
+import system_targets
 from cells import Cell
 from findings import MET, MISSING, NOT_MET, PARTIAL
 from made_cells import TASKS, cell, outcomes
@@ -48,12 +48,20 @@ def plan(model: str, ms: float, calls: int = 1) -> dict[str, Any]:
 
 
 def verdict_of(found: Found, text: str) -> str:
-    (one,) = [f for f in corner_bars.findings(found) if text in f.asked]
+    (one,) = [f for f in system_targets.findings(found) if text in f.asked]
     return one.verdict
 
 
 def test_nothing_measured_is_missing() -> None:
-    assert {one.verdict for one in corner_bars.findings(Found({}, [], {}))} == {MISSING}
+    assert {one.verdict for one in system_targets.findings(Found({}, [], {}))} == {MISSING}
+
+
+def test_a_shift_says_under_which_training_a_system_falls() -> None:
+    own = cell(dict.fromkeys(TASKS, 20), n=20, seed=1, model="reactive", protocol="mw-6")
+    dark = {**half("", 1), "model": "reactive", "seed": 1, "condition": "light"}
+    found = Found({}, [own], {}, [dark])
+    (one,) = [f for f in system_targets.findings(found) if "under every shift" in f.asked]
+    assert one.measured.startswith("`reactive` (attempt 1, seed 1) falls under light −90.0")
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bars import CHAPTERS
 from findings import MET, MISSING, NOT_MET, PARTIAL, Finding
 from made_cells import TASKS, cell
 from report_results import PAGE, page, read
 from tables import Found
+from targets import CHAPTERS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,7 +51,20 @@ def test_what_is_missing_is_said_to_be_missing() -> None:
     assert "No cell of `mw-6` has been measured" in page(nothing)
 
 
-def test_three_good_seeds_meet_the_demo_bar() -> None:
+def test_a_target_is_named_by_what_it_is_about() -> None:
+    nothing = page(Found({}, [], {}))
+    assert not re.search(r"\bbars?\b|\bjudge('s| \d)|\bcorners\b", nothing, re.IGNORECASE)
+    assert all(re.fullmatch(r"[a-z][a-z ]+|mw-6", f.topic) for f in findings(Found({}, [], {})))
+
+
+def test_the_columns_of_success_are_explained() -> None:
+    text = page(Found({}, three(), {}))
+    (head,) = {line for line in text.splitlines() if line.startswith("| task | success |")}
+    for column in head.strip("| ").split(" | ")[1:]:
+        assert f"*{column}*" in text, column
+
+
+def test_three_good_seeds_meet_the_target_of_the_demo() -> None:
     found = Found({}, three(), {})
     assert verdict_of(found, "at least 85 %") == MET
     assert "| a | 108/120 90.0 % (83.3 to 94.2) |" in page(found)
@@ -68,7 +81,7 @@ def test_too_few_episodes_meet_nothing() -> None:
     assert verdict_of(Found({}, cells, {}), "at least 85 %") == PARTIAL
 
 
-def test_one_task_at_the_blind_level_fails_the_demo_bar() -> None:
+def test_one_task_at_the_blind_level_fails_the_target_of_the_demo() -> None:
     cells = [cell({**dict.fromkeys(TASKS, 40), "metaworld/a": 26}, seed=s) for s in range(3)]
     found = Found({}, cells, {})
     assert verdict_of(found, "at least 85 %") == MET

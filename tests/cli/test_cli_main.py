@@ -18,6 +18,7 @@ MODEL = '''\
 from wamlab.models.base import ModelConfig, WorldActionModel
 class Stranger(WorldActionModel, name="{name}"):
     Config = ModelConfig
+    card = {{"family": "test"}}
 '''
 
 
@@ -114,9 +115,26 @@ def test_a_strangers_file_is_imported_before_names_are_resolved(
     assert sys.modules.pop("imported.stranger").__doc__ == "A model that nobody has seen before."
 
 
+def test_a_model_that_declares_no_sizes_says_so_when_it_is_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from wamlab.models.base import WorldActionModel
+
+    file = tmp_path / "sketch.py"
+    text = "from wamlab.models.base import WorldActionModel\nclass Sketch(WorldActionModel): pass\n"
+    file.write_text(text)
+    assert main(["list", "models", "--import", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "Sketch has no Config; a model declares Config, card, queries, stages(), loss()" in said
+    assert "sketch" not in WorldActionModel.registry
+
+
 def test_a_strangers_file_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "stranger.py").write_text("")
     with pytest.raises(FileNotFoundError, match=r"did you mean 'stranger\.py'"):
+        import_source(str(tmp_path / "strangr.py"))
+    (tmp_path / "stranger.py").unlink()
+    with pytest.raises(FileNotFoundError, match="and no other Python file beside it"):
         import_source(str(tmp_path / "strangr.py"))
     with pytest.raises(ImportError, match="no_such_module"):
         import_source("no_such_module")

@@ -42,6 +42,7 @@ PUBLIC = {
         "--env",
         "--states",
         "--samples",
+        "--data",
         "--readers",
         "--judge",
         "--seed",

@@ -36,6 +36,7 @@ class Toy(WorldActionModel, name="audit-toy"):
     """Action from state through a zero-initialised gate; future from text and the action."""
 
     Config = ModelConfig
+    card = {"family": "test"}
     state_to_future = False
     stop = False
     clean = True

@@ -355,7 +355,10 @@ def test_words_from_logs_cannot_become_markup(tmp_path):
 
 
 def test_a_folder_without_logs_and_bad_blind_rows_are_named(tmp_path):
-    with pytest.raises(LogError, match="holds no logs"):
+    with pytest.raises(LogError, match=r"holds no logs: .* no loss\.jsonl$"):
+        report.build(tmp_path)
+    save_episode(tmp_path / "uwm", pusher.episode(0))
+    with pytest.raises(LogError, match=f"; did you mean {tmp_path / 'uwm'}\\?"):
         report.build(tmp_path)
     save_episode(tmp_path, pusher.episode(0))
     write_json(tmp_path / "blind.json", {"toy/pusher": {"mean replay": 0.2}})

@@ -28,6 +28,12 @@ def test_another_ending_is_refused_before_anything_else(tmp_path):
         export(tmp_path / "nothing.npz", tmp_path / "state.gif")
 
 
+def test_a_log_that_is_not_there_is_missed_before_the_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(FileNotFoundError, match="there is no log at"):
+        export(tmp_path / "episodes" / "toy" / "0.npz", tmp_path / "a.rrd")
+
+
 def printed(path) -> str:
     """What Rerun's own reader finds in the file."""
     command = [sys.executable, "-m", "rerun", "rrd", "print", str(path)]
@@ -59,9 +65,6 @@ def test_an_episode_has_frames_poses_actions_and_plans(tmp_path):
 
 
 def test_what_is_no_log_of_an_episode_or_probe_is_named(tmp_path):
-    pytest.importorskip("rerun")
-    with pytest.raises(FileNotFoundError, match="there is no log at"):
-        export(tmp_path / "episodes" / "toy" / "0.npz", tmp_path / "a.rrd")
     import recorded
 
     log = save_recording(tmp_path, recorded.recordings(1)[0])

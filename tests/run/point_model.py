@@ -48,6 +48,7 @@ class PointModel(WorldActionModel, name="point"):
     """The action is a linear map of the state plus noise, the future the present plus a shade."""
 
     Config = PointConfig
+    card = {"family": "test"}
     answers = (POLICY, VIDEO, JOINT, FORWARD, INVERSE)
 
     def __init__(self, config: PointConfig | None = None) -> None:

@@ -160,7 +160,7 @@ def test_another_model_is_an_error(run):
     [
         ({"model": "tiyn"}, "no model 'tiyn'.*did you mean 'tiny'"),
         ({"model_config": {"widht": 3}}, "'widht'.*did you mean 'width'"),
-        ({"model_config": {"width": "wide"}}, "width: expected int"),
+        ({"model_config": {"width": "wide"}}, "width: expected a whole number"),
         ({"model_config": {"width": 8}}, r"world\.0\.weight has shape \(16, 192\), expected \(8,"),
         ({"weights": {"world.seen": torch.tensor(0)}}, r"actor\.1\.bias is missing.*and \d+ more"),
     ],

@@ -20,6 +20,8 @@ VIEW = "image/corner"
 class TinyModel(WorldActionModel, name="tiny"):
     """A vision part and an action part, with noise from the generator and from dropout."""
 
+    card = {"family": "test"}
+
     @dataclass(frozen=True, kw_only=True)
     class Config(ModelConfig):
         views: tuple[str, ...] = ("corner",)

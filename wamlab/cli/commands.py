@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,8 @@ def data_inspect(options: Options) -> None:
 def data_check(options: Options) -> int:
     from wamlab.data.check import check
 
+    if not Path(options.path).is_dir():
+        raise FileNotFoundError(f"{options.path}: no such folder")
     return _problems(options.path, check(options.path))
 
 
@@ -60,6 +63,7 @@ def train(options: Options) -> None:
     )
     run = dataclasses.replace(run, train=dataclasses.replace(run.train, seed=options.seed))
     run = run.vary(options.assignments)
+    _open(options.data)
     print(json.dumps(run.to_dict(), indent=1))
     from wamlab.recipes.work import plan_run, train_run
 
@@ -82,11 +86,14 @@ def eval(options: Options) -> None:
 
 def _eval_env(options: Options, run: Run, policy: Policy) -> None:
     from wamlab.metrics.success import success_any
-    from wamlab.recipes.work import roll_out
+    from wamlab.recipes.work import roll_out, save_blind_rows
 
     rollouts = dataclasses.replace(run.rollout, episodes=options.episodes)
-    run = dataclasses.replace(run, rollout=rollouts).vary(options.assignments)
+    run = dataclasses.replace(run, rollout=rollouts)
+    run = _vary(run, options.assignments, "eval", ("rollout.*",))
     episodes = roll_out(run, policy, options.env, options.out, seed=options.seed)
+    if not run.rollout.shift:  # the rows were measured without one
+        save_blind_rows(options.env, options.out)
     result = success_any(episodes)
     found = result.why_not if result.value is None else f"{result.value:.3f}"
     print(f"success {found} over {len(episodes)} episodes: {options.out}")
@@ -100,7 +107,9 @@ def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
     wanted = dataclasses.replace(run.open_loop, episodes=options.episodes)
     if options.states:
         wanted = dataclasses.replace(wanted, states=options.states)
-    run = dataclasses.replace(run, open_loop=wanted).vary(options.assignments)
+    run = dataclasses.replace(run, open_loop=wanted)
+    reads = ("open_loop.*", "data.alignment", "data.resize")
+    run = _vary(run, options.assignments, "eval --dataset", reads)
     read = read_datasets(options.checkpoint)
     found = replay_recorded(run, policy, options.dataset, options.out, read, seed=options.seed)
     print(f"{on_recorded(judged(found) or {})} {options.out}")
@@ -108,18 +117,23 @@ def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
 
 def probe(options: Options) -> None:
     from wamlab.policy.policy import load
-    from wamlab.recipes.work import acting_run, execute_imagination, restores
+    from wamlab.recipes.work import acting_run, execute_imagination, restores, show_rivals
     from wamlab.run.film import Judge
     from wamlab.run.reading import judge_probes, read_probes_of
 
+    options.out = options.out or _run_folder(options.checkpoint)
     run, policy = acting_run(options.checkpoint, options.device)
     wanted = dataclasses.replace(run.probe, states=options.states, samples=options.samples)
-    run = dataclasses.replace(run, probe=wanted).vary(options.assignments)
+    run = dataclasses.replace(run, probe=wanted)
+    run = _vary(run, options.assignments, "probe", ("probe.*",))
+    _open(options.data)
     for env, found in restores(options.env):
         print(f"{env}, restored and acted on ten times: {found}")
     probes = execute_imagination(run, policy, options.env, options.out, seed=options.seed)
     branches = sum(len(probe.branches) for probe in probes)
     print(f"{len(probes)} states, {branches} executed chunks: {options.out}")
+    if options.data:
+        show_rivals(run, probes, options.data, options.out)
     if options.readers is not None:
         read = sum(bool(one.reader) for one in read_probes_of(policy, options.out, options.readers))
         print(f"{read} of them read by the state readers in {options.readers}")
@@ -191,8 +205,32 @@ def weights(options: Options) -> None:
     print(convert(options.name, options.source))
 
 
+def _vary(run: Run, assignments: Sequence[str], command: str, reads: Sequence[str]) -> Run:
+    """The run with these fields changed, of those that a command ``reads``.
+
+    Raises:
+        ValueError: a field that it would not read, or a value that does not fit.
+    """
+    varied = run.vary(assignments)
+    for name in (assignment.partition("=")[0].strip() for assignment in assignments):
+        if not any(fnmatchcase(name, read) for read in reads):
+            taken = f"`wam {command}` takes {', '.join(reads)}"
+            raise ValueError(f"{name} was decided in training; {taken}")
+    return varied
+
+
+def _open(datasets: Sequence[str]) -> None:
+    """Fail now where one cannot be read, and not after minutes of other work."""
+    from wamlab.data.lerobot import Dataset
+
+    for path in datasets:
+        Dataset(path)
+
+
 def _run_folder(checkpoint: str) -> str:
     """Where logs go by default: the run's folder; a checkpoint is never written into."""
+    if not Path(checkpoint).exists():
+        raise FileNotFoundError(f"{checkpoint} does not exist")
     if not (Path(checkpoint) / "run.json").is_file():
         raise ValueError(f"{checkpoint} is no run folder to put the logs into: give --out")
     return checkpoint

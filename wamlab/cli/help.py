@@ -53,7 +53,8 @@ that shows whether actions and observations are aligned.""",
         "what is wrong with a dataset",
         """\
 What is wrong with a dataset: damaged or missing files, NaN, actions outside their space,
-misaligned columns. Exit code 1 when there is anything.""",
+misaligned columns. One line for each fault, the worst first. Exit code 1 when one of them is an
+error; warnings alone give 0.""",
         "wam data check data/dial-turn",
     ),
     "train": Teach(
@@ -69,26 +70,28 @@ bit for bit. --dry-run trains nothing and prints parameters, tokens, GFLOPs, mem
         """\
 Closed-loop rollouts of a checkpoint on evaluation starts, everything logged. Several environments
 share one model call; a row's result does not depend on the others. --env takes environments and
-suites (see: wam list envs). --set rollout.sentence=1 says a paraphrase that training never saw.
+suites (see: wam list envs). --set rollout.sentence=1 says a paraphrase that training never saw. The
+blind rows of the environments that have one are saved beside the episodes.
 
 Without a simulator, --dataset asks the model at instants of recorded episodes instead: how far its
 actions are from the recorded ones, how near its imagined frames come to the recorded ones, beside
 rivals that need no model, and how likely the recording was. Episodes that the run held out
 (data.held_out) are taken where there are some; `wam report` shows the result either way.""",
-        "wam eval runs/uwm --env mw-demo --episodes 40 --out runs/uwm/eval",
+        "wam eval runs/uwm --env mw-demo --episodes 40 --out runs/uwm",
     ),
     "probe": Teach(
         "imagine from saved states, then execute the whole chunk from each",
         """\
 Save states along expert episodes; from each, let the model imagine and act jointly, execute the
 whole chunk, put the state back, and log what was imagined beside what happened, with controls. It
-is the raw material of the joint measures. With --readers, state readers see where the hand and the
-objects are in the imagined frames, and the joint measures are taken on places as well as on pixels.
+is the raw material of the joint measures. With --data, the frames of rivals that need no model are
+logged beside the imagined ones. With --readers, state readers see where the hand and the objects
+are in the imagined frames, and the joint measures are taken on places as well as on pixels.
 With --judge, inverse dynamics trained on demonstrations alone read the actions off the frames: does
 the imagined future hold the action that it came with? (A model that answers INVERSE is always asked
 the same of itself.)
 """,
-        "wam probe runs/uwm --env mw-demo --states 20 --out runs/uwm/probes --readers runs/readers",
+        "wam probe runs/uwm --env mw-demo --data data/demo --readers runs/readers --out runs/uwm",
     ),
     "imagine": Teach(
         "one imagined future beside what really happened, as a GIF or MP4",
@@ -106,7 +109,7 @@ to impose, and see what was imagined beside what happened. LPIPS and the distanc
 published weights (wam weights); without them the report says so. --features compares by another
 network: MobileNetV2, VGG16, or one of a file of yours (I3D, Inception, SSCD, DreamSim as
 TorchScript; DINOv2, V-JEPA2 as a transformers folder).""",
-        "wam report runs/demo",
+        "wam report runs/demo/uwm",
     ),
     "compare": Teach(
         "runs side by side, paired on what they share",

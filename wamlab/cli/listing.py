@@ -68,8 +68,9 @@ def _model(name: str) -> dict[str, Any]:
     kind = model_class(name)
     sizes: Any = kind.Config
     with torch.device("meta"):
-        parameters = sum(p.numel() for p in kind(sizes.small()).parameters())
-    queries = {str(query): to_dict(a) for query, a in kind(sizes.tiny()).queries.items()}
+        model = kind(sizes.small())
+        parameters = sum(p.numel() for p in model.parameters())
+        queries = {str(query): to_dict(answer) for query, answer in model.queries.items()}
     return {"parameters": parameters, "card": dict(kind.card), "queries": queries}
 
 

@@ -86,8 +86,9 @@ def import_source(source: str) -> None:
         importlib.import_module(source)
         return
     if not path.is_file():
-        beside = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise FileNotFoundError(f"--import: no file {source!r}{nearest(path.name, beside)}")
+        beside = [p.name for p in path.parent.glob("*.py")]
+        near = nearest(path.name, beside) if beside else " and no other Python file beside it"
+        raise FileNotFoundError(f"--import: there is no file {source!r}{near}")
     name = f"imported.{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -1,6 +1,6 @@
 """The public list of commands and flags. It is short on purpose, and a test holds it.
 
-Every other field of a run is reached by ``--set model.depth=4``.
+In training every other field of a run is reached by ``--set model.depth=4``.
 """
 
 from __future__ import annotations
@@ -130,14 +130,14 @@ def _seed(parser: Parser, what: str) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help=f"{what} (default: 0)")
 
 
-def _set(parser: Parser) -> None:
+def _set(parser: Parser, what: str) -> None:
     parser.add_argument(
         "--set",
         dest="assignments",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any field of the run, e.g. model.depth=4 or optim.lr=1e-3; may be repeated",
+        help=f"{what}; may be repeated",
     )
 
 
@@ -156,6 +156,10 @@ def _out(parser: Parser, what: str, default: str | None = None, name: str = "DIR
     parser.add_argument(
         "--out", required=default is None, default=default, metavar=name, help=about
     )
+
+
+def _logs(parser: Parser) -> None:
+    parser.add_argument("--out", metavar="DIR", help="where the logs go (default: CHECKPOINT)")
 
 
 def _count(parser: Parser, flag: str, default: int, what: str) -> None:
@@ -195,7 +199,7 @@ def _list(commands: Any) -> None:
     parser.add_argument(
         "what", nargs="?", choices=LISTS, metavar="list", help="models, envs, recipes or metrics"
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _collect(commands: Any) -> None:
@@ -223,12 +227,12 @@ def _train(commands: Any) -> None:
     parser.add_argument("--data", required=True, nargs="+", metavar="DIR", help="datasets")
     _out(parser, "the run's folder")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=minutes, metavar="M", help="train about so long")
+    budget.add_argument("--minutes", type=minutes, metavar="M", help="train for about M minutes")
     budget.add_argument("--steps", type=positive, metavar="N", help="train exactly so many steps")
-    _seed(parser, "of everything that is drawn")
+    _seed(parser, "random seed")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--dry-run", action="store_true", help="only say what it would take")
-    _set(parser)
+    _set(parser, "any field of the run, e.g. model.depth=4 or train.optim.lr=1e-3")
     _device(parser)
 
 
@@ -248,8 +252,12 @@ def _eval(commands: Any) -> None:
         help="instants of each recorded episode, with --dataset (default: 4)",
     )
     _seed(parser, "of the policy's draws")
-    parser.add_argument("--out", metavar="DIR", help="where the logs go (default: CHECKPOINT)")
-    _set(parser)
+    _logs(parser)
+    _set(
+        parser,
+        "how to judge: rollout.* with --env, e.g. rollout.execute_steps=4; open_loop.*, "
+        "data.alignment and data.resize with --dataset",
+    )
     _device(parser)
 
 
@@ -259,6 +267,14 @@ def _probe(commands: Any) -> None:
     _env(parser)
     _count(parser, "--states", 20, "saved states of each environment")
     _count(parser, "--samples", 4, "joint samples from each state")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="the datasets of training: the report then shows what needs no model (the last "
+        "frame, their mean, their nearest clip) beside the imagined frames",
+    )
     parser.add_argument(
         "--readers",
         metavar="DIR",
@@ -272,8 +288,8 @@ def _probe(commands: Any) -> None:
         "frames alone (the recipes' `inverse`)",
     )
     _seed(parser, "of states and samples")
-    _out(parser, "where the logs go")
-    _set(parser)
+    _logs(parser)
+    _set(parser, "how to probe: probe.*, e.g. probe.imposed=zero,mirrored")
     _device(parser)
 
 
@@ -300,7 +316,7 @@ def _compare(commands: Any) -> None:
     parser = _command(commands, "compare")
     parser.add_argument("folders", nargs="+", metavar="RUN", help="folders with logs in them")
     parser.add_argument("--out", metavar="FILE", help="an HTML page with tables and intervals")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _export(commands: Any) -> None:

@@ -38,6 +38,8 @@ def check(
     """
     path = Path(path)
     problems = verify(path) if (path / MANIFEST).exists() else []
+    if not problems and not (path / "meta/info.json").is_file():
+        return [Problem("error", "meta/info.json", "is missing", "a LeRobot dataset")]
     try:
         dataset = Dataset(path, alignment=alignment)
     except DataError as error:

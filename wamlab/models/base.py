@@ -128,17 +128,24 @@ class Flow:
     gradient: bool = True
 
 
+DECLARED = ("Config", "card")
+ANSWERED = ("queries", "stages()", "loss()", "sample()", "flows()")
+
+
 class WorldActionModel(nn.Module):
     """A model of ``p(future, action | observation, instruction)``, or of a part of it."""
 
     Config: ClassVar[type[ModelConfig]]
     card: ClassVar[Mapping[str, str]]
-    """A row of the survey's table: carrier, extractor, coupling, generation, action labels."""
+    """What kind of system it is: family, carrier, extractor, coupling, generation, labels."""
     registry: ClassVar[dict[str, type[WorldActionModel]]] = {}
     name: ClassVar[str]
 
     def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if missing := [one for one in DECLARED if not hasattr(cls, one)]:
+            known = ", ".join((*DECLARED, *ANSWERED))
+            raise TypeError(f"{cls.__name__} has no {missing[0]}; a model declares {known}")
         cls.name = name or cls.__module__.rpartition(".")[2]
         WorldActionModel.registry[cls.name] = cls
 

@@ -40,7 +40,9 @@ def recipe(name: str, data: Sequence[str] = ()) -> Run:
     Raises:
         KeyError: no such recipe, with the nearest name.
     """
-    protocol, _, model = name.partition("/")
+    protocol, slash, model = name.partition("/")
+    if not slash:
+        raise KeyError(f"no recipe {name!r}: expected PROTOCOL/MODEL, e.g. mw-demo/uwm")
     if name not in (known := names()):
         raise KeyError(f"no recipe {name!r}{nearest(name, known)}")
     module = importlib.import_module(f"{__name__}.{protocol.replace('-', '_')}")

@@ -18,7 +18,7 @@ from wamlab.recipes.run import DataConfig, Run, small
 from wamlab.train.optim import OptimConfig
 from wamlab.train.trainer import TrainConfig
 
-HELD_OUT = 10
+HELD_OUT = 0.1
 VALIDATE_EVERY = 250
 
 
@@ -43,7 +43,8 @@ def run(model: str) -> Run:
 def fit(run: Run, data: Sequence[str | Path]) -> Run:
     """The run with the views, sizes and rate of these datasets, and with episodes held out.
 
-    One in ten episodes of each task is held out, at least one; none where a task has only one.
+    The last tenth of each task's episodes is held out, at least one; of a task that has only one,
+    none.
 
     Raises:
         DataError: no view, state or action, or datasets that do not agree.
@@ -54,7 +55,7 @@ def fit(run: Run, data: Sequence[str | Path]) -> Run:
     views = [v for v in datasets[0].views if all(v in other.views for other in datasets)]
     if not views:
         raise DataError(f"no view is common to {', '.join(str(d.path) for d in datasets)}")
-    held_out = min(_held_out(dataset) for dataset in datasets)
+    held_out = HELD_OUT if any(map(_repeats, datasets)) else 0
     model = dataclasses.replace(
         run.model,
         views=tuple(views),
@@ -77,10 +78,9 @@ def _check_whole(dataset: Dataset) -> None:
         raise DataError(f"{dataset.path} has no {missing[0]}, or no statistics of it")
 
 
-def _held_out(dataset: Dataset) -> int:
-    counts = Counter(info.env for info in dataset.episodes if info.length > 1)
-    fewest = min(counts.values(), default=0)
-    return max(1, fewest // HELD_OUT) if fewest > 1 else 0
+def _repeats(dataset: Dataset) -> bool:
+    """Whether some task has an episode to spare."""
+    return max(Counter(info.env for info in dataset.episodes).values(), default=0) > 1
 
 
 def _common(datasets: Sequence[Dataset], what: str, of: Callable[[Dataset], Any]) -> Any:

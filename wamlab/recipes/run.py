@@ -23,9 +23,10 @@ class DataConfig:
 
     ``variants`` lets the experts vary their route and speed, ``bursts`` pushes them off their way;
     ``start`` is the first training start. In training, the last ``held_out`` episodes of each
-    environment give the validation losses, and the first ``action_free`` (a share) of the others
-    hide their actions: they teach the video alone. ``resize`` takes frames of any size, and
-    ``alignment`` overrides how the dataset says that its rows pair observations and actions.
+    environment give the validation losses (below 1: that share of its episodes, at least one, but
+    none where it has only one), and the first ``action_free`` (a share) of the others hide their
+    actions: they teach the video alone. ``resize`` takes frames of any size, and ``alignment``
+    overrides how the dataset says that its rows pair observations and actions.
     """
 
     envs: tuple[str, ...]
@@ -33,7 +34,7 @@ class DataConfig:
     start: int = 0
     variants: bool = True
     bursts: bool = True
-    held_out: int = 0
+    held_out: int | float = 0
     action_free: float = 0.0
     resize: bool = False
     alignment: Alignment | None = None
@@ -41,6 +42,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.action_free <= 1 or self.held_out < 0:
             raise ValueError(f"expected 0 <= action_free <= 1 and held_out >= 0, got {self}")
+        if self.held_out > 1 and self.held_out % 1:
+            raise ValueError(f"held_out is {self.held_out}, expected a count or a share below 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,12 @@
 """A run carried out: from a recipe's value to a dataset, a trained folder, episodes and probes.
 
-Each function is one arrow of the data's way, with the run's numbers filled in.
+Each function is one arrow of docs/architecture.md, with the run's numbers filled in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from wamlab.config import nearest
 from wamlab.data.cache import Cache
 from wamlab.data.lerobot import Dataset
-from wamlab.data.logs import read_json, save_blind, save_rivals
+from wamlab.data.logs import load_blind, read_json, save_blind, save_rivals
 from wamlab.data.manifest import check_open
 from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
@@ -100,7 +100,7 @@ def feed(
 ) -> Feed:
     """The batches of every stage of the model, read ahead: to learn from, or the held-out ones."""
     seed, size = run.train.seed, run.train.batch_size
-    parts = [split_episodes(cache, run.data) for cache in caches]
+    parts = [(cache, split_episodes(cache, run.data)) for cache in caches]
     sources = {
         stage.name: [
             Windows(
@@ -110,7 +110,8 @@ def feed(
                 action_free=part.action_free,
                 without=part.taught if held_out else part.held_out,
             )
-            for cache, part in zip(caches, parts, strict=True)
+            for cache, part in parts
+            if part.held_out or not held_out
         ]
         for stage in model.stages()
     }
@@ -136,7 +137,7 @@ def split_episodes(cache: Cache, data: DataConfig) -> Parts:
         episodes.setdefault(info.env, []).append(index)
     parts = Parts(set(), set(), set())
     for env, indices in episodes.items():
-        kept = len(indices) - data.held_out
+        kept = len(indices) - _held_out(data.held_out, len(indices))
         if kept < 1:
             raise ValueError(
                 f"held_out is {data.held_out}, but {cache.path} has {len(indices)} episodes of "
@@ -146,6 +147,13 @@ def split_episodes(cache: Cache, data: DataConfig) -> Parts:
         parts.action_free.update(indices[: round(data.action_free * kept)])
         parts.held_out.update(indices[kept:])
     return parts
+
+
+def _held_out(wanted: float, episodes: int) -> int:
+    """How many of an environment's episodes are held out: a count as it is, or a share of them."""
+    if wanted == 0 or wanted >= 1:
+        return int(wanted)
+    return max(1, int(wanted * episodes + 1e-9)) if episodes > 1 else 0
 
 
 def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
@@ -183,9 +191,10 @@ def train_run(
     Raises:
         ValueError: validation is asked for, but no episode is held out for it.
     """
-    if run.train.validate_every and not run.data.held_out:
-        raise ValueError("no episode to validate on: give data.held_out, or train.validate_every=0")
     caches = open_caches(run, data)
+    kept_out = any(split_episodes(cache, run.data).held_out for cache in caches)
+    if run.train.validate_every and not kept_out:
+        raise ValueError("no episode to validate on: give data.held_out, or train.validate_every=0")
     model, processor = build_model(run), fit_processor(run, caches)
     with ExitStack() as stack:
         batches = stack.enter_context(feed(run, caches, model))
@@ -302,21 +311,23 @@ def roll_out(
 
 
 def save_blind_rows(envs: Sequence[str], out: str | Path) -> None:
-    """Put what blindness and the expert achieve on these environments beside a run's logs."""
+    """Put what blindness and the expert achieve on these environments beside a run's logs.
+
+    Rows that are there stay; an environment whose rows were never measured gets none.
+    """
     from wamlab.sim.suites import blind_row
 
-    rows = {env: blind_row(env) for env in expand(envs)}
-    save_blind(
-        out,
-        {
-            env: {
+    rows = load_blind(out)
+    for env in expand(envs):
+        with suppress(KeyError):
+            row = blind_row(env)
+            rows[env] = {
                 "expert": (row.expert, row.starts),
                 "mean replay": (row.mean, row.starts),
                 "random replay": (row.replay, row.starts),
             }
-            for env, row in rows.items()
-        },
-    )
+    if rows:
+        save_blind(out, rows)
 
 
 def show_rivals(

@@ -33,6 +33,7 @@ from wamlab.report.open_loop import judged
 from wamlab.types import Episode, Probe, Recording
 
 SCHEMA = 1
+LOGS = ("episodes", "probes", "recordings", "loss.jsonl")
 SUCCESS = ("success_any", "success_last", "steps_to_success", "tasks_done")
 FIDELITY = ("moving_psnr", "static_psnr", "psnr", "ssim")
 JOINT = ("eic", "eic_cf", "skill")
@@ -58,7 +59,9 @@ def results(folder: str | Path, features: str | None = None) -> dict[str, Any]:
     recordings, losses = load_recordings(folder), load_losses(folder)
     if not (episodes or probes or recordings or losses):
         kinds = "no episodes/, no probes/, no recordings/ and no loss.jsonl"
-        raise LogError(f"{folder} holds no logs: {kinds}")
+        below = sorted({str(log.parent) for kind in LOGS for log in folder.glob(f"*/{kind}")})
+        near = f"; did you mean {' or '.join(below[:3])}?" if below else ""
+        raise LogError(f"{folder} holds no logs: {kinds}{near}")
     blind = load_blind(folder)
     success = {name: compute(name, episodes) for name in SUCCESS}
     success["success_over_blind"] = compute("success_over_blind", episodes, blind=blind)

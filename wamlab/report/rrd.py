@@ -26,15 +26,15 @@ def export(log: str | Path, out: str | Path) -> Path:
     """Write the log of one episode or probe as a Rerun recording; returns its path.
 
     Raises:
-        LogError: no log of an episode or probe.
+        FileNotFoundError, LogError: no log of an episode or probe.
         ImportError: ``rerun-sdk`` is not installed, with the line that installs it.
         ValueError: ``out`` does not end in ``.rrd``.
     """
     path = Path(out)
     if path.suffix != ".rrd":
         raise ValueError(f"{path.name} ends in {path.suffix!r}, expected '.rrd'")
-    rerun = _rerun()
     found = load_log(log)
+    rerun = _rerun()
     path.parent.mkdir(parents=True, exist_ok=True)
     stream = rerun.RecordingStream(APPLICATION, recording_id=f"{found.env}/{found.seed}")
     stream.save(str(path))

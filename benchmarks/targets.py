@@ -1,4 +1,4 @@
-"""What each bar asks, what was measured for it, and whether that meets it."""
+"""What each target asks, what was measured for it, and whether that meets it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import acting_tables
 import condition_tables
-import corner_bars
 import corners
 import measure_tables
 import metric_speed_table as metric_speed
@@ -19,6 +18,7 @@ import pooling
 import scene_tables
 import skill_tables
 import substitution_tables
+import system_targets
 from findings import MISSING, Finding, low_of, verdict
 from pooling import Cell
 from tables import (
@@ -51,7 +51,7 @@ class Part:
 
 
 def demo(found: Found) -> Part:
-    timed = timed_finding(found, "demo", "1", "`make demo`, installed", 15)
+    timed = timed_finding(found, "demo", "`make demo`, installed", 15)
     cells, findings = last(found, "mw-demo", "uwm"), [timed]
     asked = (
         "`uwm` on `mw-demo`: at least 85 % pooled, above the better blind row on each task; "
@@ -63,10 +63,10 @@ def demo(found: Found) -> Part:
         clear = sum(low_of(one) > 0 for one in over)
         said = f"{rate_text(rate)}; above on {clear} of {len(over)} tasks"
         good = rate.value >= 0.85 and clear == len(over)
-        findings.append(Finding("1", asked, said, verdict(good, whole(cells, 40))))
+        findings.append(Finding("demo", asked, said, verdict(good, whole(cells, 40))))
     else:
-        findings.append(Finding("1", asked, "", MISSING))
-    text = ["## Bar 1: the demo\n", timed_text(found, "demo"), protocol(found, "mw-demo")]
+        findings.append(Finding("demo", asked, "", MISSING))
+    text = ["## The demo\n", timed_text(found, "demo"), protocol(found, "mw-demo")]
     return Part("\n".join(text), findings)
 
 
@@ -79,16 +79,16 @@ def six(found: Found) -> Part:
     if cells:
         over = pooling.pooled_over_blind(cells)
         good = over.value >= 0.40 and low_of(over) > 0.25
-        finding = Finding("2", asked, points_text(over), verdict(good, whole(cells, 20)))
+        finding = Finding("mw-6", asked, points_text(over), verdict(good, whole(cells, 20)))
     else:
-        finding = Finding("2", asked, "", MISSING)
-    text = ["## Bar 2: six tasks that need eyes\n", decodability(found), protocol(found, "mw-6")]
+        finding = Finding("mw-6", asked, "", MISSING)
+    text = ["## Six tasks that need eyes\n", decodability(found), protocol(found, "mw-6")]
     return Part("\n".join(text), [finding])
 
 
 def systems(found: Found) -> Part:
     text = ["## The systems side by side\n", "All on `mw-6`, the same demonstrations and starts.\n"]
-    asked = corner_bars.findings(found)
+    asked = system_targets.findings(found)
     text += [corners.side_by_side(found), corners.real_clips(found), summary_table(asked)]
     return Part("\n".join(text), asked)
 
@@ -102,7 +102,7 @@ def scene(found: Found) -> Part:
 
 
 def conditions(found: Found) -> Part:
-    text = ["## Where something is other than in training\n", condition_tables.tables(found)]
+    text = ["## Under changed conditions\n", condition_tables.tables(found)]
     return Part("\n".join(text))
 
 
@@ -112,14 +112,14 @@ def substitutions(found: Found) -> Part:
 
 
 def imagination(found: Found) -> Part:
-    findings, texts = [], ["## Bar 3: the imagined future\n"]
+    findings, texts = [], ["## The imagined future\n"]
     for name in ("mw-6", "mw-demo"):
         cells = [
             cell for cell in last(found, name, "uwm") if cell["imagination"]["census"]["states"]
         ]
         texts.append(f"### `{name}`, `uwm`\n")
         if not cells:
-            findings.append(Finding("3", f"`{name}`: see below", "", MISSING))
+            findings.append(Finding("imagination", f"`{name}`: see below", "", MISSING))
             texts.append("Not measured.\n")
             continue
         findings += imagined(name, cells)
@@ -143,12 +143,12 @@ def plausibility(found: Found) -> Part:
 
 
 def acting(found: Found) -> Part:
-    text = ["## The judge's bar 5: imagined futures while acting\n", acting_tables.tables(found)]
+    text = ["## Imagined futures while acting\n", acting_tables.tables(found)]
     return Part("\n".join(text), [acting_tables.finding(found)])
 
 
 def skill(found: Found) -> Part:
-    text = ["## The judge's bar 4: does imagination predict skill?\n", skill_tables.tables(found)]
+    text = ["## Does imagination predict skill?\n", skill_tables.tables(found)]
     return Part("\n".join(text), [skill_tables.finding(found)])
 
 
@@ -164,7 +164,7 @@ def speed(found: Found) -> Part:
         for name in ("train_step", "latency", "collection")
         if name in found.files
     ]
-    text = ["## Bar 4: speed\n", summary_table(findings)]
+    text = ["## Speed\n", summary_table(findings)]
     text += [table(["result", "command", "machine"], rows)] if rows else []
     if "latency" in found.files:
         text.append(latency_table(found.files["latency"]))
@@ -173,13 +173,13 @@ def speed(found: Found) -> Part:
 
 def measures(found: Found) -> Part:
     findings = metric_speed.findings(found)
-    text = ["## The judge's bar 6: speed of measures\n", summary_table(findings)]
+    text = ["## Speed of measures\n", summary_table(findings)]
     return Part("\n".join([*text, metric_speed.text(found)]), findings)
 
 
 def robustness(found: Found) -> Part:
     findings = [kill_finding(found), *flip_findings(found)]
-    text = ["## Bar 5: nothing is lost\n", summary_table(findings)]
+    text = ["## Nothing is lost\n", summary_table(findings)]
     if kills := found.files.get("kill_test"):
         places = ", ".join(map(str, kills.get("steps_saved_at_each_kill", [])))
         text.append(
@@ -194,11 +194,9 @@ def robustness(found: Found) -> Part:
 
 
 def house(found: Found) -> Part:
-    finding = timed_finding(found, "test", "6", "`make test` on 2 cores", 15)
-    text = ["## Bar 6: the tests\n", timed_text(found, "test")]
-    text.append(
-        "That a stranger's model trains and is judged is executed by the tests themselves.\n"
-    )
+    finding = timed_finding(found, "test", "`make test` on 2 cores", 15)
+    text = ["## The tests\n", timed_text(found, "test")]
+    text.append("The tests train and judge the model in [CONTRIBUTING.md](../CONTRIBUTING.md).\n")
     return Part("\n".join(text), [finding])
 
 
@@ -224,7 +222,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
 
 
 def imagined(name: str, cells: Sequence[Cell]) -> list[Finding]:
-    """The three things that bar 3 asks of one protocol."""
+    """The three targets of what is imagined on one protocol."""
     complete = len(cells) >= SEEDS
     over = {rival: over_rival(cells, rival) for rival in RIVALS}
     beats = all(one is not None and low_of(one) > 0 for one in over.values())
@@ -232,13 +230,13 @@ def imagined(name: str, cells: Sequence[Cell]) -> list[Finding]:
     static = pooled_measure(cells, "static_psnr")
     return [
         Finding(
-            "3",
+            "imagination",
             f"`{name}`: moving-pixel PSNR above all three rivals",
             said,
             verdict(beats, complete),
         ),
         Finding(
-            "3",
+            "imagination",
             f"`{name}`: static regions at 30 dB or better",
             db_text(static),
             verdict(static is not None and static.value >= 30, complete),
@@ -255,7 +253,7 @@ def consistency_finding(name: str, cells: Sequence[Cell], complete: bool) -> Fin
     said = "; ".join(f"{title(m)} in {sum(wins)} of {len(wins)} seeds" for m, wins in above.items())
     good = any(all(wins) for wins in above.values())
     asked = f"`{name}`: EIC or EIC_cf above static, paired, in every seed"
-    return Finding("3", asked, said, verdict(good, complete))
+    return Finding("imagination", asked, said, verdict(good, complete))
 
 
 def above_static(result: Mapping[str, Any]) -> bool:
@@ -271,10 +269,12 @@ def step_findings(found: Found) -> list[Finding]:
     wait = "data wait at most 5 % of a training step"
     step = found.files.get("train_step")
     if step is None:
-        return [Finding("4", text, "", MISSING) for text in (*(a for a, _ in asked.values()), wait)]
+        return [
+            Finding("speed", text, "", MISSING) for text in (*(a for a, _ in asked.values()), wait)
+        ]
     findings = [
         Finding(
-            "4",
+            "speed",
             text,
             f"{percent(step[kind]['share_of_roof'])}, {number(step[kind]['samples_per_s'], 0)} "
             "samples/s",
@@ -283,56 +283,58 @@ def step_findings(found: Found) -> list[Finding]:
         for kind, (text, least) in asked.items()
     ]
     if "data_wait_share" not in step:
-        return [*findings, Finding("4", wait, "", MISSING)]
+        return [*findings, Finding("speed", wait, "", MISSING)]
     share = step["data_wait_share"]["median"]
     said = (
         f"{number(100 * share, 1)} % (worst {number(100 * step['data_wait_share']['worst'], 1)} %)"
     )
-    return [*findings, Finding("4", wait, said, verdict(share <= 0.05))]
+    return [*findings, Finding("speed", wait, said, verdict(share <= 0.05))]
 
 
 def latency_finding(found: Found) -> Finding:
     asked = "POLICY at batch 1, 4 steps: p50 at most 60 ms, p95 at most 90 ms"
     if (latency := found.files.get("latency")) is None:
-        return Finding("4", asked, "", MISSING)
+        return Finding("speed", asked, "", MISSING)
     ms = latency["ms"]
     said = f"p50 {number(ms['p50'], 1)} ms, p95 {number(ms['p95'], 1)} ms"
-    return Finding("4", asked, said, verdict(ms["p50"] <= 60 and ms["p95"] <= 90))
+    return Finding("speed", asked, said, verdict(ms["p50"] <= 60 and ms["p95"] <= 90))
 
 
 def collection_finding(found: Found) -> Finding:
     asked = "collection at 55 environment steps/s per core, both views"
     if (rates := found.files.get("collection")) is None:
-        return Finding("4", asked, "", MISSING)
+        return Finding("speed", asked, "", MISSING)
     slowest = rates["slowest_with_both_views"]
-    return Finding("4", asked, f"{number(slowest, 0)} on the slowest task", verdict(slowest >= 55))
+    return Finding(
+        "speed", asked, f"{number(slowest, 0)} on the slowest task", verdict(slowest >= 55)
+    )
 
 
 def kill_finding(found: Found) -> Finding:
     asked = "40 SIGKILLs: every resumed run ends with the unbroken bits"
     if (kills := found.files.get("kill_test")) is None:
-        return Finding("5", asked, "", MISSING)
+        return Finding("safety", asked, "", MISSING)
     said = (
         f"{kills['kills']} kills, {kills['runs_equal_to_unbroken']} of {kills['runs']} runs equal"
     )
     good = kills["runs_equal_to_unbroken"] == kills["runs"]
-    return Finding("5", asked, said, verdict(good, kills["kills"] >= 40))
+    return Finding("safety", asked, said, verdict(good, kills["kills"] >= 40))
 
 
 def flip_findings(found: Found) -> list[Finding]:
     verify, loading = "200 bit flips: `wam verify` finds 200", "loading finds every one"
     if (flips := found.files.get("bit_flips")) is None:
-        return [Finding("5", verify, "", MISSING), Finding("5", loading, "", MISSING)]
+        return [Finding("safety", verify, "", MISSING), Finding("safety", loading, "", MISSING)]
     n, complete = flips["flips"], flips["flips"] >= 200
     return [
         Finding(
-            "5",
+            "safety",
             verify,
             f"{flips['found_by_verify']} of {n}",
             verdict(flips["found_by_verify"] == n, complete),
         ),
         Finding(
-            "5",
+            "safety",
             loading,
             f"{flips['found_by_loading']} of {n}",
             verdict(flips["found_by_loading"] == n, complete),
@@ -340,25 +342,26 @@ def flip_findings(found: Found) -> list[Finding]:
     ]
 
 
-def timed_finding(found: Found, name: str, bar: str, what: str, most: float) -> Finding:
-    asked = f"{what}: at most {most:g} minutes"
+def timed_finding(found: Found, name: str, what: str, most: float) -> Finding:
+    """Whether ``make NAME`` took no longer than it may."""
+    topic, asked = {"demo": "demo", "test": "tests"}[name], f"{what}: at most {most:g} minutes"
     if (timed := found.files.get(f"timed-{name}")) is None:
-        return Finding(bar, asked, "", MISSING)
+        return Finding(topic, asked, "", MISSING)
     said = f"{number(timed['minutes'], 1)} minutes"
     if not timed["machine"]["idle"]:
         said += " (machine busy)"
     if timed["status"]:
         said += f", ended with status {timed['status']}"
-    return Finding(bar, asked, said, verdict(timed["minutes"] <= most and not timed["status"]))
+    return Finding(topic, asked, said, verdict(timed["minutes"] <= most and not timed["status"]))
 
 
 def whole(cells: Sequence[Cell], episodes: int) -> bool:
-    """Whether all seeds are there with as many episodes of each task as the bar asks for."""
+    """Whether all seeds are there with as many episodes of each task as the target asks for."""
     few = any(row["n"] < episodes for cell in cells for row in cell["success"].values())
     return len(cells) >= SEEDS and not few
 
 
 def summary_table(findings: Sequence[Finding]) -> str:
     return table(
-        ["asked", "measured", "verdict"], [[f.asked, f.measured, f.verdict] for f in findings]
+        ["target", "measured", "verdict"], [[f.asked, f.measured, f.verdict] for f in findings]
     )

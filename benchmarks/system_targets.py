@@ -1,4 +1,4 @@
-"""What the corners are asked for, and what was measured."""
+"""What is asked of the systems side by side, and what was measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pooling
-from condition_tables import named, own_cells
+from condition_tables import named, own_cells, trainings
 from corners import BASELINE, PROTOCOL, SYSTEMS
 from findings import MET, MISSING, NOT_MET, Finding, low_of, verdict
 from pooling import Cell
@@ -24,7 +24,7 @@ MOST_TIMES_UWM = 2.0
 
 
 def findings(found: Found) -> list[Finding]:
-    """The bars of the corners that a number decides."""
+    """The targets of the systems that a number decides."""
     return [
         cells_finding(found),
         shifts_finding(found),
@@ -36,18 +36,18 @@ def findings(found: Found) -> list[Finding]:
 
 
 def cells_finding(found: Found) -> Finding:
-    """The bar asks that they are measured: what came of them decides the others."""
+    """The target is that they are measured: what came of them decides the others."""
     wanted = [system for system in SYSTEMS if system not in MODELS]
     each = max(seeds_asked(PROTOCOL, one) for one in wanted)
     asked = f"`{PROTOCOL}`: {', '.join(f'`{one}`' for one in wanted)}; {each} seeds each"
     seeds = {one: [cell["seed"] for cell in last(found, PROTOCOL, one)] for one in wanted}
     if not any(seeds.values()):
-        return Finding("corners 1", asked, "", MISSING)
+        return Finding("systems", asked, "", MISSING)
     said = "; ".join(
         f"`{one}` {', '.join(map(str, there)) or 'none'}" for one, there in seeds.items()
     )
     complete = all(len(there) >= seeds_asked(PROTOCOL, one) for one, there in seeds.items())
-    return Finding("corners 1", asked, f"seeds {said}", verdict(True, complete))
+    return Finding("systems", asked, f"seeds {said}", verdict(True, complete))
 
 
 def shifts_finding(found: Found) -> Finding:
@@ -71,9 +71,10 @@ def shifts_finding(found: Found) -> Finding:
             if one.interval and one.interval[1] < 0
         ]
         if falls:
-            said.append(f"`{system}` falls under {', '.join(lost) or 'none'}")
+            of = trainings([cell for cells in by_shift.values() for cell in cells])
+            said.append(f"`{system}` ({of}) falls under {', '.join(lost) or 'none'}")
     return Finding(
-        "corners 1", asked, "; ".join(said), verdict(True, complete) if said else MISSING
+        "conditions", asked, "; ".join(said), verdict(True, complete) if said else MISSING
     )
 
 
@@ -89,16 +90,16 @@ def success_finding(found: Found, model: str) -> Finding:
     )
     cells = last(found, PROTOCOL, model)
     if not cells:
-        return Finding("corners 2", asked, "", MISSING)
+        return Finding("systems", asked, "", MISSING)
     over = pooling.pooled_over_blind(cells)
     said, good = f"{points_text(over)} over blind", low_of(over) > 0
     both = pooling.paired(cells, last(found, PROTOCOL, BASELINE))
     if both is None:
-        return Finding("corners 2", asked, said, verdict(good, complete=False))
+        return Finding("systems", asked, said, verdict(good, complete=False))
     said += f"; {points_text(both.difference)} against `{BASELINE}`"
     good = good and both.difference.value >= FARTHEST_BELOW
     return Finding(
-        "corners 2", asked, said, verdict(good, len(cells) >= seeds_asked(PROTOCOL, model))
+        "systems", asked, said, verdict(good, len(cells) >= seeds_asked(PROTOCOL, model))
     )
 
 
@@ -111,12 +112,12 @@ def inverse_finding(found: Found) -> Finding:
         one for one in found.recorded if (one["protocol"], one["model"]) == (PROTOCOL, CASCADE)
     ]
     if not cells:
-        return Finding("corners 2", asked, "", MISSING)
+        return Finding("systems", asked, "", MISSING)
     own = [one["inverse_r2"]["value"] for one in cells]
     other = [one["inverse_r2"]["details"]["other_frames"] for one in cells]
     said = "; ".join(r2_text(one["inverse_r2"]) for one in cells)
     good = min(own) > LEAST_R2 and max(other) < MOST_R2_OF_OTHERS
-    return Finding("corners 2", asked, said, verdict(good))
+    return Finding("systems", asked, said, verdict(good))
 
 
 def r2_text(r2: Mapping[str, Any]) -> str:
@@ -132,16 +133,16 @@ def control_finding(found: Found, future: str) -> Finding:
     own = [c for c in found.substitutions if (c["protocol"], c["model"]) == (PROTOCOL, CASCADE)]
     both = pooling.paired(halves(own, "learned", "learned"), halves(own, future, "learned"))
     if both is None:
-        return Finding("corners 2", asked, "", MISSING)
+        return Finding("systems", asked, "", MISSING)
     over = both.difference
-    return Finding("corners 2", asked, points_text(over), MET if low_of(over) > 0 else NOT_MET)
+    return Finding("systems", asked, points_text(over), MET if low_of(over) > 0 else NOT_MET)
 
 
 def cost_finding(found: Found, model: str) -> Finding:
     asked = f"a plan of `{model}` within 2x of `uwm`'s at batch 1, calls as declared"
     rows = {row["model"]: row for row in found.files.get("plan_cost", {}).get("systems", ())}
     if not {model, "uwm"} <= rows.keys():
-        return Finding("corners 5", asked, "", MISSING)
+        return Finding("systems", asked, "", MISSING)
     one, uwm = rows[model], rows["uwm"]
     own, its = one["ms"]["p50"], uwm["ms"]["p50"]
     times = own / its
@@ -150,4 +151,4 @@ def cost_finding(found: Found, model: str) -> Finding:
         f"network calls {', '.join(map(str, one['calls']))}, declared {one['calls_declared']}"
     )
     kept = one["calls"] == [one["calls_declared"]]
-    return Finding("corners 5", asked, said, verdict(times <= MOST_TIMES_UWM and kept))
+    return Finding("systems", asked, said, verdict(times <= MOST_TIMES_UWM and kept))

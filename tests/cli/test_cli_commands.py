@@ -1,0 +1,72 @@
+"""What commands leave behind, on the point environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import point_env
+import pytest
+
+from wamlab.data.logs import load_blind, load_probes, load_rivals
+from wamlab.sim import shifts
+from wamlab.sim.suites import BlindRow
+
+ROW = BlindRow("point/push", 100, 12, True, 200, mean=30, replay=20, expert=99)
+SAVED = {"expert": (99, 100), "mean replay": (30, 100), "random replay": (20, 100)}
+
+
+def known_row(env: str) -> BlindRow:
+    if env != ROW.env:
+        raise KeyError(f"no blind row of {env!r}")
+    return ROW
+
+
+def test_rollouts_stand_beside_the_blind_rows_that_were_measured(
+    wam, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("eval", run, "--episodes", 1, "--out", tmp_path / "out", "--env")
+    assert wam(*words, "point/push").code == 0
+    assert load_blind(tmp_path / "out") == {}
+    monkeypatch.setattr("wamlab.sim.suites.blind_row", known_row)
+    assert wam(*words, "point/push").code == 0
+    assert load_blind(tmp_path / "out") == {"point/push": SAVED}
+    assert "better blind replay" in Path(wam("report", tmp_path / "out").out.strip()).read_text()
+
+
+def test_under_a_shift_no_blind_row_holds(
+    wam, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wamlab.sim.suites.blind_row", known_row)
+    make = lambda name, shift: shifts.shift(point_env.make(name), shift)  # noqa: E731
+    monkeypatch.setattr("wamlab.sim.registry.make", make)
+    words = ("eval", run, "--episodes", 1, "--out", tmp_path / "out", "--env", "point/push")
+    assert wam(*words, "--set", "rollout.shift=gain").code == 0
+    assert load_blind(tmp_path / "out") == {}
+
+
+def test_blind_rows_of_other_environments_stay(
+    tmp_path: Path, point_world: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wamlab.recipes.work import save_blind_rows
+
+    monkeypatch.setattr("wamlab.sim.suites.blind_row", known_row)
+    save_blind_rows(["point/push"], tmp_path)
+    save_blind_rows(["point/flaky"], tmp_path)
+    assert load_blind(tmp_path) == {"point/push": SAVED}
+
+
+def test_probes_stand_beside_the_rivals_of_a_dataset(
+    wam, run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
+    words = ("probe", run, "--env", "point/push", "--states", 1, "--samples", 1, "--out")
+    assert wam(*words, tmp_path / "bare").code == 0
+    (bare,) = load_probes(tmp_path / "bare")
+    assert load_rivals(tmp_path / "bare", bare) == {}
+    told = wam(*words, tmp_path / "out", "--data", data)
+    assert told.code == 0, told.err
+    (probe,) = load_probes(tmp_path / "out")
+    shown = load_rivals(tmp_path / "out", probe)
+    assert set(shown) == {"last frame", "dataset mean", "nearest clip"}
+    wam(*words, tmp_path / "no", "--data", tmp_path / "nowhere").refused("nowhere")
+    assert not (tmp_path / "no").exists()
