@@ -31,7 +31,7 @@ from wamlab.types import STATE, Episode
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
-STARTS = 6
+STARTS = 8
 
 
 def turing(judge: Judge | None = None, **options) -> Turing:
