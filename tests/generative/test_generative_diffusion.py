@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wamlab.generative import diffusion, flow
+from wamlab.generative.noise import generators
 from wamlab.types import Stream
 
 MEAN, STD = 0.7, 0.3
@@ -165,3 +166,31 @@ def test_noise_is_added_row_by_row_and_committed_actions_keep_their_level() -> N
     torch.testing.assert_close(held[:, :2], 0.3 + 0.5 * noise[:, :2])
     assert torch.equal(held[:, 2:], noisy[:, 2:])
     assert torch.equal(diffusion.commit(noisy, None, noise, 0.5), noisy)
+
+
+def test_flow_levels_become_trained_sigmas_of_the_same_ratio() -> None:
+    levels, sigmas = diffusion.trained_levels(torch.tensor([1.0, 0.99, 0.8, 0.5, 0.01]), 0.05, 80.0)
+    assert sigmas == pytest.approx([80, 4, 1, 0.05])
+    ratio = ((1 - levels) / levels) ** 2
+    assert ratio.tolist() == pytest.approx([sigma**-2 for sigma in sigmas])
+
+
+def test_the_exact_denoiser_recovers_as_well_as_a_normal_can_be() -> None:
+    """The error at sigma is the posterior's variance; an absent entry is noise and is not read."""
+    x = MEAN + STD * torch.randn(4, 5000, 1, generator=torch.Generator().manual_seed(0))
+    x[1, 0], present = torch.nan, torch.ones(4, 5000, dtype=torch.bool)
+    present[1, 0] = False
+    seen: list[torch.Tensor] = []
+
+    def denoise(noisy: torch.Tensor, sigma: float) -> torch.Tensor:
+        seen.append(noisy)
+        return exact(noisy, sigma)
+
+    sigmas = [80.0, 0.3, 0.05]
+    found = diffusion.recoveries(
+        denoise, x, present, sigmas=sigmas, sigma_data=0.5, generator=generators(range(4))
+    )
+    assert all(bool(noisy.isfinite().all()) for noisy in seen)
+    for sigma, clean in zip(sigmas, found, strict=True):
+        error = float((clean - x)[present].square().mean())
+        assert error == pytest.approx(1 / (1 / STD**2 + 1 / sigma**2), rel=0.05)

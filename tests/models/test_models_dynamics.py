@@ -10,7 +10,9 @@ from test_models_uwm import make_batch
 from test_models_uwm_toy import MODES, B, level, world
 from torch import Tensor
 
+from wamlab.generative import flow
 from wamlab.generative.noise import generators
+from wamlab.metrics.likelihood import denoising_bound, noise_levels
 from wamlab.models.base import Refusal, Sampling
 from wamlab.models.dynamics import Dynamics
 from wamlab.models.uwm import UWM
@@ -124,6 +126,35 @@ def test_the_effect_of_an_imposed_action_is_recovered(trained):
 
     effect = float((imagined(MODES) - imagined(-MODES)).mean()) / (2 * MODES)
     assert effect == pytest.approx(B, rel=0.2)
+
+
+class Gaussian(torch.nn.Module):
+    """The best denoiser of data N(0.2, 0.3^2) on the library's path, in place of the network."""
+
+    def forward(self, future: Tensor, given: object, *, sigma: Tensor) -> Tensor:
+        keep, sigma = (flow.like(level, future) for level in (1 - sigma, sigma))
+        gain = keep * 0.09 / (keep**2 * 0.09 + sigma**2)
+        return 0.2 + gain * (future - keep * 0.2)
+
+
+@torch.no_grad()
+def test_its_likelihood_is_the_data_s_where_the_denoiser_is_the_best() -> None:
+    model, batch = make_model(), make_batch()
+    model.network = Gaussian()
+    frames = [batch[name] for name in CONFIG.image_streams]
+    for stream in frames:
+        stream.values[:] = 0.2 + 0.3 * torch.randn(stream.values.shape)
+    frames[0].values[1, -1], frames[0].present[1, -1] = torch.nan, False
+    batch[ACTION].present[3] = False
+    levels = torch.from_numpy(noise_levels(32))
+    found = model.likelihood(batch, FORWARD, levels=levels, generator=generators(range(4)))
+    frame = 3 * CONFIG.image_size**2
+    assert found.dims.tolist() == [4 * frame, 3 * frame, 4 * frame, 0]
+    ahead = torch.stack([s.at(*CONFIG.offsets).values for s in frames], 1)
+    true = -torch.distributions.Normal(0.2, 0.3).log_prob(ahead.nan_to_num()).flatten(1).sum(1)
+    whole = [0, 2]
+    per_dim = denoising_bound(found)[whole] / found.dims[whole].numpy()
+    assert per_dim == pytest.approx(true[whole].numpy() / (4 * frame), abs=0.01)
 
 
 def test_it_answers_forward_alone_and_bad_requests_are_named():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import moving_blocks
@@ -12,7 +14,9 @@ import torch
 from moving_blocks import COLOURS, WORDS, astray, found, r2, scene, world
 from torch import Tensor
 
+from wamlab.generative.diffusion import gaussian_denoiser
 from wamlab.generative.noise import generators
+from wamlab.metrics.likelihood import denoising_bound, noise_levels
 from wamlab.models.base import Refusal, Sampling
 from wamlab.models.reactive import Reactive
 from wamlab.models.unipi import UniPi, _draw
@@ -264,6 +268,41 @@ def test_the_inverse_dynamics_alone_learns_from_actions_and_hears_no_word(
     ]
     assert losses[0] > 0 < losses[1]
     assert losses[2] == 0
+
+
+@torch.no_grad()
+def test_its_likelihood_is_the_planned_clip_s_and_given_it_that_of_what_lies_between() -> None:
+    """Sparse frames normal about the first, the others about their middle; exact denoisers."""
+    model, batch = UniPi(TOY), world(8, torch.Generator().manual_seed(0))
+    generator, stream = torch.Generator().manual_seed(1), batch["image/top"]
+    first, size = stream.values[:, 0], stream.values[:, 0].shape
+    noise = {k: torch.randn(size, generator=generator) for k in TOY.offsets}
+    frames = {0: first, 4: first + 0.1 + 0.3 * noise[4], 8: first + 0.1 + 0.3 * noise[8]}
+    for k in (2, 6):
+        frames[k] = (frames[k - 2] + frames[k + 2]) / 2 + 0.2 * noise[k]
+    stream.values[:] = torch.stack([frames[k] for k in (0, *TOY.offsets)], 1)
+    stream.values[5, -1], stream.present[5, -1] = torch.nan, False  # a sparse frame
+
+    def best(mean: float, std: float) -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
+        return lambda x, sigma, *_: (gaussian_denoiser(x, float(sigma[0]), mean, std), {})
+
+    model.plan._change, model.refine._change = best(0.1, 0.3), best(0.0, 0.2)
+    levels, seeds = torch.from_numpy(noise_levels(32)), generators(range(8))
+    found = model.likelihood(batch, VIDEO, levels=levels, generator=seeds)
+
+    frame = first[0].numel()
+    assert found.dims.tolist() == [4 * frame] * 5 + [2 * frame] + [4 * frame] * 2
+    # A density of the noise, and the logarithm of how far it is spread.
+    nats = {k: 0.5 * noise[k].square() + 0.5 * math.log(2 * math.pi) for k in TOY.offsets}
+    nats = {k: one + math.log(0.3 if k in TOY.coarse else 0.2) for k, one in nats.items()}
+    true = {k: one.flatten(1).sum(1) for k, one in nats.items()}
+    wanted = sum(true.values())
+    wanted[5] = true[2][5] + true[4][5]
+    gap = (torch.from_numpy(denoising_bound(found)) - wanted) / found.dims
+    assert gap.abs().max() < 0.02
+    for query in (POLICY, JOINT, INVERSE):
+        with pytest.raises(Refusal, match=f"no likelihood of {query}: its actions are regressed"):
+            model.likelihood(batch, query, levels=levels, generator=seeds)
 
 
 def test_rows_that_may_not_teach_the_video_leave_the_plan_alone(held_out: Batch) -> None:

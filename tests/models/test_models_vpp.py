@@ -13,7 +13,9 @@ import torch
 from moving_blocks import found, r2, words
 from torch import Tensor
 
+from wamlab.generative.diffusion import gaussian_denoiser
 from wamlab.generative.noise import generators, normal
+from wamlab.metrics.likelihood import denoising_bound, noise_levels
 from wamlab.models.base import Refusal, Sampling
 from wamlab.models.vpp import VPP
 from wamlab.nn.codec import KL
@@ -272,6 +274,42 @@ def test_a_number_of_steps_leaves_the_guidance_alone(held_out: Batch) -> None:
     )
     assert torch.equal(own.future.values["image/top"], guided.future.values["image/top"])
     assert own.cost.calls == guided.cost.calls == 2 * TOY.video_steps
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("query", "rows", "cleanest"), [(VIDEO, 20, 0.05 / 1.05), (POLICY, ROWS, 0.01)], ids=str
+)
+def test_its_likelihood_is_the_data_s_where_the_denoiser_is_the_best(
+    query: Query, rows: int, cleanest: float
+) -> None:
+    """Normal actions, and frames normal about the present one, with their exact denoisers."""
+    generator, (mean, std) = torch.Generator().manual_seed(0), (0.3, 0.2)
+    model, batch = VPP(TOY), world(rows, generator)
+    frames, action = batch["image/top"].values, batch[ACTION].values
+    x = frames[:, 1:] if query == VIDEO else action
+    x[:] = mean + std * torch.randn(x.shape, generator=generator)
+    true = -torch.distributions.Normal(mean, std).log_prob(x).mean()
+    frames[:, 1:] += frames[:, :1]
+    model.video._change = lambda x, sigma, *_: (
+        gaussian_denoiser(x, float(sigma[0]), mean, std), {}
+    )  # fmt: skip
+    model._denoise = lambda x, sigma, _: gaussian_denoiser(x, float(sigma[0]), mean, std)
+    levels, seeds = torch.from_numpy(noise_levels(32)), generators(range(rows))
+    found = model.likelihood(batch, query, levels=levels, generator=seeds)
+    assert found.dims.tolist() == [x[0].numel()] * rows
+    per_dim = denoising_bound(found) / found.dims.numpy()
+    # The noise of 33 levels moves what one entry gives by about 1.5 nats.
+    assert float(per_dim.mean()) == pytest.approx(float(true), abs=3 * 1.5 * x.numel() ** -0.5)
+    # Level 1 has an infinite sigma: the highest that was trained stands for it.
+    ends = [float(found.levels[0]), float(found.levels[-1])]
+    assert ends == pytest.approx([80 / 81, cleanest])
+
+
+def test_a_joint_answer_has_no_likelihood(held_out: Batch) -> None:
+    levels = torch.tensor([1.0, 0.5])
+    with pytest.raises(Refusal, match="no likelihood of JOINT: action and clip share the noise"):
+        VPP(TOY).likelihood(held_out, JOINT, levels=levels, generator=generators(range(ROWS)))
 
 
 def test_committed_actions_begin_the_chunk(trained: Trained, held_out: Batch) -> None:

@@ -15,10 +15,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wamlab.generative.flow import like
+from wamlab.generative.noise import fill_absent, normal
 from wamlab.types import Stream
 
 Denoiser = Callable[[Float[Tensor, "b *rest"], float], Float[Tensor, "b *rest"]]
@@ -148,6 +149,44 @@ def commit(
         return x_sigma
     k = prefix.values.shape[1]
     return torch.cat([prefix.values + sigma * noise[:, :k], x_sigma[:, k:]], dim=1)
+
+
+def trained_levels(
+    levels: Float[Tensor, " l"], low: float, high: float
+) -> tuple[Float[Tensor, " k"], list[float]]:
+    """Flow levels as those of a denoiser that was trained on sigma in [low, high].
+
+    ``x + sigma noise`` has the signal-to-noise ratio of the flow level ``sigma / (1 + sigma)``, so
+    that ``E[x | x_sigma]`` is the same on both paths. A level outside of what was trained (1 has an
+    infinite sigma) becomes the nearest one inside, each of them once.
+
+    Returns:
+        the flow levels that are left, falling, and their sigmas.
+    """
+    exact = levels.double()
+    sigmas = (exact / (1 - exact)).clamp(low, high).unique().flip(0)
+    return sigmas / (1 + sigmas), sigmas.tolist()
+
+
+def recoveries(
+    denoise: Denoiser,
+    x: Float[Tensor, "b t *rest"],
+    present: Bool[Tensor, "b *some"],
+    *,
+    sigmas: Sequence[float],
+    sigma_data: float,
+    generator: Sequence[torch.Generator],
+) -> list[Float[Tensor, "b t *rest"]]:
+    """What ``denoise`` makes of ``x`` at each of ``sigmas``, with fresh noise from each row's own.
+
+    An absent entry is noise of the size that is left of data of deviation ``sigma_data``.
+    """
+    found = []
+    for sigma in sigmas:
+        noise = normal(x.shape[1:], generator, x.device)
+        unknown = math.hypot(sigma, sigma_data) * noise
+        found.append(denoise(fill_absent(x + sigma * noise, present, unknown), sigma))
+    return found
 
 
 def gaussian_denoiser(

@@ -13,8 +13,8 @@ Each entropy is the integral of the error of the best denoiser over the signal-t
 and with the future in the place of the action on the other side (Franzese et al., MINDE, arXiv
 2310.09031, estimate mutual information so from scores). A model with independent noise levels has
 all four denoisers: POLICY less INVERSE is the side of the action, VIDEO less FORWARD that of the
-future. It takes recordings and no simulator. Tokens give both differences exactly; of a cascade
-each of its two networks gives what it models.
+future. It takes recordings and no simulator. Tokens give both differences exactly; a cascade gives
+neither: what its networks model (the clip; `vpp` also the action) is half of a side each.
 
 Levels must be the same in both errors of a difference, also where they end: cut at different levels
 they differ by what was cut and not by what is known. From the cleanest level ``g_L`` on the

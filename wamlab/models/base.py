@@ -237,11 +237,12 @@ class WorldActionModel(nn.Module):
 
         The streams that the query gives are given as they are in ``batch``, the others are
         marginalised as in `sample`. A model of tokens answers with `Nats`, exactly; one that
-        denoises with `Denoised` at ``levels`` of its own noise (1 first, falling). Units are the
-        model's, normalised ones.
+        denoises with `Denoised` at ``levels`` of its noise (1 first, falling), or at those of them
+        that it was trained at. Units are the model's, normalised ones.
 
         Raises:
-            Refusal: the query is not among `queries`, or this model has no likelihood (default).
+            Refusal: the query is not among `queries`, or the model has no likelihood of it
+                (default: of none).
         """
         self.answer(query)
         raise Refusal(f"{self.name} has no likelihood")

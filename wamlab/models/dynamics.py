@@ -45,6 +45,7 @@ from wamlab.types import (
     Answer,
     Batch,
     Cost,
+    Denoised,
     Future,
     Memory,
     Observation,
@@ -253,6 +254,28 @@ class Dynamics(WorldActionModel):
         noise = normal(video, generator, self.device)
         x = flow.euler(field, noise, flow.levels(how.steps, how.stop))
         return Prediction(future=imagined(x, c), cost=Cost(calls=how.steps))
+
+    def likelihood(
+        self,
+        batch: Batch,
+        query: Query,
+        *,
+        levels: Float[Tensor, " l"],
+        generator: Sequence[torch.Generator],
+    ) -> Denoised:
+        """As `uwm` answers FORWARD; of a row without actions nothing is counted."""
+        self.answer(query)
+        chunk = batch[ACTION].at(*range(self.config.chunk))
+        given = self.given(batch, chunk)
+        future, recorded_BVT = stacked(batch, self.config.image_streams, self.config.offsets)
+        counted_BVT = recorded_BVT & chunk.present.any(1)[:, None, None]
+        shown = []
+        for level in levels.tolist():
+            noise = normal(future.shape[1:], generator, self.device)
+            sigma = future.new_full((len(future),), level)
+            noisy = fill_absent(flow.interpolate(future, noise, sigma), recorded_BVT, noise)
+            shown.append(self.network(noisy, given, sigma=sigma))
+        return flow.recovered(levels, shown, future, counted_BVT)
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)

@@ -34,6 +34,7 @@ from wamlab.generative.noise import fill_absent, normal
 from wamlab.models.base import (
     Flow,
     ModelConfig,
+    Refusal,
     Sampling,
     Stage,
     WorldActionModel,
@@ -53,6 +54,7 @@ from wamlab.types import (
     Answer,
     Batch,
     Cost,
+    Denoised,
     Future,
     Memory,
     Observation,
@@ -249,12 +251,8 @@ class UniPi(WorldActionModel):
             loss = self.plan.loss(clip, present, self._planned(batch, keeps), generator)
         else:
             coarse, there = self._frames(batch, c.coarse)
-            clip, present = self._frames(batch, c.offsets)
+            clip, present = self._known(batch, there)
             shown = self._refined(batch, coarse, keeps)
-            # A frame is taught only where both of its coarse neighbours are real.
-            before, after = self._neighbours()
-            there = torch.cat([torch.ones_like(there[:, :, :1]), there], dim=2)
-            present = present & there[:, :, before] & there[:, :, after]
             loss = self.refine.loss(clip, present, shown, generator)
         return {"loss": loss, "future": loss}
 
@@ -332,6 +330,44 @@ class UniPi(WorldActionModel):
         present = torch.cat([known, known.new_ones(clip.shape[:3])], dim=2)
         return self.inverse(torch.cat([first, clip], dim=2), present)
 
+    def likelihood(
+        self,
+        batch: Batch,
+        query: Query,
+        *,
+        levels: Float[Tensor, " l"],
+        generator: Sequence[torch.Generator],
+    ) -> Denoised:
+        """Of the clip without guidance: the sparse frames, and given them those between.
+
+        The first is the planner's, the second the super-resolution's, which sees the recorded
+        sparse frames as it does in training. (A sample draws the sparse frames again, near those
+        that were planned; here they are the planner's.) A frame between two of which one was not
+        recorded is not counted.
+
+        Raises:
+            Refusal: all but VIDEO. Actions are regressed off the clip and have no density.
+        """
+        self.answer(query)
+        if query != VIDEO:
+            raise Refusal(
+                f"{self.name} has no likelihood of {query}: its actions are regressed off the clip"
+            )
+        c = self.config
+        coarse, there = self._frames(batch, c.coarse)
+        shown = self._planned(batch)
+        planned = self.plan.recovered(coarse, there, shown, levels=levels, generator=generator)
+        clip, present = self._known(batch, there)
+        between = torch.tensor([k not in c.coarse for k in c.offsets], device=present.device)
+        return planned + self.refine.recovered(
+            clip,
+            present,
+            self._refined(batch, coarse),
+            counted_BVT=present & between,
+            levels=levels,
+            generator=generator,
+        )
+
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)
         frames = self.config.image_streams
@@ -403,6 +439,15 @@ class UniPi(WorldActionModel):
 
     def _frames(self, batch: Batch, offsets: Sequence[int]) -> tuple[Clip, Bool[Tensor, "b v t"]]:
         return stacked(batch, self.config.image_streams, offsets)
+
+    def _known(
+        self, batch: Batch, coarse_BVK: Bool[Tensor, "b v k"]
+    ) -> tuple[Clip, Bool[Tensor, "b v t"]]:
+        """The frames at all instants, and which of them lie between real coarse neighbours."""
+        clip, present = self._frames(batch, self.config.offsets)
+        before, after = self._neighbours()
+        there = torch.cat([torch.ones_like(coarse_BVK[:, :, :1]), coarse_BVK], dim=2)
+        return clip, present & there[:, :, before] & there[:, :, after]
 
     def _given_future(self, future: Future | None) -> Clip:
         if future is None or future.space != "pixels":

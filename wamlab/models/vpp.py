@@ -34,6 +34,7 @@ from wamlab.generative.noise import fill_absent, noise_like, normal
 from wamlab.models.base import (
     Flow,
     ModelConfig,
+    Refusal,
     Sampling,
     Stage,
     WorldActionModel,
@@ -54,6 +55,7 @@ from wamlab.types import (
     Answer,
     Batch,
     Cost,
+    Denoised,
     Future,
     Memory,
     Observation,
@@ -425,6 +427,47 @@ class VPP(WorldActionModel):
         pre = diffusion.precondition(sigma, self.config.sigma_action)
         content = self.policy(flow.like(pre.input, x_BHA) * x_BHA, plan, pre.noise)
         return flow.like(pre.skip, x_BHA) * x_BHA + flow.like(pre.out, x_BHA) * content
+
+    def likelihood(
+        self,
+        batch: Batch,
+        query: Query,
+        *,
+        levels: Float[Tensor, " l"],
+        generator: Sequence[torch.Generator],
+    ) -> Denoised:
+        """Of the clip, or of the actions given one look at noise.
+
+        A policy draws that noise too. Given it, the mean bound is never below the bound without,
+        since ``-log`` is convex: it bounds POLICY. The clip is not guided.
+
+        Raises:
+            Refusal: JOINT, whose action and clip hang together by the noise that both begin with.
+        """
+        self.answer(query)
+        if query == VIDEO:
+            clip, present = stacked(batch, self.config.image_streams, self.config.offsets)
+            shown = self._shown(batch)
+            return self.video.recovered(clip, present, shown, levels=levels, generator=generator)
+        if query == JOINT:
+            raise Refusal(
+                f"{self.name} has no likelihood of {query}: action and clip share the noise that "
+                "they begin with, which no one has recorded"
+            )
+        c, stream = self.config, batch[ACTION].at(*range(self.config.chunk))
+        noise = normal(self._clip, generator, self.device)
+        plan = self.planner(self.video.foresee(noise, self._shown(batch), c.taps), batch)
+        action = fill_absent(stream.values, stream.present)
+        levels, sigmas = diffusion.trained_levels(levels, *ACTION_LEVELS)
+        found = diffusion.recoveries(
+            lambda x, sigma: self._denoise(x, x.new_full((len(x),), sigma), plan),
+            action,
+            stream.present,
+            sigmas=sigmas,
+            sigma_data=c.sigma_action,
+            generator=generator,
+        )
+        return flow.recovered(levels, found, action, stream.present)
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)

@@ -35,7 +35,7 @@ from wamlab.config import nearest
 from wamlab.generative import diffusion, flow
 from wamlab.generative.noise import fill_absent, noise_like
 from wamlab.nn.transformer import attention, mlp, sinusoids
-from wamlab.types import Text
+from wamlab.types import Denoised, Text
 
 CELL = 4  # pixels along a cell of the maps that are drawn from
 PATCH = 16  # pixels along a token
@@ -341,6 +341,34 @@ class VideoDenoiser(nn.Module):
         noisy = torch.addcmul(change, _each(level), noise)
         error_BVT = (self._change(noisy, sigma, shown)[0] - change).square().mean((-3, -2, -1))
         return flow.masked_mean(error_BVT.flatten(1), present_BVT.flatten(1)) / self.sigma_data**2
+
+    def recovered(
+        self,
+        clip_BVTCHW: Float[Tensor, "b v t 3 h w"],
+        present_BVT: Bool[Tensor, "b v t"],
+        shown: Shown,
+        *,
+        counted_BVT: Bool[Tensor, "b v t"] | None = None,
+        levels: Float[Tensor, " l"],
+        generator: Sequence[torch.Generator],
+    ) -> Denoised:
+        """How well the change about the centre is recovered, at the flow levels within training's.
+
+        All frames that are present are seen through the noise, those that are ``counted`` (None:
+        the same) are measured.
+        """
+        change = fill_absent(clip_BVTCHW - shown.centre_BVTCHW, present_BVT)
+        levels, sigmas = diffusion.trained_levels(levels, self.low, self.high)
+        found = diffusion.recoveries(
+            lambda x, sigma: self._change(x, self.level(x, sigma), shown)[0],
+            change,
+            present_BVT,
+            sigmas=sigmas,
+            sigma_data=self.sigma_data,
+            generator=generator,
+        )
+        counted = present_BVT if counted_BVT is None else counted_BVT
+        return flow.recovered(levels, found, change, counted)
 
     def _change(
         self, change_BVTCHW: Tensor, sigma: Tensor, shown: Shown, taps: Sequence[str] = ()
