@@ -353,13 +353,20 @@ class UniPi(WorldActionModel):
             raise Refusal(
                 f"{self.name} has no likelihood of {query}: its actions are regressed off the clip"
             )
-        c, how = self.config, {"levels": levels, "generator": generator}
+        c = self.config
         coarse, there = self._frames(batch, c.coarse)
-        planned = self.plan.recovered(coarse, there, self._planned(batch), **how)
+        shown = self._planned(batch)
+        planned = self.plan.recovered(coarse, there, shown, levels=levels, generator=generator)
         clip, present = self._known(batch, there)
-        between = torch.tensor([offset not in c.coarse for offset in c.offsets])
-        shown, counted = self._refined(batch, coarse), present & between.to(present.device)
-        return planned + self.refine.recovered(clip, present, shown, counted_BVT=counted, **how)
+        between = torch.tensor([k not in c.coarse for k in c.offsets], device=present.device)
+        return planned + self.refine.recovered(
+            clip,
+            present,
+            self._refined(batch, coarse),
+            counted_BVT=present & between,
+            levels=levels,
+            generator=generator,
+        )
 
     def flows(self, query: Query) -> list[Flow]:
         self.answer(query)
