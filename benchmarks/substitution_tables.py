@@ -32,9 +32,9 @@ def system_table(found: Found, protocol: str, system: str) -> str:
     head = ["future", *(f"{how} extractor" for how in EXTRACTORS)]
     return (
         f"### `{system}` on `{protocol}`\n\n"
-        f"Success over all tasks with its interval, {trainings(played)}; then the difference from "
-        "the system itself on the same starts, paired. An exact extractor knows the actions of a true "
-        "future, and searches the simulator for those of any other.\n\n"
+        f"Success over all tasks with its interval, {trainings(played)}; then the difference "
+        "from the system itself on the same starts, paired. An exact extractor knows the actions "
+        "of a true future, and searches the simulator for those of any other.\n\n"
         f"{table(head, rows)}\n`{command(played[-1])}`, {machine(played[-1])}\n"
     )
 
