@@ -86,7 +86,7 @@ behind: from where they start here that is further from the goal, where it alway
 and the true world is just the nearest; with all blocks 0.06 nearer it is not, as in the prototype.
 Its block alone is nearest to a wrong world. That is why there is one margin for each entity: a
 robot that is right hides what is wrong with the object. And that is why it is over the whole path:
-at the end alone, where little moves, a lag would cost nothing.
+at the end alone, where little moves, a lag would cost little of it.
 """
 OTHERS = """\
 ## What other measures say of the same faults
