@@ -118,6 +118,8 @@ def test_an_instruction_that_comes_back_does_not_bring_its_past_along() -> None:
     for said in ("push", "lift", "push", "push"):
         history.push({"instruction": said}, np.zeros(4))
     assert [history.told(said) for said in ("push", "lift")] == [2, 0]
+    again = history.retold("lift")
+    assert (again.told("lift"), again.told("push"), history.told("push")) == (4, 0, 2)
 
 
 def test_a_fuller_history_changes_what_is_done(model: Recorded) -> None:

@@ -43,6 +43,13 @@ class History:
             ticks += 1
         return ticks
 
+    def retold(self, instruction: str) -> History:
+        """The same past, as if this instruction had stood all along."""
+        again = History(self.moments.maxlen or 0)
+        for observation, action in self.moments:
+            again.push({**observation, INSTRUCTION: instruction}, action)
+        return again
+
 
 def past_offsets(model: WorldActionModel) -> Offsets:
     """The negative offsets, by stream, that any stage of the model with a fixed window reads."""

@@ -19,7 +19,7 @@ from wamlab.metrics.joint import LISTED
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import Agent, ExpertAgent
 from wamlab.policy.executors import Executor
-from wamlab.policy.raw import Answerer, RawPrediction
+from wamlab.policy.raw import INSTRUCTION, Answerer, RawPrediction
 from wamlab.policy.seeds import draw_seed
 from wamlab.run.execute import execute, visible
 from wamlab.run.extract import with_extracted
@@ -199,10 +199,14 @@ class Bench:
         return with_extracted(self.policy, at, own, self.seed) if self.samples > 1 else own
 
     def instructed(self, at: Reached) -> list[Branch]:
-        """A sample under the other instruction, with the noise of the first own one."""
+        """A sample as if the other instruction had stood all along, with the first own noise."""
         if not self.other:
             return []
-        told = replace(at, observation={**at.observation, "instruction": self.other})
+        told = replace(
+            at,
+            observation={**at.observation, INSTRUCTION: self.other},
+            history=at.history.retold(self.other),
+        )
         (branch,) = self._samples("instructed", ["told otherwise"], told)
         return [replace(branch, instruction=self.other)]
 

@@ -229,6 +229,10 @@ class SubstitutedAgent(PolicyAgent):
         **given: Any,
     ) -> RawPrediction:
         states = [self._rows[row] for row in rows]
+        histories = [state.history for state in states]
+        if self.future == "another instruction's":
+            said = [observations[row][INSTRUCTION] for row in rows]
+            histories = [past.retold(one) for past, one in zip(histories, said, strict=True)]
         return self.policy.query(
             [observations[row] for row in rows],
             query,
@@ -236,7 +240,7 @@ class SubstitutedAgent(PolicyAgent):
             # A future that is not looked at stays as the model made it, without rounding.
             decode=self.extractor == "exact",
             sampler=self.sampler,
-            histories=[state.history for state in states],
+            histories=histories,
             **given,
         )
 
