@@ -28,17 +28,17 @@ RISK = 0.05
 
 
 class Correlation(NamedTuple):
-    """Of one measure with success, and the same with the training step held; with intervals.
+    """Of one measure with success, and the same with the training step held.
 
     ``same_step`` is that among checkpoints of the same step, with its permutation p-value: NaN
-    where no step has several seeds that differ.
+    where no step has several seeds that differ. ``points`` hold the measure, success and step of
+    each checkpoint, ``seeds`` whose it is.
     """
 
-    n: int
+    points: Float[np.ndarray, "n 3"]
+    seeds: Sequence[int]
     plain: float
-    plain_ends: Interval
     given_step: float
-    given_step_ends: Interval
     same_step: float
     same_step_p: float
 
@@ -128,27 +128,22 @@ def _correlation(rows: Sequence[tuple[int, Mapping[str, Any]]], name: str) -> Co
         return None
     seeds = [seed for seed, _ in known]
     points = np.array([[one["measures"][name], _rate(one), one["step"]] for _, one in known])
-    plain, given = _plain(points), _given_step(points)
-    if not np.isfinite([plain, given]).all():
+    own = plain(points), given_step(points)
+    if not np.isfinite(own).all():
         return None
-    ends = [_ends(points, seeds, statistic) for statistic in (_plain, _given_step)]
-    same = grouped_spearman(*points.T)
-    return Correlation(len(known), plain, ends[0], given, ends[1], *same)
+    return Correlation(points, seeds, *own, *grouped_spearman(*points.T))
 
 
-def _ends(
-    points: Float[np.ndarray, "n 3"],
-    seeds: Sequence[int],
-    statistic: Callable[[np.ndarray], float],
-) -> Interval:
-    return bootstrap(points, [seeds], statistic=statistic, keep_outer=True)
+def ends(one: Correlation, statistic: Callable[[np.ndarray], float]) -> Interval:
+    """The interval of ``plain`` or ``given_step`` over checkpoints inside these seeds."""
+    return bootstrap(one.points, [one.seeds], statistic=statistic, keep_outer=True)
 
 
-def _plain(points: Float[np.ndarray, "n 3"]) -> float:
+def plain(points: Float[np.ndarray, "n 3"]) -> float:
     return spearman(points[:, 0], points[:, 1])
 
 
-def _given_step(points: Float[np.ndarray, "n 3"]) -> float:
+def given_step(points: Float[np.ndarray, "n 3"]) -> float:
     return partial_spearman(points[:, 0], points[:, 1], points[:, 2])
 
 
@@ -169,9 +164,9 @@ def _course(cells: Sequence[Cell]) -> str:
 
 def _cells(one: Correlation) -> list[str]:
     return [
-        str(one.n),
-        f"{number(one.plain, 2, sign=True)} ({between(one.plain_ends)})",
-        f"{number(one.given_step, 2, sign=True)} ({between(one.given_step_ends)})",
+        str(len(one.points)),
+        f"{number(one.plain, 2, sign=True)} ({between(ends(one, plain))})",
+        f"{number(one.given_step, 2, sign=True)} ({between(ends(one, given_step))})",
         "–"
         if np.isnan(one.same_step)
         else f"{number(one.same_step, 2, sign=True)} (p {number(one.same_step_p)})",

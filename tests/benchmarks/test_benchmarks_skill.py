@@ -15,7 +15,7 @@ from cells import Cell
 from findings import MET, MISSING, PARTIAL
 from imagination_and_skill import Asked, checkpoint, kept, values
 from made_cells import outcomes
-from skill_tables import correlations
+from skill_tables import correlations, ends, given_step
 from tables import Found
 
 from wamlab.data.logs import load_probes, save_episode, save_probe
@@ -52,9 +52,9 @@ def test_what_is_only_trained_longer_goes_with_success_until_the_step_is_held() 
     assert found["skilled"].plain == pytest.approx(1)
     assert found["skilled"].given_step == pytest.approx(1)
     assert found["longer"].plain > 0.7
-    assert 0 in found["longer"].given_step_ends
+    assert 0 in ends(found["longer"], given_step)
     assert abs(found["chance"].plain) < 0.5
-    assert found["skilled"].n == 24
+    assert len(found["skilled"].points) == 24
     assert found["skilled"].same_step == pytest.approx(1)
     assert found["skilled"].sure
     assert not found["longer"].sure

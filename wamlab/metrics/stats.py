@@ -311,10 +311,14 @@ def grouped_spearman(
 
 
 def _centred_ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    from scipy.stats import rankdata  # slow to import, and needed here alone
+    """Ranks from 1, ties sharing the mean of theirs, less their mean; NaN where a value is.
 
-    ranks = rankdata(np.asarray(values, float))
-    return ranks - ranks.mean()
+    scipy's ranks are the same and take ten times as long for as few values as a bootstrap draws.
+    """
+    values = np.asarray(values, float)
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
+    return np.where(np.isnan(values).any(), np.nan, ranks - ranks.mean())
 
 
 def _cosine(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
