@@ -66,7 +66,11 @@ class SelfTest:
 
 @runtime_checkable
 class Env(Protocol):
-    """One task in one simulator; see the module's docstring for observations."""
+    """One task in one simulator; see the module's docstring for observations.
+
+    What only some measures need is asked for where it is needed: `wamlab.sim.erase`,
+    `wamlab.sim.things`.
+    """
 
     name: str
     views: tuple[str, ...]
