@@ -67,30 +67,26 @@ def test_it_reads_places_within_a_pixel_on_starts_that_it_never_saw(reader: Stat
     assert reader.error["state"] < 1
 
 
-def test_what_moves_in_the_frame_moves_in_the_reading(reader: StateReader):
+def passing(across: tuple[float, ...], *, height: float, block: float) -> dict[str, np.ndarray]:
+    """Frames in which the hand is ever further along x, at this height y, and the block stays."""
     env = point_env.make("point/push")
     env.reset(seed=7)
-    env.block = np.array([0.4, 0.65, 0.05])
+    env.block = np.array([0.4, block, 0.05])
     shots = []
-    for across in (0.1, 0.3):
-        env.hand = np.array([across, 0.4, 0.05])
+    for place in across:
+        env.hand = np.array([place, height, 0.05])
         shots.append({view: env.render_view(view) for view in env.views})
-    frames = {view: np.stack([shot[view] for shot in shots]) for view in env.views}
-    robot = reader.read(frames).places["robot"]
+    return {view: np.stack([shot[view] for shot in shots]) for view in env.views}
+
+
+def test_what_moves_in_the_frame_moves_in_the_reading(reader: StateReader):
+    robot = reader.read(passing((0.1, 0.3), height=0.4, block=0.65)).places["robot"]
     assert robot[1, 0] - robot[0, 0] == pytest.approx(0.2, abs=0.1)
 
 
 def test_what_stays_while_the_hand_moves_stays_in_the_reading(reader: StateReader):
     """The way of a push, over which an expert's block would go 0.25."""
-    env = point_env.make("point/push")
-    env.reset(seed=7)
-    env.block = np.array([0.4, 0.5, 0.05])
-    shots = []
-    for across in (0.24, 0.49):
-        env.hand = np.array([across, 0.42, 0.05])
-        shots.append({view: env.render_view(view) for view in env.views})
-    frames = {view: np.stack([shot[view] for shot in shots]) for view in env.views}
-    block = reader.read(frames).places["block"]
+    block = reader.read(passing((0.24, 0.49), height=0.42, block=0.5)).places["block"]
     assert abs(block[1, 0] - block[0, 0]) < 1 / 16
 
 

@@ -10,12 +10,13 @@ import point_env
 import pytest
 import torch
 from point_judge import ENV, Hidden, Reading, Seer
-from point_model import PointModel, Reactive, policy_of
+from point_model import PointModel, PointProcessor, Reactive, policy_of
 
 from wamlab.metrics.base import compute
 from wamlab.metrics.use import success_change
 from wamlab.models.base import Refusal
 from wamlab.policy.executors import ChunkExecutor
+from wamlab.policy.policy import Policy
 from wamlab.run.rollout import rollout
 from wamlab.run.substitution import Search
 from wamlab.run.use import MIRRORED, NOISE, OWN, REDRAWN, SAMPLE, SCENE, ReplacedAgent, use
@@ -154,6 +155,9 @@ def test_bad_requests_are_named(using: list[Probe]) -> None:
         probed(Hidden())
     with pytest.raises(KeyError, match="no other scene is named for 'point/push'"):
         probed(Using(), others={})
+    slower = Policy(Using(), PointProcessor(), replace(point_env.SPACE, rate_hz=5.0))
+    with pytest.raises(ValueError, match=r"trained on the action space .*rate_hz=5.0"):
+        use(slower, [ENV], 1, others={ENV: ENV}, make=point_env.make, progress=False)
     with pytest.raises(KeyError, match="nothing is demanded of the future"):
         compute("imagination_use", using, space=point_env.SPACE, future=NOISE)
     assert "pass space=" in compute("imagination_use", using).why_not

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from wamlab.generative.noise import fill_absent, normal
 from wamlab.types import Denoised, Stream
 
 
@@ -134,6 +135,25 @@ def masked_mean(values: Float[Tensor, "b t *rest"], mask: Bool[Tensor, "b t"]) -
     per_entry = values[0, 0].numel()
     kept = torch.where(weight > 0, values, torch.zeros_like(values))
     return kept.sum() / (weight.sum() * per_entry).clamp(min=1)
+
+
+def recoveries(
+    denoise: Callable[[Float[Tensor, "b *rest"], Float[Tensor, " b"]], Float[Tensor, "b *rest"]],
+    x: Float[Tensor, "b *rest"],
+    present: Bool[Tensor, "b *some"],
+    *,
+    levels: Float[Tensor, " l"],
+    generator: Sequence[torch.Generator],
+) -> list[Float[Tensor, "b *rest"]]:
+    """What ``denoise`` makes of ``x`` at each level, with fresh noise from each row's own.
+
+    An absent entry is noise at every level.
+    """
+    found = []
+    for level in levels.tolist():
+        noise, sigma = normal(x.shape[1:], generator, x.device), x.new_full((len(x),), level)
+        found.append(denoise(fill_absent(interpolate(x, noise, sigma), present, noise), sigma))
+    return found
 
 
 def recovered(

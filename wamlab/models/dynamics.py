@@ -269,12 +269,13 @@ class Dynamics(WorldActionModel):
         given = self.given(batch, chunk)
         future, recorded_BVT = stacked(batch, self.config.image_streams, self.config.offsets)
         counted_BVT = recorded_BVT & chunk.present.any(1)[:, None, None]
-        shown = []
-        for level in levels.tolist():
-            noise = normal(future.shape[1:], generator, self.device)
-            sigma = future.new_full((len(future),), level)
-            noisy = fill_absent(flow.interpolate(future, noise, sigma), recorded_BVT, noise)
-            shown.append(self.network(noisy, given, sigma=sigma))
+        shown = flow.recoveries(
+            lambda noisy, sigma: self.network(noisy, given, sigma=sigma),
+            future,
+            recorded_BVT,
+            levels=levels,
+            generator=generator,
+        )
         return flow.recovered(levels, shown, future, counted_BVT)
 
     def flows(self, query: Query) -> list[Flow]:

@@ -204,13 +204,12 @@ class Reactive(WorldActionModel):
         c, context = self.config, self.encoder(batch)
         stream = batch[ACTION].at(*range(c.chunk))
         action = fill_absent(stream.values, stream.present)
-        shown = []
-        for level in levels.tolist():
-            noise = normal((c.chunk, c.action_dim), generator, self.device)
-            sigma = noise.new_full((len(noise),), level)
-            noisy = fill_absent(flow.interpolate(action, noise, sigma), stream.present, noise)
+
+        def clean(noisy: Tensor, sigma: Tensor) -> Tensor:
             velocity = self.network(noisy, context, sigma_action=sigma)
-            shown.append(flow.clean_from_velocity(noisy, velocity, sigma))
+            return flow.clean_from_velocity(noisy, velocity, sigma)
+
+        shown = flow.recoveries(clean, action, stream.present, levels=levels, generator=generator)
         return flow.recovered(levels, shown, action, stream.present)
 
     def flows(self, query: Query) -> list[Flow]:

@@ -18,7 +18,7 @@ from wamlab.models.base import Sampling
 from wamlab.policy.executors import ChunkExecutor, Executor
 from wamlab.policy.history import History
 from wamlab.policy.policy import Policy
-from wamlab.policy.raw import RawPrediction
+from wamlab.policy.raw import RawPrediction, check_space
 from wamlab.policy.seeds import draw_seed
 from wamlab.sim.env import Expert, RawObservation
 from wamlab.types import POLICY, ActionSpace, Memory, Query, Replan
@@ -107,11 +107,7 @@ class PolicyAgent:
         return max(self.policy.depth, LONGEST_PLAN) if self.policy.remembers else self.policy.depth
 
     def reset(self, row: int, scene: Scene, seed: int) -> None:
-        if scene.space != self.policy.space:
-            raise ValueError(
-                f"{self.name} was trained on the action space {self.policy.space}, "
-                f"{scene.name} has {scene.space}"
-            )
+        check_space(self.policy, scene.name, scene.space)
         self.executor.reset(row)
         self._rows[row] = _Row(seed, History(self._depth))
 

@@ -81,3 +81,11 @@ def shown_future(shown: Sequence[Frames], views: Sequence[str], offsets: Sequenc
     """Frames (T, H, W, 3) of each row, at T ``offsets``, as a future to give or to answer with."""
     values = {f"{IMAGE}{view}": np.stack([one[view] for one in shown]) for view in views}
     return Future(FRAMES, "uint8", values, np.tile(np.array(offsets), (len(shown), 1)))
+
+
+def check_space(answerer: Answerer, name: str, space: ActionSpace) -> None:
+    """Raise ValueError where the environment ``name`` takes other actions than are answered."""
+    if space != answerer.space:
+        raise ValueError(
+            f"{answerer.name} was trained on the action space {answerer.space}, {name} has {space}"
+        )

@@ -19,7 +19,7 @@ from wamlab.metrics.joint import LISTED
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import Agent, ExpertAgent
 from wamlab.policy.executors import Executor
-from wamlab.policy.raw import INSTRUCTION, Answerer, RawPrediction
+from wamlab.policy.raw import INSTRUCTION, Answerer, RawPrediction, check_space
 from wamlab.policy.seeds import draw_seed
 from wamlab.run.execute import execute, visible
 from wamlab.run.extract import with_extracted
@@ -149,11 +149,7 @@ class Bench:
     agent: Agent | None = None
 
     def __post_init__(self) -> None:
-        if self.env.space != self.policy.space:
-            raise ValueError(
-                f"{self.policy.name} was trained on the action space {self.policy.space}, "
-                f"{self.env.name} has {self.env.space}"
-            )
+        check_space(self.policy, self.env.name, self.env.space)
 
     def probe(self, start: int, stratum: str) -> Probe:
         """The probe of one start; see `probe`."""

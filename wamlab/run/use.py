@@ -29,7 +29,7 @@ from wamlab.config import nearest
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import ExpertAgent
 from wamlab.policy.policy import Policy
-from wamlab.policy.raw import RawPrediction
+from wamlab.policy.raw import RawPrediction, check_space
 from wamlab.policy.seeds import draw_seed
 from wamlab.run.execute import execute
 from wamlab.run.extract import extract
@@ -82,6 +82,7 @@ def use(
     Raises:
         Refusal: the model does not answer VIDEO or INVERSE, or imagines no clocked pixels.
         KeyError: an environment without another one.
+        ValueError: an environment whose action space is not the policy's.
         LogError: ``out`` holds probes of another policy or setting.
     """
     for query in (VIDEO, INVERSE):
@@ -130,6 +131,9 @@ class Desk:
     other: Env
     seed: int
     search: Search | None = None
+
+    def __post_init__(self) -> None:
+        check_space(self.policy, self.env.name, self.env.space)
 
     def probe(self, start: int, stratum: str) -> Probe:
         """The probe of one start; see `use`."""
