@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ def train(options: Options) -> None:
     )
     run = dataclasses.replace(run, train=dataclasses.replace(run.train, seed=options.seed))
     run = run.vary(options.assignments)
-    _open(options.data)
+    _check_there(options.data)
     print(json.dumps(run.to_dict(), indent=1))
     from wamlab.recipes.work import plan_run, train_run
 
@@ -126,7 +127,7 @@ def probe(options: Options) -> None:
     wanted = dataclasses.replace(run.probe, states=options.states, samples=options.samples)
     run = dataclasses.replace(run, probe=wanted)
     run = _vary(run, options.assignments, "probe", ("probe.*",))
-    _open(options.data)
+    _check_there(options.data)
     for env, found in restores(options.env):
         print(f"{env}, restored and acted on ten times: {found}")
     probes = execute_imagination(run, policy, options.env, options.out, seed=options.seed)
@@ -219,12 +220,13 @@ def _vary(run: Run, assignments: Sequence[str], command: str, reads: Sequence[st
     return varied
 
 
-def _open(datasets: Sequence[str]) -> None:
-    """Fail now where one cannot be read, and not after minutes of other work."""
-    from wamlab.data.lerobot import Dataset
+def _check_there(datasets: Sequence[str]) -> None:
+    """Fail now where one is none, and not after minutes of other work; its bytes are read later."""
+    from wamlab.data.commit import steady
+    from wamlab.data.layout import read_layout
 
-    for path in datasets:
-        Dataset(path)
+    for path in map(Path, datasets):
+        steady(path, partial(read_layout, path))
 
 
 def _run_folder(checkpoint: str) -> str:
