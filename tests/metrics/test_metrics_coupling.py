@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 import pusher
 import pytest
+from lines import beside, line
 
 from wamlab.metrics.base import NotApplicable, Result
 from wamlab.metrics.coupling import cmr, div, eic, eic_cf, eic_ref, icc, skill
@@ -344,23 +345,8 @@ def test_joined_entities_hide_every_fault_of_the_object():
 # Cases whose value is known by arithmetic.
 
 
-def line(
-    imagined: list, executed: list, *, start: float = 0.0, entity: str = "robot", **changes: object
-) -> Paths:
-    """Paths along one axis: positions by state and K, at one offset or several."""
-    places = [np.array(side, float) for side in (imagined, executed)]
-    shown, real = (side[..., None, None] if side.ndim == 2 else side[..., None] for side in places)
-    states = [f"state {i}" for i in range(len(real))]
-    given = {"offsets": np.arange(1, real.shape[2] + 1), "start": np.full((len(real), 1), start)}
-    return Paths(entity, states, imagined=shown, executed=real, **{**given, **changes})  # type: ignore[arg-type]
-
-
 PAIR = line([[0.12, 0.24]], [[0.1, 0.3]])
 """Errors of 20 and 60 mm, 160 mm to the other one on average, 200 mm of motion and of spread."""
-
-
-def beside(*places: float) -> np.ndarray:
-    return np.array(places)[None, :, None, None]
 
 
 def test_the_consistencies_are_ratios_of_mean_distances():
@@ -457,66 +443,6 @@ def test_the_imagined_motion_holds_the_action_at_its_lag():
     assert late.details["oracle"] == 1
 
 
-def test_the_nearest_world_and_the_margin_over_it():
-    worlds = {"half": beside(0.05, 0.15), "double": beside(0.2, 0.6)}
-    true = [[0.1, 0.3]]
-    same = {"same": beside(*true[0])}
-    result = dwa(line([[0.06, 0.16]], true, elsewhere={**worlds, **same}))
-    assert result.details["world"] == "half"
-    assert result.details["distance"] == pytest.approx({"true": 0.09, "half": 0.01, "double": 0.29})
-    assert result.value == pytest.approx(0.01 / 0.09)
-    assert result.details["eic"] == pytest.approx(1 - 0.09 / 0.15)
-    assert result.details["static"] == pytest.approx(0.1 / 0.2)
-    alone = dwa(line([[0.06, 0.16]], true, elsewhere=same))
-    assert "no world leads the entity elsewhere" in alone.why_not
-
-
-def geared(gain: float, at: tuple[float, ...] = (0.7, 1.3), **changes: object) -> Paths:
-    """Twenty states in which the robot goes its gain times as far as it was told."""
-    told = np.linspace(0.1, 0.4, 40).reshape(20, 2)
-    worlds = {f"gain {one}": one * told[..., None, None] for one in at}
-    return line(gain * told, told, elsewhere=worlds, **changes)
-
-
-@pytest.mark.parametrize("gain", [0.75, 0.85, 1.0, 1.12, 1.25])
-def test_the_gain_that_was_imagined_is_fitted_between_the_worlds(gain):
-    details = dwa(geared(gain), least_eic=None).details
-    assert details["fitted_gain"] == pytest.approx(gain)
-    assert details["fitted_gain_interval"] == pytest.approx((gain, gain))
-    assert details["oracle_gain"] == 1
-    assert details["grids"] == {"gain": [0.7, 1.0, 1.3]}
-    assert "fitted_gain_is" not in details
-
-
-def test_nothing_is_fitted_outside_the_grid():
-    for gain, end in ((0.5, 0.7), (0.7, 0.7), (1.6, 1.3)):
-        details = dwa(geared(gain), least_eic=None).details
-        assert details["fitted_gain"] == end
-        assert details["fitted_gain_is"] == "at an end of the grid"
-    slow = dwa(geared(0.9, at=(0.8,)), least_eic=None).details
-    assert (slow["fitted_gain"], slow["grids"]) == (pytest.approx(0.9), {"gain": [0.8, 1.0]})
-    away = dwa(geared(0.9, at=(1.3, 1.001)), least_eic=None).details
-    assert away["grids"] == {"gain": [1.0, 1.3]}
-    alike = geared(0.9)
-    alike = dataclasses.replace(
-        alike, elsewhere={**alike.elsewhere, "friction 0.5": alike.executed, "on ice": alike.still}
-    )
-    details = dwa(alike, least_eic=None).details
-    assert details["unfitted"] == {"friction": "no value of it leads elsewhere"}
-    assert set(details["grids"]) == {"gain"}
-
-
-def test_the_interval_of_a_fitted_parameter_holds_the_truth_about_as_often_as_it_says():
-    truth, held = geared(0.85), 0
-    for seed in range(40):
-        noise = np.random.default_rng(seed).normal(0, 0.02, truth.imagined.shape)
-        noisy = dataclasses.replace(truth, imagined=truth.imagined + noise)
-        low, high = dwa(noisy, least_eic=None).details["fitted_gain_interval"]
-        assert 0 < high - low < 0.1
-        held += low <= 0.85 <= high
-    assert held >= 33
-
-
 def test_the_parameter_of_a_planted_world_is_found():
     for model, entity, parameter, value in (
         ("gain .7", "robot", "gain", 0.7),
@@ -553,59 +479,6 @@ def test_what_another_physics_would_score_stands_among_the_controls():
     assert skill(half).details["wrong_world"] == pytest.approx(1 - 0.1 / 0.2)
     erring = dataclasses.replace(half, reread=half.executed + 0.02)
     assert erring.wrong_worlds()["half"][0, :, 0, 0] == pytest.approx([0.07, 0.17])
-
-
-def test_outcomes_have_a_bias_and_mark_the_truth_or_do_not():
-    result = ocb(np.array([[True, True], [True, False]]), np.array([[True, False]] * 2), ["a", "b"])
-    assert result.value == pytest.approx(0.25)
-    assert result.items == {"a": 0.5, "b": 0.0}
-    assert result.details["mcc"] == pytest.approx(0.25 * 0.5 / np.sqrt(0.75 * 0.25 * 0.25))
-    assert result.details["markedness"] == pytest.approx(2 / 3)
-    always = ocb(np.full((3, 2), True), np.array([[True, False]] * 3), ["a", "b", "c"])
-    assert always.value == 0.5
-    assert always.details["mcc"] is always.details["markedness"] is None
-
-
-def test_the_bias_of_outcomes_stands_beside_that_of_the_reader_and_of_a_still_future():
-    met = np.array([[True, False, False, False]] * 6)
-    seen, shown = met | [False, True, False, False], np.ones_like(met)
-    states = [str(i) for i in range(6)]
-    still = np.array([True] + [False] * 5)
-    found = ocb(shown, met, states, reread=seen, still=still)
-    assert found.value == pytest.approx(0.75)
-    assert found.details["oracle"] == pytest.approx(0.25)
-    assert found.details["oracle_interval"] == pytest.approx((0.25, 0.25))
-    assert found.details["oracle_mcc"] == pytest.approx(
-        (0.25 - 0.5 * 0.25) / np.sqrt(0.25 * 0.1875)
-    )
-    assert found.details["static"] == pytest.approx(1 / 6 - 0.25)
-
-
-def test_no_success_or_nothing_else_is_not_applicable_and_never_without_bias():
-    none, states = np.zeros((12, 2), bool), [str(i) for i in range(12)]
-    for met, count in ((none, 0), (~none, 24)):
-        for shown in (none, ~none):
-            with pytest.raises(NotApplicable, match=f"both outcomes.*: {count} of 24 succeed"):
-                ocb(shown, met, states)
-    own_ends = np.tile([True, False], (12, 1))
-    hopeful = ocb(~none, none, states, others=own_ends)
-    assert hopeful.value == 1
-    assert hopeful.interval.low < 0.6
-    honest = ocb(own_ends, own_ends, states)
-    assert honest.value == 0
-    assert honest.interval.low < -0.2 < 0.2 < honest.interval.high
-
-
-def test_an_imagination_that_is_decoration_changes_no_action():
-    rest, change = np.zeros((2, 1, 3, 2)), np.ones((2, 1, 3, 2))
-    for made in (0.0, 0.5, 1.0):
-        result = ius(rest, rest + made * change, change, ["a", "b"], gate=0.1)
-        assert result.value == pytest.approx(made)
-        assert result.details["agreement"] == pytest.approx(1 - (made - 1) ** 2)
-    mixed = ius(rest, change, change * [[[[1.0]]], [[[0.01]]]], ["a", "b"], gate=0.1)
-    assert mixed.items == {"a": 1.0}
-    assert mixed.undefined == {"a change of 0.1 or less is demanded": 1}
-    assert "0.1 or less" in ius(rest, change, 0 * change, ["a", "b"], gate=0.1).why_not
 
 
 # Gates and input that cannot be measured.
