@@ -85,6 +85,13 @@ def test_a_video_that_was_cut_off_is_named_when_it_is_read(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["meta/info.json", "meta/tasks.parquet", "meta/stats.json"])
+def test_cut_off_metadata_of_a_foreign_dataset_are_named(wam, data, tmp_path, name) -> None:
+    loosen(data)
+    cut(data / name)
+    wam(*train(data, tmp_path / "out")).refused(f"{data}/{name} is damaged")
+
+
 @pytest.mark.parametrize("name", [TABLE, VIDEO])
 def test_a_cut_off_file_of_a_foreign_dataset_is_named(wam, data, tmp_path, name) -> None:
     loosen(data)

@@ -6,7 +6,8 @@ The layout is found by looking at the files, not by the version that the metadat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def read_layout(path: Path) -> Layout:
     if not (path / "meta/info.json").is_file():
         raise DataError(f"{path} is no LeRobot dataset: there is no meta/info.json")
     try:
-        info = json.loads((path / "meta/info.json").read_text())
+        info = _read_json(path / "meta/info.json")
         if not info["fps"] > 0:
             raise DataError(f"{path}/meta/info.json has fps {info['fps']!r}, expected more than 0")
         keys = [k for k, v in info["features"].items() if v.get("dtype") in ("video", "image")]
@@ -109,15 +110,16 @@ def _read_v3(path: Path, info: dict[str, Any], keys: Sequence[str]) -> Layout:
     rows.sort(key=lambda row: row["episode_index"])
     entries = [_entry_v3(path, info, keys, row) for row in rows]
     stats_path = path / "meta/stats.json"
-    stats = json.loads(stats_path.read_text()) if stats_path.is_file() else {}
+    stats = _read_json(stats_path) if stats_path.is_file() else {}
     tasks = read_tasks(path / "meta/tasks.parquet")
     return Layout("v3.0", info, tasks, entries, stats, _notes("v3.0", info, entries))
 
 
 def _rows_without_stats(shard: Path) -> list[dict[str, Any]]:
-    file = pq.ParquetFile(shard)
-    names = [name for name in file.schema_arrow.names if not name.startswith("stats/")]
-    return file.read(columns=names).to_pylist()
+    with _named(shard):
+        file = pq.ParquetFile(shard)
+        names = [name for name in file.schema_arrow.names if not name.startswith("stats/")]
+        return file.read(columns=names).to_pylist()
 
 
 def _entry_v3(path: Path, info: dict[str, Any], keys: Sequence[str], row: dict[str, Any]) -> Entry:
@@ -169,7 +171,7 @@ def _stats_v2(path: Path) -> dict[str, Any]:
     from wamlab.data.statistics import merge_stats
 
     if (path / "meta/stats.json").is_file():
-        return json.loads((path / "meta/stats.json").read_text())
+        return _read_json(path / "meta/stats.json")
     if not (path / "meta/episodes_stats.jsonl").is_file():
         return {}
     rows = [row["stats"] for row in read_lines(path / "meta/episodes_stats.jsonl")]
@@ -210,8 +212,27 @@ def _notes(version: str, info: dict[str, Any], entries: Sequence[Entry]) -> list
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file."""
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    """The objects of a JSON-lines file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with _named(path):
+        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def _read_json(path: Path) -> Any:
+    with _named(path):
+        return json.loads(path.read_text())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say of a file that cannot be read which one it is."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error!r}") from error
 
 
 def column_array(values: Shaped[np.ndarray, "t *d"]) -> pa.Array:
@@ -255,8 +276,13 @@ def write_tasks(path: Path, tasks: Sequence[str]) -> None:
 
 
 def read_tasks(path: Path) -> list[str]:
-    """The tasks' texts in the order of their index."""
-    table = pq.ParquetFile(path).read()
+    """The tasks' texts in the order of their index.
+
+    Raises:
+        DataError: it cannot be read, or has no texts.
+    """
+    with _named(path):
+        table = pq.ParquetFile(path).read()
     index = table.column("task_index").to_numpy()
     name = next(
         (n for n in ("task", "__index_level_0__", "tasks") if n in table.column_names), None
