@@ -79,14 +79,14 @@ def probe_and_read(
     Readers and demonstrations are those of the ``protocol`` folder.
     """
     with timed(out, "probing"):
-        execute_imagination(run, policy, expand(run.data.envs), out, seed=run.train.seed)
+        probes = execute_imagination(run, policy, expand(run.data.envs), out, seed=run.train.seed)
+    with timed(out, "rivals"):
+        show_rivals(run, probes, [protocol / "data"], out)
     with timed(out, "reading"):
         probes = read_probes_of(policy, out, protocol / "readers")
     if judge is not None:
         with timed(out, "judging"):
             probes = judge_probes(judge, out)
-    with timed(out, "rivals"):
-        show_rivals(run, probes, [protocol / "data"], out)
     return probes
 
 

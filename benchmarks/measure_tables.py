@@ -19,7 +19,8 @@ MINUTES = {"uwm": 60.0}
 LIMIT = 30.0
 MODELS = ("uwm", "gr1", "vpp", "unipi")
 AGAINST = (
-    *("static", "retrieval", "wrong_world", "oracle", "ceiling", "chance", "last"),
+    *("static", "retrieval", "shuffled_action", "wrong_world", "oracle"),
+    *("ceiling", "chance", "last"),
     *("fitted_gain", "fitted_friction"),
 )
 ENTITIES = ("robot", "object")

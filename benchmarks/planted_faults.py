@@ -42,7 +42,7 @@ BY_ENTITY = (
 ENTITIES = ("robot", "object")
 TOLD = (
     *("static", "oracle", "normalised", "over_static", "over_static_interval", "chance"),
-    *("wrong_world", "wrong_world_is", "wrong_worlds"),
+    *("shuffled_action", "wrong_world", "wrong_world_is", "wrong_worlds"),
     *("gain", "spurious", "spurious_floor", "world", "distance", "grids", "unfitted"),
     *("fitted_gain", "fitted_gain_interval", "fitted_gain_is", "oracle_gain"),
     *("fitted_friction", "fitted_friction_interval", "fitted_friction_is", "oracle_friction"),
@@ -50,7 +50,7 @@ TOLD = (
 WHOLE = ("state_ocb", "icc")
 WHOLE_TOLD = (
     *("imagined", "executed", "mcc", "markedness"),
-    *("static", "oracle", "oracle_interval", "oracle_mcc"),
+    *("static", "shuffled_action", "oracle", "oracle_interval", "oracle_mcc"),
     *("ceiling", "ceiling_interval", "lag", "ceiling_lag"),
 )
 

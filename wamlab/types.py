@@ -456,7 +456,9 @@ class Episode:
         return bool(len(self.success) and self.success[-1]) and not self.success_at_reset
 
 
-BranchKind = Literal["own", "instructed", "imposed", "world", "reference", "control"]
+BranchKind = Literal[
+    "own", "instructed", "imposed", "world", "shuffled", "reference", "control"
+]  # fmt: skip
 
 
 @dataclass
@@ -474,9 +476,9 @@ class Branch:
     """One action chunk executed whole from a probe's state, beside what was imagined for it.
 
     ``kind``: ``own`` (the model's joint sample), ``instructed`` (one that was told something else),
-    ``imposed`` (a listed intervention), ``world`` (an own action in another physics), ``reference``
-    (a chunk that is the same for every model), ``control`` (an action decoded from a future that is
-    not the model's own).
+    ``imposed`` (a listed intervention), ``world`` (an own action in another physics), ``shuffled``
+    (an own action in another order), ``reference`` (a chunk that is the same for every model),
+    ``control`` (an action decoded from a future that is not the model's own).
     ``imagined`` frames at ``offsets``, None with ``why_not`` where the model imagines nothing that
     can be shown. ``happened`` are the frames at the same offsets, ``entities`` the poses (H+1, 7)
     over the whole chunk, ``masks`` the robot's and objects' pixels by ``<view>/<entity>`` (T, H, W)
@@ -515,8 +517,9 @@ class Probe:
     ``now`` holds the frame o_0 per view (1, H, W, 3), ``masks`` the entities' pixels in it,
     ``pixel_noise`` the largest difference (0 to 255) that restoring and rendering the same state
     twice gave: the noise floor. ``stratum`` says where on the way it was taken: ``free``,
-    ``before`` or ``contact``. ``reader`` names the state reader that has read the branches,
-    ``judge`` the inverse dynamics model that has.
+    ``before``, ``contact`` or ``after`` (`wamlab.run.reach.strata`). ``reader`` names the state
+    reader that has read the branches, ``judge`` the inverse dynamics model that has. ``retrieved``
+    is what the reader sees in the nearest training clip, at the own offsets, where one was saved.
     """
 
     env: str
@@ -534,6 +537,7 @@ class Probe:
     simulator_state: Float[np.ndarray, " q"] | None = None
     reader: str = ""
     judge: str = ""
+    retrieved: Reading | None = None
 
     def of(self, kind: BranchKind) -> list[Branch]:
         return [branch for branch in self.branches if branch.kind == kind]

@@ -481,6 +481,22 @@ def test_what_another_physics_would_score_stands_among_the_controls():
     assert erring.wrong_worlds()["half"][0, :, 0, 0] == pytest.approx([0.07, 0.17])
 
 
+def test_a_training_clip_and_another_order_of_actions_stand_among_the_controls():
+    """Two executions, to 0.1 and 0.3; the clip shows 0.2; shuffled they lead to 0.3, 0.1."""
+    told = {"retrieved": np.full((1, 1, 1), 0.2), "shuffled": beside(0.3, 0.1)}
+    found = line([[0.1, 0.3]], [[0.1, 0.3]], **told)
+    assert eic(found).details["retrieval"] == pytest.approx(1 - 0.1 / 0.1)
+    assert skill(found).details["retrieval"] == pytest.approx(1 - 0.1 / 0.2)
+    assert cmr(found).details["retrieval"] == pytest.approx(0.5)
+    assert skill(found).details["shuffled_action"] == pytest.approx(1 - 0.2 / 0.2)
+    assert cmr(found).details["shuffled_action"] == 0
+    erring = dataclasses.replace(found, reread=found.executed + 0.02)
+    shown = erring.further_controls()
+    assert shown["shuffled_action"][0, :, 0, 0] == pytest.approx([0.32, 0.12])
+    assert shown["retrieval"][0, :, 0, 0] == pytest.approx([0.2, 0.2])
+    assert not {"retrieval", "shuffled_action"} & set(iea(forced("oracle")["robot"]).details)
+
+
 # Gates and input that cannot be measured.
 
 

@@ -65,6 +65,7 @@ def test_what_the_judge_reads_is_the_own_action_or_that_of_another_sample() -> N
     right, other = compute("icc", probes()), compute("icc", probes(other_s))
     assert right.value == pytest.approx(1 - 0.2 / 2.04**0.5, abs=0.02)
     assert right.value == pytest.approx(right.details["ceiling"], abs=0.02)
+    assert right.details["normalised"] == right.value / right.details["ceiling"]
     assert (right.details["lag"], right.details["ceiling_lag"]) == (0, 0)
     assert other.value < -0.3
     assert right.interval.low > other.interval.high
@@ -113,6 +114,7 @@ def test_a_model_that_reads_its_own_imagination_is_asked_nothing_else() -> None:
     assert right.value == wrong.value == pytest.approx(compute("icc", probes()).value)
     assert right.details["ceiling"] > 0.8
     assert wrong.details["ceiling"] < -0.3
+    assert wrong.details["normalised"] is None
     blind = compute(name, by_itself(one_for_all, one_for_all))
     assert (blind.value, blind.details["ceiling"]) == pytest.approx((0, 0), abs=1e-6)
     assert compute("icc", by_itself()).why_not.startswith("a judge has read 0")

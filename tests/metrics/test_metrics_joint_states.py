@@ -31,7 +31,15 @@ def at_offsets(paths):
 
 
 def own(model: str = "oracle"):
-    return {name: at_offsets(p) for name, p in pusher.paths(model, SCENE).items()}
+    again = SCENE.execute(shuffled())
+    return {
+        name: dataclasses.replace(
+            at_offsets(p),
+            shuffled=getattr(again, name)[:, :, OFFSETS],
+            retrieved=clip(at_offsets(p).executed),
+        )
+        for name, p in pusher.paths(model, SCENE).items()
+    }
 
 
 def forced(model: str = "oracle"):
@@ -92,6 +100,8 @@ def probes(model: str = "oracle") -> list[Probe]:
         for name, path in worlds.items():
             labels = [f"{name}: {sample}" for sample in samples]
             made += unseen(branches("world", labels, SCENE.own, own_side, path, i))
+        again = SCENE.execute(shuffled())
+        made += unseen(branches("shuffled", samples, shuffled(), own_side, again, i))
         made += unseen(
             branches("reference", listed, imposed, forced_side, SCENE.execute(imposed), i)
         )
@@ -111,9 +121,22 @@ def probes(model: str = "oracle") -> list[Probe]:
                 },
                 stratum=("free", "contact")[i % 2],
                 reader="toy/pusher, pixels",
+                retrieved=Reading(
+                    {name: flat(clip(p.executed))[i] for name, p in own_side.items()},
+                    pusher.reached(clip(own_side["block"].executed)[i]).astype(float),
+                ),
             )
         )
     return found
+
+
+def shuffled() -> np.ndarray:
+    return SCENE.own[:, :, ::-1]
+
+
+def clip(executed: np.ndarray) -> np.ndarray:
+    """What happened at another state: right dynamics, but not from here."""
+    return np.roll(executed[:, 0], 1, axis=0)
 
 
 @pytest.mark.parametrize("model", ["oracle", "object-blind", "blind", "gain .7"])
@@ -135,7 +158,10 @@ def test_probes_give_what_their_paths_give(model: str):
             assert found.why_not == direct.why_not
             assert found.value == pytest.approx(direct.value, abs=1e-5), measured
             assert found.n == direct.n
-            for control in ("static", "oracle", "wrong_world", "spurious_floor", "fitted_gain"):
+            for control in (
+                *("static", "oracle", "retrieval", "shuffled_action", "wrong_world"),
+                *("spurious_floor", "fitted_gain"),
+            ):
                 seen, expected = (one.details.get(control) for one in (found, direct))
                 assert (seen is None) == (expected is None)
                 assert seen is None or seen == pytest.approx(expected, rel=1e-4, abs=1e-6)
@@ -167,6 +193,19 @@ def test_the_object_is_what_the_references_move_most_and_states_keep_their_names
         for branch in probe.of("reference"):
             branch.entities["wall"] = branch.entities["wall"] + np.arange(17)[:, None]
     assert own_paths_fail(logs) == "no state reader has looked for 'wall'"
+
+
+def test_a_thing_is_measured_by_its_name_where_a_state_holds_it():
+    logs = probes()
+    whole = compute("state_eic", logs, entity="object")
+    for named in (compute("state_eic", logs, entity="block"), whole.parts["block"]):
+        assert (named.value, named.n) == (pytest.approx(whole.value), whole.n)
+    assert whole.parts["wall"].why_not == "no state reader has looked for 'wall'"
+    del logs[0].entities["block"]
+    without = compute("state_eic", logs, entity="block")
+    assert without.n + sum(without.undefined.values()) == len(logs) - 1
+    with pytest.raises(KeyError, match=r"no entity 'blok'; did you mean 'block'.*'wall'"):
+        compute("state_eic", logs, entity="blok")
 
 
 def own_paths_fail(logs: list[Probe]) -> str:
@@ -237,10 +276,10 @@ def test_the_strata_are_the_parts(name: str):
     whole = compute(name, probes(), entity="object")
     logs = [probe for probe in probes() if probe.stratum == "contact"]
     alone = compute(name, logs, entity="object")
-    assert set(whole.parts) == {"contact", "free"}
+    assert set(whole.parts) == {"contact", "free", "block", "wall"}
     assert whole.parts["contact"].value == pytest.approx(alone.value)
-    assert sum(part.n for part in whole.parts.values()) == whole.n
-    assert alone.parts == {}
+    assert sum(whole.parts[stratum].n for stratum in ("contact", "free")) == whole.n
+    assert set(alone.parts) == {"block", "wall"}
 
 
 def test_values_are_placed_between_the_controls():

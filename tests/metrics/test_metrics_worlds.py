@@ -89,12 +89,13 @@ def test_outcomes_have_a_bias_and_mark_the_truth_or_do_not():
     assert always.details["mcc"] is always.details["markedness"] is None
 
 
-def test_the_bias_of_outcomes_stands_beside_that_of_the_reader_and_of_a_still_future():
+def test_the_bias_of_outcomes_stands_beside_that_of_the_reader_and_of_the_controls():
     met = np.array([[True, False, False, False]] * 6)
     seen, shown = met | [False, True, False, False], np.ones_like(met)
     states = [str(i) for i in range(6)]
-    still = np.array([True] + [False] * 5)
-    found = ocb(shown, met, states, reread=seen, still=still)
+    still = np.zeros_like(met)
+    still[0] = True
+    found = ocb(shown, met, states, reread=seen, controls={"static": still, "retrieval": shown})
     assert found.value == pytest.approx(0.75)
     assert found.details["oracle"] == pytest.approx(0.25)
     assert found.details["oracle_interval"] == pytest.approx((0.25, 0.25))
@@ -102,6 +103,9 @@ def test_the_bias_of_outcomes_stands_beside_that_of_the_reader_and_of_a_still_fu
         (0.25 - 0.5 * 0.25) / np.sqrt(0.25 * 0.1875)
     )
     assert found.details["static"] == pytest.approx(1 / 6 - 0.25)
+    assert found.details["retrieval"] == found.value
+    with pytest.raises(ValueError, match=r"outcomes of static: expected shape \(6, 4\)"):
+        ocb(shown, met, states, controls={"static": still[:, :1]})
 
 
 def test_no_success_or_nothing_else_is_not_applicable_and_never_without_bias():

@@ -8,7 +8,7 @@ import pytest
 from point_judge import Attached, judge_of
 from point_model import Latent, PointModel, Reactive, policy_of
 
-from wamlab.data.logs import load_probes
+from wamlab.data.logs import load_probes, save_rivals
 from wamlab.metrics.base import compute
 from wamlab.run.probe import probe
 from wamlab.run.reader import fit, load_reader, look
@@ -71,6 +71,21 @@ def test_the_reading_is_of_what_was_imagined_and_of_what_happened(tmp_path):
     shown, real = reader.read(branch.imagined), reader.read(branch.happened)
     np.testing.assert_array_equal(branch.read.places["robot"], shown.places["robot"])
     np.testing.assert_array_equal(branch.reread.places["robot"], real.places["robot"])
+
+
+def test_the_nearest_clip_is_read_once_it_is_there(tmp_path):
+    policy = probed(PointModel(), tmp_path)
+    first = reading(policy, tmp_path)
+    assert all(one.retrieved is None for one in first)
+    for one in first:
+        ahead = {view: np.repeat(frame, 2, axis=0) for view, frame in one.now.items()}
+        save_rivals(tmp_path, one, {"nearest clip": ahead, "last frame": ahead})
+    again = reading(policy, tmp_path)
+    path = next((tmp_path / "readers").iterdir())
+    for one, logged in zip(again, load_probes(tmp_path), strict=True):
+        expected = load_reader(path).read({v: np.repeat(f, 2, axis=0) for v, f in one.now.items()})
+        for entity, places in expected.places.items():
+            np.testing.assert_array_equal(logged.retrieved.places[entity], places)
 
 
 def test_a_reader_is_trained_once_and_probes_are_read_once(tmp_path):

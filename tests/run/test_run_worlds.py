@@ -29,6 +29,23 @@ def test_the_own_chunks_are_executed_in_every_world():
         assert (world.happened, world.imagined, world.masks) == ({}, None, {})
 
 
+def test_the_own_chunks_are_executed_in_another_order():
+    found = one()
+    again = {branch.label: branch for branch in found.of("shuffled")}
+    orders = set()
+    for own in found.of("own"):
+        other = again[own.label]
+        assert not np.array_equal(other.action, own.action)
+        rows = [own.action.tolist().index(row) for row in other.action.tolist()]
+        assert sorted(rows) == list(range(len(own.action)))
+        orders.add(tuple(rows))
+        assert (other.happened, other.imagined) == ({}, None)
+    assert len(orders) == 2
+    assert [b.action.tolist() for b in one().of("shuffled")] == [
+        again[own.label].action.tolist() for own in found.of("own")
+    ]
+
+
 def test_the_environment_has_its_own_physics_again_afterwards():
     envs = []
 

@@ -29,7 +29,7 @@ from wamlab.metrics.over_states import (
     average,
     cannot_tell,
     consistency,
-    in_wrong_worlds,
+    further,
     interval_of,
     score,
     surely_above,
@@ -190,7 +190,7 @@ def cmr(paths: Paths, *, at: Sequence[int] | None = None, merge: float | None = 
         normalised=over(above) / over(seen),
         over_static=over(paired),
         over_static_interval=interval_of(paired, over),
-        **in_wrong_worlds(paths, lambda shown: rate(matched(shown))),
+        **further(paths, lambda shown: rate(matched(shown))),
     )
     return found
 

@@ -57,8 +57,9 @@ def icc(probes: Sequence[Probe], *, gate: float = SPREAD) -> Result:
     what the judge reads off the imagined frames; distances are means over the chunk, in standard
     deviations of the own actions. 1 is coupled and right, 0 no coupling, and that of a static
     future. ``details``: the ``ceiling`` is the same off what happened; without one above 0 there is
-    no value. ``lag`` is by how many steps the imagination fits best if it comes late, beside that
-    of the ceiling: a judge that looks at few frames cannot tell lags apart.
+    no value, and ``normalised`` is the value as a share of it. ``lag`` is by how many steps the
+    imagination fits best if it comes late, beside that of the ceiling: a judge that looks at few
+    frames cannot tell lags apart.
     """
     states, undefined = _spread(probes, JUDGE, gate)
     if states and not surely_above(ceiling := _ratios(states, "happened"), score):
@@ -98,18 +99,21 @@ def _consistency(name: str, states: Sequence[_Read], undefined: dict[str, int]) 
         why = "; ".join(f"{why} ({count})" for why, count in undefined.items())
         return Result(name, why_not=why, undefined=undefined)
 
+    ceiling = _ratios(states, "happened")
+    rows, top = _ratios(states, "imagined"), score(ceiling)
+
     def lag_of(shown: str) -> int:
         return max(LAGS, key=lambda lag: score(_ratios(states, shown, lag)))
 
-    ceiling = _ratios(states, "happened")
     return over_states(
         name,
         [one.state for one in states],
-        _ratios(states, "imagined"),
+        rows,
         score,
         undefined=undefined,
         details={
-            "ceiling": score(ceiling),
+            "ceiling": top,
+            "normalised": score(rows) / top if top > 0 else None,
             "ceiling_interval": interval_of(ceiling, score),
             "lag": lag_of("imagined"),
             "ceiling_lag": lag_of("happened"),

@@ -1,10 +1,12 @@
 """The joint measures on states, from probes that a state reader has read.
 
-``entity`` is ``robot`` or ``object``: of each state the thing that the reference executions, which
-are the same for every model, move most. Where it was imagined is what the reader saw in the
-imagined frames; where it went is what the simulator knows. The reader's own error on the frames of
-the executions is in the controls beside every value. The parts of a measure are the strata: where
-on the way to contact the states were taken.
+``entity`` is ``robot``, ``object`` or the name of a thing. ``object`` is of each state the thing
+that the reference executions, which are the same for every model, move most. Where it was imagined
+is what the reader saw in the imagined frames; where it went is what the simulator knows. The
+reader's own error on the frames of the executions is in the controls beside every value. The parts
+of a measure are the strata: where on the way to contact the states were taken; where a state holds
+several things, those of ``object`` are also the things by name. Nothing moves the background: how
+well it is kept is `static_psnr`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from wamlab.config import nearest
 from wamlab.metrics import coupling, effects, worlds
 from wamlab.metrics.base import (
     Metric,
@@ -43,7 +46,12 @@ def own_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
     if not any(imagining(probe) for probe in probes):
         raise NotApplicable(why_nothing_imagined(probes))
     paths = _paths(probes, entity, imagining)
-    return replace(paths, elsewhere=_elsewhere(probes, entity, paths.offsets))
+    return replace(
+        paths,
+        elsewhere=_elsewhere(probes, entity, paths.offsets),
+        shuffled=_shuffled(probes, entity, paths.offsets),
+        retrieved=_retrieved(probes, entity, paths.offsets),
+    )
 
 
 def imposed_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
@@ -95,26 +103,33 @@ def on_states(
     ``beside`` are the branches whose executions it takes besides paths, if it does.
     """
 
-    def of_all(probes: Sequence[Probe], entity: str, at: Sequence[int] | None) -> Result:
-        found = paths(probes, entity)
+    @metric(name, needs="probes", unit=unit)
+    def whole(probes: Sequence[Probe], entity: str, at: Sequence[int] | None) -> Result:
+        held = _holding(probes, entity)
+        found = paths(held, entity)
         if beside is None:
             return measure(found, at=at)
-        return measure(found, executions(probes, entity, found.offsets, beside), at=at)
+        return measure(found, executions(held, entity, found.offsets, beside), at=at)
 
     @metric(name, needs="probes", unit=unit)
     def measured(
         probes: Sequence[Probe], *, entity: str = ROBOT, at: Sequence[int] | None = None
     ) -> Result:
-        return by_stratum(
-            of_all(probes, entity, at), probes, lambda some: measured(some, entity=entity, at=at)
-        )
+        def of(some: Sequence[Probe], entity: str = entity) -> Result:
+            return whole(some, entity=entity, at=at)
+
+        found = by_stratum(of(probes), _holding(probes, entity), of)
+        if entity != OBJECT or found.value is None:
+            return found
+        things = {thing: of(probes, thing) for thing in _several(probes)}
+        return replace(found, parts={**found.parts, **things})
 
     measured.__doc__ = f"{measure.__doc__}\n\nOf probes; see `wamlab.metrics.joint_states`."
     return measured
 
 
 def by_stratum(
-    found: Result, probes: Sequence[Probe], measured: Callable[[list[Probe]], Result]
+    found: Result, probes: Sequence[Probe], measured: Callable[[Sequence[Probe]], Result]
 ) -> Result:
     """The result with the same of every stratum as its parts, where there are several."""
     strata = sorted({probe.stratum for probe in probes})
@@ -156,8 +171,10 @@ state_cf_mae = on_states("state_cf_mae", effects.cf_mae, imposed_paths, unit="m"
 def state_ocb(probes: Sequence[Probe], *, branches: str = "own") -> Result:
     """How much more often success is imagined than met, at the end of the chunk.
 
-    See `wamlab.metrics.worlds.ocb`; in imagined frames it is the reader that sees success. The
-    static control is what it sees once the `zero` intervention was executed.
+    See `wamlab.metrics.worlds.ocb`; in imagined frames it is the reader that sees success. Of the
+    controls *static* is what it sees once the `zero` intervention was executed, *retrieval* what it
+    sees in the nearest training clip, and *shuffled_action* what comes of the own actions in
+    another order.
 
     Args:
         branches: ``own`` or ``imposed``: outcomes of the own actions, or of those that mostly fail.
@@ -168,12 +185,13 @@ def state_ocb(probes: Sequence[Probe], *, branches: str = "own") -> Result:
         raise NotApplicable(_unread(probes))
     if any(branch.offsets[-1] != len(branch.action) for rows in shown for branch in rows):
         raise NotApplicable("the end of the chunk is not imagined, where success is known")
+    executed = np.array([[b.success for b in rows] for rows in shown])
     found = worlds.ocb(
         np.array([[_done(b.read) for b in rows] for rows in shown]),
-        np.array([[b.success for b in rows] for rows in shown]),
+        executed,
         [state_name(probe) for probe in probes],
         reread=np.array([[_done(b.reread) for b in rows] for rows in shown]),
-        still=_at_rest(probes),
+        controls=_outcomes_of_controls(probes, executed.shape[1], branches),
         others=_successes(probes, "own") if branches == "imposed" else None,
     )
     return by_stratum(found, probes, lambda some: state_ocb(some, branches=branches))
@@ -183,12 +201,22 @@ def _done(reading: Reading | None) -> bool:
     return reading is not None and bool(reading.success[-1] > 0.5)
 
 
-def _at_rest(probes: Sequence[Probe]) -> Bool[np.ndarray, " n"] | None:
-    """Whether the reader sees success where nothing was done; None where it was not looked at."""
+def _outcomes_of_controls(
+    probes: Sequence[Probe], k: int, branches: str
+) -> dict[str, Bool[np.ndarray, "n k"]]:
+    """What the controls show in the place of the imagination, as far as it is known."""
     zeros = [next((b for b in probe.of("imposed") if b.label == "zero"), None) for probe in probes]
-    if not all(zero is not None and zero.reread is not None for zero in zeros):
-        return None
-    return np.array([_done(zero.reread) for zero in zeros if zero])
+    seen: dict[str, list[Reading | None]] = {
+        "static": [None if zero is None else zero.reread for zero in zeros],
+        "retrieval": [probe.retrieved for probe in probes],
+    }
+    found = {
+        name: np.repeat([[_done(one)] for one in readings], k, axis=1)
+        for name, readings in seen.items()
+        if all(readings)
+    }
+    shuffled = _successes(probes, "shuffled") if branches == "own" else None
+    return found if shuffled is None else {**found, "shuffled_action": shuffled}
 
 
 def _successes(probes: Sequence[Probe], kind: BranchKind) -> Bool[np.ndarray, "n m"] | None:
@@ -224,8 +252,8 @@ def _paths(probes: Sequence[Probe], entity: str, of: Callable[[Probe], list[Bran
 
 def _name(probe: Probe, entity: str) -> str:
     """The entity's own name in this state; of objects that which the references move most."""
-    if entity == ROBOT:
-        return ROBOT
+    if entity != OBJECT:
+        return entity
     things = [name for name in probe.entities if name != ROBOT]
     far = {
         name: sum(
@@ -237,9 +265,23 @@ def _name(probe: Probe, entity: str) -> str:
     return max(far, key=lambda name: far[name])
 
 
+def _holding(probes: Sequence[Probe], entity: str) -> list[Probe]:
+    """The probes of states in which this entity is; KeyError names the nearest that is known."""
+    if entity in ENTITIES:
+        return [*probes]
+    if held := [probe for probe in probes if entity in probe.entities]:
+        return held
+    known = sorted({*ENTITIES, *(name for probe in probes for name in probe.entities)})
+    raise KeyError(f"no entity {entity!r}{nearest(entity, known)}: the probes hold {known}")
+
+
+def _several(probes: Sequence[Probe]) -> list[str]:
+    """The things by name, where a state holds more than one."""
+    things = [set(probe.entities) - {ROBOT} for probe in probes]
+    return sorted(set().union(*things)) if max(map(len, things), default=0) > 1 else []
+
+
 def _there(probes: Sequence[Probe], entity: str) -> bool:
-    if entity not in ENTITIES:
-        raise KeyError(f"no entity {entity!r}: expected one of {ENTITIES}")
     return entity == ROBOT or all(set(probe.entities) - {ROBOT} for probe in probes)
 
 
@@ -264,6 +306,26 @@ def _elsewhere(
         for world in worlds
         if all(len(_in(world)(probe)) == len(imagining(probe)) for probe in probes)
     }
+
+
+def _shuffled(
+    probes: Sequence[Probe], entity: str, offsets: Int[np.ndarray, " t"]
+) -> Places | None:
+    """Where the imagined own actions lead in another order, if every one was executed."""
+    ordered = lambda probe: probe.of("shuffled")  # noqa: E731
+    if any(len(ordered(probe)) != len(imagining(probe)) for probe in probes):
+        return None
+    return executions(probes, entity, offsets, ordered)
+
+
+def _retrieved(
+    probes: Sequence[Probe], entity: str, offsets: Int[np.ndarray, " t"]
+) -> Float[np.ndarray, "n t 3"] | None:
+    """Where the reader sees it in the nearest training clips, if it has looked at all of them."""
+    read = [(one.retrieved, _name(one, entity)) for one in probes]
+    seen = [clip.places[name] for clip, name in read if clip is not None and name in clip.places]
+    whole = len(seen) == len(probes) and {len(one) for one in seen} == {len(offsets)}
+    return np.array(seen) if whole else None
 
 
 def _in(world: str) -> Callable[[Probe], list[Branch]]:

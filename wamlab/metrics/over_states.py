@@ -5,16 +5,16 @@ same states, the paired difference over a static future, the value *normalised* 
 oracle (0 and 1), the curve over offsets, and what controls score in the place of the imagination,
 all with the error of the reader of imagined frames where it is known:
 
-    static        nothing ever moves
-    oracle        the executions: the attainable ceiling
-    wrong_world   the executions in another physics, where probes hold such: of all worlds that
-                  lead elsewhere the one that scores best, which ``wrong_world_is``;
-                  ``wrong_worlds`` holds each
+    static            nothing ever moves
+    oracle            the executions: the attainable ceiling
+    retrieval         the nearest training clip, where one was saved before the probes were read
+    shuffled_action   the executions of the own actions, the steps of each in another order
+    wrong_world       the executions in another physics: of all worlds that lead elsewhere the one
+                      that scores best, which ``wrong_world_is``; ``wrong_worlds`` holds each
 
-The same-state shuffled pairing is 0 by construction in EIC and ICC. Two controls are not to be had
-from what probes hold. *Shuffled action*, the own chunk permuted in time: nothing executes it.
-*Retrieval* of the nearest training clip: its frames are saved beside a probe, but no reader has
-looked at them; it is among the controls of the pixel variant (`wamlab.metrics.joint`).
+The last three stand where the probes hold them. The same-state shuffled pairing is 0 by
+construction in EIC and ICC, and so is in EIC whatever shows all samples of a state the same.
+Whatever ends where it should, on another way, is told from the oracle by the curve alone.
 
 A state counts only where positions differ by more than ``gate`` metres, by default 10 mm for the
 hand and 5 mm for an object; elsewhere the measure is undefined, never 1. Where the oracle is not
@@ -87,20 +87,22 @@ def consistency(
             "normalised": over(paired) / over(seen),
             "over_static": over(paired),
             "over_static_interval": interval_of(paired, over),
-            **in_wrong_worlds(paths, lambda shown: score(pairs(shown))),
+            **further(paths, lambda shown: score(pairs(shown))),
             "curve": _curve(paths, model, metres > gate),
         },
     )
 
 
-def in_wrong_worlds(paths: Paths, scored: Callable[[Places], float]) -> dict[str, Any]:
-    """The details of the control that imagines another physics; none where no world is another."""
-    found = {world: scored(places) for world, places in paths.wrong_worlds().items()}
-    found = {world: value for world, value in found.items() if np.isfinite(value)}
-    if not found:
-        return {}
-    best = max(found, key=lambda world: found[world])
-    return {"wrong_world": found[best], "wrong_world_is": best, "wrong_worlds": found}
+def further(paths: Paths, scored: Callable[[Places], float]) -> dict[str, Any]:
+    """The details of the controls that only some probes hold, as far as they have a score."""
+    scores = lambda shown: {  # noqa: E731
+        name: value for name, one in shown.items() if np.isfinite(value := scored(one))
+    }
+    found, worlds = scores(paths.further_controls()), scores(paths.wrong_worlds())
+    if not worlds:
+        return found
+    best = max(worlds, key=lambda world: worlds[world])
+    return {**found, "wrong_world": worlds[best], "wrong_world_is": best, "wrong_worlds": worlds}
 
 
 def cannot_tell(states: int, scored: str) -> str:

@@ -29,7 +29,8 @@ class Paths:
     it, all imagined with the same sampling noise. ``reread`` are the executions as the reader of
     imagined frames reads them off real ones: it is the attainable ceiling, and tells its error.
     ``elsewhere`` is where the same actions lead in other worlds (of another robot gain, friction or
-    the like), by the names of those.
+    the like), by the names of those; ``shuffled`` where they lead in another order. ``retrieved``
+    is where the reader sees the entity in the nearest training clip.
 
     Raises:
         ValueError: shapes that do not fit together, NaN or infinity, offsets that do not rise.
@@ -43,6 +44,8 @@ class Paths:
     executed: Places
     reread: Places | None = None
     elsewhere: Mapping[str, Places] = field(default_factory=dict)
+    shuffled: Places | None = None
+    retrieved: Float[np.ndarray, "n t d"] | None = None
 
     def __post_init__(self) -> None:
         if self.executed.ndim != 4 or not self.executed.size:
@@ -51,7 +54,9 @@ class Paths:
             )
         n, _, t, d = whole = self.executed.shape
         shapes = {"executed": whole, "imagined": whole, "start": (n, d)}
-        for name, shape in (shapes if self.reread is None else {**shapes, "reread": whole}).items():
+        optional = {"reread": whole, "shuffled": whole, "retrieved": (n, t, d)}
+        there = {name: one for name, one in optional.items() if getattr(self, name) is not None}
+        for name, shape in {**shapes, **there}.items():
             check_shape(f"{self.entity}: {name}", getattr(self, name), shape)
         for world, places in self.elsewhere.items():
             check_shape(f"{self.entity} in the world {world!r}", places, whole)
@@ -73,8 +78,19 @@ class Paths:
         """
         if self.reread is None:
             return {"static": self.still, "oracle": self.executed}
-        error = self.reread - self.executed
-        return {"static": self.still + error[:, :1, :1], "oracle": self.reread}
+        return {"static": self.still + self._error()[:, :1, :1], "oracle": self.reread}
+
+    def further_controls(self) -> dict[str, Places]:
+        """The training clip, and the executions in another order, where they are known.
+
+        Nobody looks at the latter: see `wrong_worlds`.
+        """
+        found: dict[str, Places] = {}
+        if self.retrieved is not None:
+            found["retrieval"] = np.broadcast_to(self.retrieved[:, None], self.executed.shape)
+        if self.shuffled is not None:
+            found["shuffled_action"] = self.shuffled + self._error()
+        return found
 
     def wrong_worlds(self) -> dict[str, Places]:
         """The executions in other worlds as an imagination, read with the same error.
@@ -83,12 +99,15 @@ class Paths:
         action. Left out is a world that leads nowhere else: by the last offset in no state further
         from where the entity truly goes than its gate.
         """
-        error = 0.0 if self.reread is None else self.reread - self.executed
         return {
-            world: places + error
+            world: places + self._error()
             for world, places in self.elsewhere.items()
             if (self.away(places, [-1]) > gate_metres(self.entity)).any()
         }
+
+    def _error(self) -> Places:
+        """What the reader sees amiss in the true executions."""
+        return (self.executed if self.reread is None else self.reread) - self.executed
 
     def away(self, places: Places, columns: Sequence[int]) -> Float[np.ndarray, " n"]:
         """How far places lie from where the entity went, on average over the K and the columns."""

@@ -44,6 +44,8 @@ def imagined_motion_without_contact(probes: Sequence[Probe], *, reach: float = R
         executed=np.concatenate([thing.executed, hand.executed], axis=-1),
         reread=np.concatenate([_reread(thing), _reread(hand)], axis=-1),
         elsewhere={},
+        shuffled=None,
+        retrieved=None,
     )
 
     def unexplained(way: Way) -> float:

@@ -152,7 +152,7 @@ def ocb(
     states: Sequence[str],
     *,
     reread: Bool[np.ndarray, "n k"] | None = None,
-    still: Bool[np.ndarray, " n"] | None = None,
+    controls: Mapping[str, Bool[np.ndarray, "n k"]] | None = None,
     others: Bool[np.ndarray, "n m"] | None = None,
 ) -> Result:
     """Outcome bias: how much more often success is imagined than met, by the same criterion.
@@ -160,11 +160,11 @@ def ocb(
     ``details``: Matthews' correlation (``mcc``) and ``markedness``, the success rate where success
     was imagined less that where failure was; None where one outcome is missing. ``oracle`` is the
     bias of the reader alone, on the real frames of the same executions, with its interval and
-    ``oracle_mcc``; ``static`` the bias of a future in which nothing moves.
+    ``oracle_mcc``; every control has its bias under its own name.
 
     Args:
         reread: the outcomes that the reader of imagined frames sees in the real ones.
-        still: the outcome that it sees in each state where nothing is done.
+        controls: outcomes in the place of the imagined ones, by name.
         others: the outcomes of other executions from these states. Both outcomes have to be among
             the executions, or a criterion that never speaks would be without bias; interventions
             are there to fail, and the own actions may show success in their place.
@@ -187,9 +187,9 @@ def ocb(
         **_correlation("mcc", rows),
         "markedness": marked,
     }
-    if still is not None:
-        check_shape("outcomes of a still future", still, executed.shape[:1])
-        details["static"] = _bias(_outcomes(still[:, None].repeat(executed.shape[1], 1), executed))
+    for name, shown in (controls or {}).items():
+        check_shape(f"outcomes of {name}", shown, executed.shape)
+        details[name] = _bias(_outcomes(shown, executed))
     if reread is not None:
         check_shape("outcomes as read", reread, executed.shape)
         read = _outcomes(reread, executed)

@@ -48,7 +48,7 @@ def imagine(
     _check_format(Path(out))
     with closing(make(env_name)) as seeing, closing(make(env_name, views=())) as env:
         bench = Bench(
-            policy, env, seeing, samples=1, seed=seed, imposed=(), worlds={}, references=False
+            policy, env, seeing, samples=1, seed=seed, imposed=(), worlds={}, controls=False
         )
         probe = bench.probe(start_seed(split, seed), stratum)
     show(probe, probe.branches[0], out, scale=scale, fps=fps)

@@ -27,7 +27,14 @@ from wamlab.run.impose import OTHER_INSTRUCTION, check_imposed, impose
 from wamlab.run.reach import Reached, reach
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.run.states import ProbeOne, each_state
-from wamlab.run.worlds import WORLDS, Physics, check_worlds, in_worlds, reference_branches
+from wamlab.run.worlds import (
+    WORLDS,
+    Physics,
+    check_worlds,
+    in_another_order,
+    in_worlds,
+    reference_branches,
+)
 from wamlab.sim.env import Env, Split
 from wamlab.types import (
     FORWARD,
@@ -61,7 +68,8 @@ def probe(
     make: MakeEnv = make_env,
     progress: bool = True,
 ) -> list[Probe]:
-    """``states`` probes of each environment: own samples, imposed actions, worlds and references.
+    """``states`` probes of each environment: own samples, imposed actions, and what they are held
+    against.
 
     State i is drawn on an agent's way from start ``start + i``; the states take turns in being
     away from contact, shortly before it and in it.
@@ -131,9 +139,9 @@ def probe(
 class Bench:
     """One environment twice, to act in (without rendering every step) and to see with.
 
-    ``other`` is another instruction, under which one more sample is drawn. ``worlds`` are executed
-    as well, and so are the references unless they are not wanted; ``agent`` goes to the states
-    (None: the expert, who needs to see nothing).
+    ``other`` is another instruction, under which one more sample is drawn. The own actions are
+    executed in ``worlds`` as well; in another order, and the references, unless ``controls`` are
+    not wanted. ``agent`` goes to the states (None: the expert, who needs to see nothing).
     """
 
     policy: Answerer
@@ -145,7 +153,7 @@ class Bench:
     executor: Executor | None = None
     other: str = ""
     worlds: Mapping[str, Physics] = field(default_factory=lambda: WORLDS)
-    references: bool = True
+    controls: bool = True
     agent: Agent | None = None
 
     def __post_init__(self) -> None:
@@ -167,7 +175,9 @@ class Bench:
         own, told = self.own(at), self.instructed(at)
         branches = own + told + self.impose(at, own[0].action, told)
         branches += in_worlds(self.env, at.state, own, self.worlds)
-        if self.references:
+        if self.controls:
+            order = draw_seed(self.seed, at.seed, at.step)
+            branches += in_another_order(self.env, at.state, own, order)
             branches += reference_branches(self.env, at.state, self.policy.chunk, at.seed)
         again = self._now(at)
         return Probe(

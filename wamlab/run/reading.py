@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from wamlab.data.logs import read_probes, save_probe
+from wamlab.data.logs import load_rivals, read_probes, save_probe
 from wamlab.metrics.base import imagining
+from wamlab.metrics.rivals import NearestClip
 from wamlab.run.film import Judge, ReadState
 from wamlab.run.reader import StateReader, fit, load_reader, look
 from wamlab.run.seats import MakeEnv, make_env
@@ -49,7 +50,8 @@ def read_probes_of(
     """Read the logged probes of one policy; those that this reader has read are left as they are.
 
     A reader is trained for each environment for which the folder ``readers`` has none (a minute or
-    two each); it is kept there for the next model.
+    two each); it is kept there for the next model. Where rivals were saved beside a probe, it also
+    reads the nearest training clip.
 
     Raises:
         LogError: damaged probes.
@@ -62,8 +64,9 @@ def read_probes_of(
             continue
         if (one.env, views) not in known:
             known[one.env, views] = reader_of(one.env, views, asked, readers, make, train)
-        if one.reader != known[one.env, views].title:
-            found[place] = read(one, known[one.env, views], through)
+        reader, clip = known[one.env, views], load_rivals(probes, one).get(NearestClip.name)
+        if one.reader != reader.title or (clip is not None and one.retrieved is None):
+            found[place] = read(one, reader, through, clip)
             save_probe(probes, found[place])
     return found
 
@@ -119,8 +122,16 @@ def window(probe: Probe, branch: Branch, shown: Frames, judge: Judge) -> Frames:
     return {view: np.concatenate([probe.now[view], shown[view][places]]) for view in judge.views}
 
 
-def read(probe: Probe, reader: StateReader, through: Through = lambda frames: frames) -> Probe:
-    """The probe with what the reader sees in every branch that shows frames."""
+def read(
+    probe: Probe,
+    reader: StateReader,
+    through: Through = lambda frames: frames,
+    retrieved: Frames | None = None,
+) -> Probe:
+    """The probe with what the reader sees in every branch that shows frames.
+
+    ``retrieved`` are the frames of the nearest training clip, where it is to be read as well.
+    """
     branches = []
     for branch in probe.branches:
         if branch.imagined is not None:
@@ -128,7 +139,8 @@ def read(probe: Probe, reader: StateReader, through: Through = lambda frames: fr
         if branch.happened:
             branch = replace(branch, reread=reader.read(through(branch.happened)))
         branches.append(branch)
-    return replace(probe, branches=branches, reader=reader.title)
+    clip = None if retrieved is None else reader.read(through(retrieved))
+    return replace(probe, branches=branches, reader=reader.title, retrieved=clip)
 
 
 def reader_of(

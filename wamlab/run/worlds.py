@@ -1,4 +1,6 @@
-"""Executions that no model imagines, for the measures on states: other worlds, and references.
+"""Executions that no model imagines, for the measures on states.
+
+The own actions in other worlds and in another order, and references.
 
 They are executed without looking: their poses are logged, no frames.
 """
@@ -57,6 +59,17 @@ def in_worlds(
     finally:
         env.vary()
     return found
+
+
+def in_another_order(
+    env: Env, state: Float[np.ndarray, " q"], own: Sequence[Branch], seed: int
+) -> list[Branch]:
+    """The own chunks from the same state, the steps of each in an order drawn for it."""
+    rng = np.random.default_rng(seed)
+    return [
+        _unseen("shuffled", one.label, env, state, rng.permutation(one.action), one.offsets)
+        for one in own
+    ]
 
 
 def reference_branches(
