@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pusher
 import pytest
+import recorded
 
 from wamlab.cli import main
-from wamlab.data.logs import LogError, save_episode, save_probe
+from wamlab.data.logs import LogError, save_episode, save_probe, save_recording
 from wamlab.metrics.compare import differences
 from wamlab.report import compare
 
@@ -101,5 +103,44 @@ def test_what_cannot_be_compared_is_named(tmp_path, folders) -> None:
     with pytest.raises(ValueError, match="given twice"):
         compare.compare([folders[0], folders[0]])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LogError, match="holds neither episodes/ nor probes/"):
+    with pytest.raises(LogError, match="holds no episodes/, probes/ or recordings/"):
         compare.compare([folders[0], tmp_path / "empty"])
+
+
+def judged(folder, *, episodes: int = 12, miss: float = 0.0, **changes):
+    """Recordings of a model whose action is ``miss`` too large, and more so from task to task."""
+    for one in recorded.recordings(episodes, **changes):
+        one.guesses["POLICY"].action = one.action + np.array([miss * (1 + one.episode % 2), 0, 0])
+        save_recording(folder, one)
+    return folder
+
+
+def test_recordings_of_the_same_instants_are_paired_by_episode(tmp_path) -> None:
+    near, far = judged(tmp_path / "near", miss=0.1), judged(tmp_path / "far", episodes=10, miss=0.5)
+    found = compare.compare([near, far])
+    title = "recorded action error of POLICY"
+    (one,) = [d for d in found.recorded_differences if d.measure == title]
+    # The error is that of one of two dimensions, 1.5 times the miss on average over the two tasks.
+    assert one.value == pytest.approx(1.5 * (0.1 - 0.5) / 2)
+    assert (one.n, one.only_first, one.only_second) == (10, 2, 0)
+    assert one.better == "far"
+    (said,) = [line for line in compare.sentences(found) if line.startswith(title)]
+    assert said.startswith(f"{title}: far is above near by 0.30 (")
+    assert said.endswith("; 10 episodes shared).")
+    futures = [d for d in found.recorded_differences if d.measure.endswith("of FORWARD")]
+    assert [(d.value, d.better) for d in futures] == [(0, "")]
+    assert "recorded action error of INVERSE" not in found.recorded
+    page = compare.write_page(found, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "At recorded instants" in page
+    assert "No run has episodes." in page
+
+
+def test_episodes_of_two_datasets_that_share_their_numbers_are_not_the_same(tmp_path) -> None:
+    one, other = judged(tmp_path / "one"), tmp_path / "other"
+    for recording in recorded.recordings(12):
+        recording.action = recording.action + np.float32(0.1)
+        save_recording(other, recording)
+    found = compare.compare([one, other])
+    assert found.recorded["recorded action error of POLICY"]["other"].value is not None
+    assert found.recorded_differences == []
+    assert not any(said.startswith("recorded") for said in compare.sentences(found))

@@ -115,8 +115,9 @@ TorchScript; DINOv2, V-JEPA2 as a transformers folder).""",
         "runs side by side, paired on what they share",
         """\
 Runs side by side, from their logs alone: success on the starts that both have played, imagination
-on the states that both have probed, every difference paired and with its interval. Where it cannot
-tell two runs apart it says so.""",
+on the states that both have probed, actions and futures at the recorded instants at which both were
+asked; every difference paired and with its interval. Where it cannot tell two runs apart it says
+so.""",
         "wam compare runs/uwm runs/reactive --out comparison.html",
     ),
     "export": Teach(

@@ -1,4 +1,4 @@
-"""Runs held against each other on what they share: the same starts, the same states.
+"""Runs held against each other on what they share: the same starts, states or recorded instants.
 
 A difference is taken pair by pair and its interval resamples tasks, then pairs inside them ("such
 tasks"). What only one run has played or answered is counted and left out. Where the interval holds
@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Float
 
 from wamlab.metrics.base import Result, Sides
+from wamlab.metrics.open_loop import episode_name
 from wamlab.metrics.over_states import score
 from wamlab.metrics.stats import FEWEST, LEVEL, Interval, alike, bootstrap, holm, mcnemar
-from wamlab.types import Episode
+from wamlab.types import Episode, Recording
 
 Values = Mapping[str, float]
 """One measure of one run: by item, of which the first part up to the last ``/`` names the task."""
@@ -28,9 +29,9 @@ Values = Mapping[str, float]
 class Difference:
     """The ``first`` run less the ``second``, in ``unit``, over ``n`` pairs.
 
-    ``only_first`` and ``only_second`` count items of one run alone. Of rates, ``won`` are the pairs
-    that only the first and only the second solve, ``p`` is McNemar's exact one, and ``adjusted`` is
-    it by Holm where several pairs of runs were compared.
+    ``paired`` says what a pair is of. ``only_first`` and ``only_second`` count items of one run
+    alone. Of rates, ``won`` are the pairs that only the first and only the second solve, ``p`` is
+    McNemar's exact one, and ``adjusted`` is it by Holm where several pairs of runs were compared.
     """
 
     measure: str
@@ -45,6 +46,7 @@ class Difference:
     won: tuple[int, int] | None = None
     p: float | None = None
     adjusted: float | None = None
+    paired: str = "state"
 
     @property
     def better(self) -> str:
@@ -93,7 +95,7 @@ def difference(
     interval = found.interval
     if interval is not None and np.ptp(apart) == 0:
         interval = alike(apart[0], len(shared))
-    return replace(found, interval=interval, won=won, p=mcnemar(*won))
+    return replace(found, interval=interval, won=won, p=mcnemar(*won), paired="start")
 
 
 def state_differences(measure: str, unit: str, results: Mapping[str, Result]) -> list[Difference]:
@@ -120,6 +122,28 @@ def ratio_difference(
     """The difference of one less a ratio of sums, over the states that both have."""
     rows = [(*ones[item], *others[item]) for item in _shared(ones, others)]
     return _held(measure, unit, first, second, ones, others, np.array(rows), _scores_apart)
+
+
+def recorded_differences(
+    measure: str,
+    unit: str,
+    runs: Mapping[str, Sequence[Recording]],
+    measured: Callable[[Sequence[Recording]], Result],
+) -> list[Difference]:
+    """One measure of recordings: every run less every later one, of the instants that both have.
+
+    Instants are averaged in their episodes, and episodes are the pairs. A run that has no value at
+    these instants is left out.
+    """
+    found = []
+    for first, second in combinations(runs, 2):
+        sides = _at_shared_instants(runs[first], runs[second])
+        ones, others = (_by_episode(side, measured(side)) for side in sides)
+        if ones and others:
+            one = difference(measure, unit, first, second, ones, others)
+            alone = [len(_episodes(runs[run])) - one.n for run in (first, second)]
+            found.append(replace(one, paired="episode", only_first=alone[0], only_second=alone[1]))
+    return found
 
 
 def success_values(episodes: Sequence[Episode]) -> Values:
@@ -154,6 +178,38 @@ def _held(
         len(ones) - len(shared),
         len(others) - len(shared),
     )
+
+
+def _at_shared_instants(
+    ones: Sequence[Recording], others: Sequence[Recording]
+) -> tuple[list[Recording], list[Recording]]:
+    """The recordings of the instants that both have.
+
+    Two datasets may number their episodes alike: an instant is the same where the same was done.
+    """
+    there = {_instant(other): other for other in others}
+    pairs = [(one, there[_instant(one)]) for one in ones if _instant(one) in there]
+    same = [(one, other) for one, other in pairs if _did_the_same(one, other)]
+    return [one for one, _ in same], [other for _, other in same]
+
+
+def _instant(one: Recording) -> tuple[str, str, int, int]:
+    return one.env, one.instruction, one.episode, one.step
+
+
+def _did_the_same(one: Recording, other: Recording) -> bool:
+    steps = min(len(one.action), len(other.action))
+    return np.array_equal(one.action[:steps], other.action[:steps])
+
+
+def _episodes(recordings: Sequence[Recording]) -> set[tuple[str, int]]:
+    return {(one.env, one.episode) for one in recordings}
+
+
+def _by_episode(recordings: Sequence[Recording], found: Result) -> Values:
+    """A measure's items with the name of their task."""
+    tasks = {episode_name(one): one.env for one in recordings}
+    return {f"{tasks[item]}/{item}": value for item, value in found.items.items()}
 
 
 def _shared(ones: Mapping[str, object], others: Mapping[str, object]) -> list[str]:

@@ -7,16 +7,31 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wamlab.data.logs import LogError, load_episodes, load_probes, write_atomic
+from wamlab.data.logs import (
+    LogError,
+    load_episodes,
+    load_probes,
+    load_recordings,
+    write_atomic,
+)
 from wamlab.metrics.base import Result, compute
-from wamlab.metrics.compare import Difference, differences, state_differences, success_values
+from wamlab.metrics.compare import (
+    Difference,
+    differences,
+    recorded_differences,
+    state_differences,
+    success_values,
+)
 from wamlab.metrics.stats import FEWEST
 from wamlab.report import charts, words
 from wamlab.report.build import environment
 from wamlab.report.charts import Axis, Mark
-from wamlab.types import Probe
+from wamlab.types import Probe, Recording
 
-MEASURES: dict[str, tuple[str, str, dict[str, str]]] = {
+Measures = dict[str, tuple[str, str, dict[str, str]]]
+"""By title the measure, its unit and options."""
+
+MEASURES: Measures = {
     "moving-pixel PSNR": ("moving_psnr", "dB", {}),
     "static-region PSNR": ("static_psnr", "dB", {}),
     "EIC_ref of the robot": ("state_eic_ref", "", {"entity": "robot"}),
@@ -24,10 +39,25 @@ MEASURES: dict[str, tuple[str, str, dict[str, str]]] = {
     "EIC_cf of the robot": ("eic_cf", "", {"entity": "robot"}),
     "EIC_cf of the object": ("eic_cf", "", {"entity": "object"}),
 }
-"""What is compared state by state, by title: the measure, its unit and options.
+"""What is compared state by state.
 
 Not EIC itself: over the spread of one's own samples a noisier policy scores higher for the same
 error. EIC_ref has one denominator for all, and is there where a state reader has read the probes.
+"""
+
+RECORDED: Measures = {
+    **{
+        f"recorded action error of {query}": ("recorded_action_error", "", {"query": query})
+        for query in ("POLICY", "JOINT", "INVERSE")
+    },
+    **{
+        f"recorded moving-pixel PSNR of {query}": ("recorded_moving_psnr", "dB", {"query": query})
+        for query in ("FORWARD", "JOINT", "VIDEO")
+    },
+}
+"""What is compared at recorded instants.
+
+Not likelihood: nats of one codec or family of models are none of another's.
 """
 
 
@@ -40,6 +70,8 @@ class Compared:
     success_differences: list[Difference]
     states: dict[str, dict[str, Result]] = field(default_factory=dict)
     state_differences: list[Difference] = field(default_factory=list)
+    recorded: dict[str, dict[str, Result]] = field(default_factory=dict)
+    recorded_differences: list[Difference] = field(default_factory=list)
 
 
 def compare(folders: Sequence[str | Path]) -> Compared:
@@ -47,24 +79,28 @@ def compare(folders: Sequence[str | Path]) -> Compared:
 
     Raises:
         ValueError: fewer than two folders, or one of them twice.
-        LogError: a folder holds neither episodes nor probes.
+        LogError: a folder holds no episodes, no probes and no recordings.
     """
     runs = named(folders)
     episodes = {name: load_episodes(folder, frames=False) for name, folder in runs.items()}
     probes = {name: load_probes(folder) for name, folder in runs.items()}
+    recordings = {name: load_recordings(folder) for name, folder in runs.items()}
     for name, folder in runs.items():
-        if not (episodes[name] or probes[name]):
-            raise LogError(f"{folder} holds neither episodes/ nor probes/ to compare")
+        if not (episodes[name] or probes[name] or recordings[name]):
+            raise LogError(f"{folder} holds no episodes/, probes/ or recordings/ to compare")
     success = differences(
         "success", "points", {n: success_values(logs) for n, logs in episodes.items()}, rate=True
     )
     states, of_states = on_states(probes)
+    recorded, of_recorded = on_recordings(recordings)
     return Compared(
         [*runs],
         {name: compute("success_any", logs) for name, logs in episodes.items()},
         success,
         states,
         of_states,
+        recorded,
+        of_recorded,
     )
 
 
@@ -77,6 +113,29 @@ def on_states(
     for title, (measure, unit, options) in MEASURES.items():
         results[title] = {run: compute(measure, logs, **options) for run, logs in probes.items()}
         found += state_differences(title, unit, results[title])
+    return results, found
+
+
+def on_recordings(
+    recordings: Mapping[str, Sequence[Recording]],
+) -> tuple[dict[str, dict[str, Result]], list[Difference]]:
+    """What is measured at recorded instants: of each run alone, and between runs.
+
+    A measure that no run answers is left out.
+    """
+    results: dict[str, dict[str, Result]] = {}
+    found: list[Difference] = []
+    for title, (measure, unit, options) in RECORDED.items():
+
+        def measured(
+            logs: Sequence[Recording], measure: str = measure, options: Mapping[str, str] = options
+        ) -> Result:
+            return compute(measure, logs, **options)
+
+        alone = {run: measured(logs) for run, logs in recordings.items()}
+        if any(one.value is not None for one in alone.values()):
+            results[title] = alone
+            found += recorded_differences(title, unit, recordings, measured)
     return results, found
 
 
@@ -99,10 +158,9 @@ def sentence(one: Difference) -> str:
     """What a difference says, or that it says nothing."""
     if one.value is None:
         return f"{one.first} and {one.second} share nothing on which {one.measure} is known."
-    rate = one.unit == "points"
-    times, digits = (100, 1) if rate else (1, 2)
+    times, digits = (100, 1) if one.unit == "points" else (1, 2)
     by = words.number(abs(times * one.value), digits)
-    where = f"{words.count(one.n, 'start' if rate else 'state')} shared"
+    where = f"{words.count(one.n, one.paired)} shared"
     interval = words.between(one.interval, digits, times)
     few = f"{where}, for an interval it takes {FEWEST}"
     said = f"({interval}; {where})" if interval else f"({few if one.n < FEWEST else where})"
@@ -117,7 +175,8 @@ def sentence(one: Difference) -> str:
 def sentences(found: Compared) -> list[str]:
     """Every difference in words."""
     known = [one for one in found.success_differences if one.value is not None]
-    return [sentence(one) for one in (*known, *found.state_differences)]
+    others = (*found.state_differences, *found.recorded_differences)
+    return [sentence(one) for one in (*known, *others)]
 
 
 def write_page(found: Compared, path: str | Path) -> Path:
@@ -131,10 +190,8 @@ def write_page(found: Compared, path: str | Path) -> Path:
             fewest=FEWEST,
             tasks=task_rows(found),
             success=difference_rows(found.success_differences, 100.0, 10.0),
-            states=[
-                {"title": title, "runs": results, "rows": rows_of(found, title)}
-                for title, results in found.states.items()
-            ],
+            states=_sections(found.states, found.state_differences),
+            recorded=_sections(found.recorded, found.recorded_differences),
         )
     )
     return write_atomic(Path(path), lambda file: file.write(page.encode()))
@@ -155,9 +212,15 @@ def task_rows(found: Compared) -> list[dict[str, Any]]:
     return [*rows, {"env": "all tasks", "rates": found.success}] if rows else []
 
 
-def rows_of(found: Compared, title: str) -> list[dict[str, Any]]:
-    mine = [one for one in found.state_differences if one.measure == title]
-    return difference_rows(mine, 1.0, 0.1)
+def _sections(
+    results: Mapping[str, Mapping[str, Result]], found: Sequence[Difference]
+) -> list[dict[str, Any]]:
+    """By measure what each run has alone, and the rows of its differences."""
+    mine = {title: [one for one in found if one.measure == title] for title in results}
+    return [
+        {"title": title, "runs": runs, "rows": difference_rows(mine[title], 1.0, 0.1)}
+        for title, runs in results.items()
+    ]
 
 
 def difference_rows(found: Sequence[Difference], times: float, step: float) -> list[dict[str, Any]]:
