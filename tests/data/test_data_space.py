@@ -11,7 +11,7 @@ import pytest
 from fixture import SPACE
 
 from wamlab.data.manifest import DataError
-from wamlab.data.space import common_space
+from wamlab.data.space import common_space, common_state_names
 from wamlab.types import ActionSpace
 
 SEEN = dataclasses.replace(SPACE, mode=("unknown",) * 3, unit=("unknown",) * 3)
@@ -60,3 +60,17 @@ def test_actions_that_mean_something_else_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=said):
         common_space(held(space, dataclasses.replace(space, **changes)))
+
+
+def named(*states: tuple[str, ...]) -> list[Any]:
+    return [
+        SimpleNamespace(path=Path(name), state_names=names)
+        for name, names in zip("ABCD", states, strict=False)
+    ]
+
+
+def test_states_have_the_same_names_or_are_not_there() -> None:
+    assert common_state_names(named((), ("x", "y"), ("x", "y"))) == ("x", "y")
+    assert common_state_names(named(())) == ()
+    with pytest.raises(DataError, match=r"A and C differ in the names of their states: .*'x'.*'y'"):
+        common_state_names(named(("x",), (), ("y",)))

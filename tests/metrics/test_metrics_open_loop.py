@@ -67,7 +67,7 @@ def test_a_rival_is_judged_on_the_same_instants() -> None:
 def test_an_inverse_explains_what_it_reads_off_the_frames() -> None:
     """Errors of 0.5 in dx, whose variance is 1, and none in dy; the grip never changes."""
     logs = []
-    for one, turn in zip(recorded.recordings(4), (1, -1) * 4, strict=True):
+    for one, turn in zip(recorded.recordings(6), (1, -1) * 6, strict=True):
         one.action = one.action * np.array([turn, 2 * turn, 1], np.float32)
         one.guesses["INVERSE"] = Guess(one.action + np.array([0.5, 0, 0], np.float32))
         one.guesses[OTHER_FRAMES] = Guess(0 * one.action)
@@ -76,8 +76,9 @@ def test_an_inverse_explains_what_it_reads_off_the_frames() -> None:
     assert found.details["dimensions"] == pytest.approx({"dx": 0.75, "dy": 1.0})
     assert found.value == pytest.approx(0.875)
     assert found.details["other_frames"] == pytest.approx(0.0)
-    assert found.n == 4
+    assert found.n == 6
     assert found.interval == pytest.approx((0.875, 0.875))
+    assert compute("recorded_inverse_r2", logs[:8]).interval is None
 
 
 def test_the_mean_between_two_frames_explains_what_changes_from_frame_to_frame_alone() -> None:

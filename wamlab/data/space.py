@@ -1,4 +1,4 @@
-"""Whether the actions of several datasets mean the same, and the space that holds them all."""
+"""Whether actions and states of several datasets mean the same, and the space that holds all."""
 
 from __future__ import annotations
 
@@ -45,6 +45,20 @@ def common_space(
     low = np.min([space.low for _, space in known], axis=0)
     high = np.max([space.high for _, space in known], axis=0)
     return dataclasses.replace(space, low=tuple(low.tolist()), high=tuple(high.tolist()))
+
+
+def common_state_names(sources: Sequence[Dataset | Cache]) -> tuple[str, ...]:
+    """The names of the state in all these datasets; those without a state do not count.
+
+    Raises:
+        DataError: they differ.
+    """
+    known = [(source.path, source.state_names) for source in sources if source.state_names]
+    for path, names in known[1:]:
+        if names != known[0][1]:
+            both = f"{list(known[0][1])} and {list(names)}"
+            raise DataError(f"{known[0][0]} and {path} differ in the names of their states: {both}")
+    return known[0][1] if known else ()
 
 
 def at_rate(space: ActionSpace, fps: float, rate_hz: float) -> ActionSpace:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from wamlab.config import nearest
-from wamlab.metrics.stats import FEWEST, Interval, bootstrap
+from wamlab.metrics.stats import Interval, interval_over
 from wamlab.types import Branch, Episode, Probe, Recording
 
 AXES: dict[str, tuple[str, ...]] = {
@@ -179,7 +179,7 @@ def summarise(
         name,
         unit,
         value=float(values.mean()),
-        interval=bootstrap(values) if len(values) >= FEWEST else None,
+        interval=interval_over(values),
         n=len(values),
         items=items,
         undefined=reasons,

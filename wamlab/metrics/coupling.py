@@ -30,7 +30,6 @@ from wamlab.metrics.over_states import (
     cannot_tell,
     consistency,
     further,
-    interval_of,
     score,
     surely_above,
 )
@@ -46,6 +45,7 @@ from wamlab.metrics.paths import (
     other_pairs,
     own_pairs,
 )
+from wamlab.metrics.stats import interval_over
 
 Inverse = Callable[[Float[np.ndarray, "n k h1 d"]], Steps]
 """Inverse dynamics that is right by construction: the actions between H + 1 positions."""
@@ -189,7 +189,7 @@ def cmr(paths: Paths, *, at: Sequence[int] | None = None, merge: float | None = 
         oracle=rate(oracle),
         normalised=over(above) / over(seen),
         over_static=over(paired),
-        over_static_interval=interval_of(paired, over),
+        over_static_interval=interval_over(paired, statistic=over),
         **further(paths, lambda shown: rate(matched(shown))),
     )
     return found

@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from wamlab.metrics.base import Result
 from wamlab.metrics.joint import gate_metres
-from wamlab.metrics.over_states import average, consistency, interval_of, share, within
+from wamlab.metrics.over_states import average, consistency, share, within
 from wamlab.metrics.paths import (
     Paths,
     Places,
@@ -29,6 +29,7 @@ from wamlab.metrics.paths import (
     other_pairs,
     size,
 )
+from wamlab.metrics.stats import interval_over
 
 
 def iea(paths: Paths, *, at: Sequence[int] | None = None, gate: float | None = None) -> Result:
@@ -134,5 +135,5 @@ def _agreement(name: str, paths: Paths, at: Sequence[int] | None, gate: float | 
         opened = metres[:, columns].mean(axis=1) > gate
         sums = np.stack([(made * true).sum(axis=(1, 2, 3)), (true**2).sum(axis=(1, 2, 3))], axis=-1)
         found.details["gain"] = share(sums[opened])
-        found.details["gain_interval"] = interval_of(sums[opened], share)
+        found.details["gain_interval"] = interval_over(sums[opened], statistic=share)
     return found

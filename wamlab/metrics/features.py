@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from wamlab.metrics.base import Result
-from wamlab.metrics.stats import bootstrap
+from wamlab.metrics.stats import interval_over
 
 ENOUGH = 5
 """Samples a dimension from which a Frechet distance does not warn."""
@@ -284,7 +284,7 @@ def similarity(real: Features, shown: Features, clusters: Sequence[Any] = ()) ->
         ValueError: as `cosine`.
     """
     values = cosine(real, shown)
-    interval = bootstrap(values, clusters) if len(values) > 1 else None
+    interval = interval_over(values, clusters)
     return comparison("cosine", real, shown, value=float(values.mean()), interval=interval)
 
 
@@ -304,7 +304,7 @@ def centred_distance(real: Features, shown: Features, clusters: Sequence[Any] = 
         ValueError: as `cosine`; a feature that is the same in all of D points nowhere.
     """
     values = 1 - cosine(centred(real), centred(shown))
-    interval = bootstrap(values, clusters) if len(values) > 1 else None
+    interval = interval_over(values, clusters)
     found = {"value": float(values.mean()), "interval": interval}
     return comparison("centred-distance", real, shown, **found)
 

@@ -44,7 +44,7 @@ from wamlab.metrics.base import (
     why_nothing_imagined,
 )
 from wamlab.metrics.rivals import NearestClip
-from wamlab.metrics.stats import FEWEST, Interval, bootstrap
+from wamlab.metrics.stats import interval_over
 from wamlab.metrics.visual import RivalFrames, check_same_shape, unit
 from wamlab.types import Branch, Frames, Probe
 
@@ -325,7 +325,7 @@ def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any])
     return Result(
         name,
         value=_ratio(model),
-        interval=_interval(model, _ratio),
+        interval=interval_over(model, statistic=_ratio),
         n=len(states),
         items={s: _ratio(row[None]) for s, row in zip(states, model, strict=True) if row[1] > 0},
         sides={
@@ -348,7 +348,7 @@ def _beside(rows: Mapping[str, Float[np.ndarray, "n 2"]]) -> dict[str, Any]:
     return {
         **{kind: _ratio(pairs) for kind, pairs in rows.items() if kind != "model"},
         "over_static": over(paired),
-        "over_static_interval": _interval(paired, over),
+        "over_static_interval": interval_over(paired, statistic=over),
     }
 
 
@@ -359,10 +359,6 @@ def _mean_pair(kind: str, measured: Sequence[Measured]) -> Float[np.ndarray, " 2
 def _ratio(pairs: Float[np.ndarray, "n 2"]) -> float:
     own, other = pairs.sum(axis=0)
     return float(1 - own / other) if other > 0 else float("nan")
-
-
-def _interval(rows: np.ndarray, statistic: Callable[[np.ndarray], float]) -> Interval | None:
-    return bootstrap(rows, statistic=statistic) if len(rows) >= FEWEST else None
 
 
 def _why_closed(measured: Sequence[Measured], opened: set[str]) -> dict[str, int]:

@@ -23,9 +23,9 @@ from wamlab.metrics.base import (
     why_nothing_imagined,
 )
 from wamlab.metrics.coupling import LAGS
-from wamlab.metrics.over_states import interval_of, over_states, score, surely_above
+from wamlab.metrics.over_states import over_states, score, surely_above
 from wamlab.metrics.paths import each_to_each, other_pairs, own_pairs
-from wamlab.metrics.stats import FEWEST
+from wamlab.metrics.stats import FEWEST, interval_over
 from wamlab.types import Branch, Probe
 
 SPREAD = 0.1
@@ -114,7 +114,7 @@ def _consistency(name: str, states: Sequence[_Read], undefined: dict[str, int]) 
         details={
             "ceiling": top,
             "normalised": score(rows) / top if top > 0 else None,
-            "ceiling_interval": interval_of(ceiling, score),
+            "ceiling_interval": interval_over(ceiling, statistic=score),
             "lag": lag_of("imagined"),
             "ceiling_lag": lag_of("happened"),
         },

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from wamlab.metrics.base import NotApplicable, Result, Row, item_means, metric, summarise
-from wamlab.metrics.stats import bootstrap
+from wamlab.metrics.stats import interval_over
 from wamlab.metrics.visual import MOVE_FLOOR, Compared, compared, where_moving
 from wamlab.types import Guess, Recording
 
@@ -103,7 +103,7 @@ def recorded_inverse_r2(recordings: Sequence[Recording]) -> Result:
         "recorded_inverse_r2",
         "",
         value=_mean_explained(sums),
-        interval=bootstrap(sums, statistic=_mean_explained) if len(sums) > 1 else None,
+        interval=interval_over(sums, statistic=_mean_explained),
         n=len(sums),
         details=details,
     )
@@ -215,8 +215,7 @@ def _over_episodes(values: Sequence[tuple[Recording, float]]) -> float:
 def _dimension(values: Sequence[tuple[Recording, float]]) -> dict[str, Any]:
     rows = [Row(episode_name(one), "", value) for one, value in values]
     episodes = np.array(list(item_means(rows).values()))
-    interval = bootstrap(episodes) if len(episodes) > 1 else None
-    return {"value": float(episodes.mean()), "interval": interval}
+    return {"value": float(episodes.mean()), "interval": interval_over(episodes)}
 
 
 def _off_the_means(one: Recording) -> Error:

@@ -36,7 +36,7 @@ from jaxtyping import Bool, Float
 from wamlab.metrics.base import Result, Row, summarise
 from wamlab.metrics.joint import gate_metres
 from wamlab.metrics.paths import Paths, Places
-from wamlab.metrics.stats import FEWEST, Interval, bootstrap
+from wamlab.metrics.stats import FEWEST, bootstrap, interval_over
 
 
 def consistency(
@@ -86,7 +86,7 @@ def consistency(
             "oracle": score(oracle),
             "normalised": over(paired) / over(seen),
             "over_static": over(paired),
-            "over_static_interval": interval_of(paired, over),
+            "over_static_interval": interval_over(paired, statistic=over),
             **further(paths, lambda shown: score(pairs(shown))),
             "curve": _curve(paths, model, metres > gate),
         },
@@ -138,7 +138,7 @@ def over_states(
     return Result(
         name,
         value=statistic(rows),
-        interval=interval_of(rows, statistic),
+        interval=interval_over(rows, statistic=statistic),
         n=len(rows),
         items={state: value for state, value in alone.items() if np.isfinite(value)},
         **extra,
@@ -170,10 +170,6 @@ def score(pairs: np.ndarray) -> float:
 def share(pairs: np.ndarray) -> float:
     part, whole = pairs.sum(axis=0)
     return float(part / whole) if whole > 0 else float("nan")
-
-
-def interval_of(rows: np.ndarray, statistic: Callable[[np.ndarray], float]) -> Interval | None:
-    return bootstrap(rows, statistic=statistic) if len(rows) >= FEWEST else None
 
 
 def surely_above(rows: np.ndarray, statistic: Callable[[np.ndarray], float]) -> bool:

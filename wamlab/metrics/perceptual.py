@@ -49,7 +49,7 @@ from wamlab.metrics.features import (
     fd,
 )
 from wamlab.metrics.kernels import kernel_distance as mean_over_blocks
-from wamlab.metrics.stats import bootstrap
+from wamlab.metrics.stats import interval_over
 from wamlab.metrics.visual import FEWEST_PIXELS, MOVE_FLOOR, Compared, compared, pairs, unit
 from wamlab.types import Episode, Probe
 
@@ -352,6 +352,5 @@ def _by_state(
     rows = [Row(state, "", float(value)) for state, value in zip(states, values, strict=True)]
     items = item_means(rows)
     means = np.array([*items.values()])
-    interval = bootstrap(means) if len(means) > 1 else None
-    found = {"value": float(means.mean()), "interval": interval, "items": items}
+    found = {"value": float(means.mean()), "interval": interval_over(means), "items": items}
     return comparison(name, real, shown, **found)

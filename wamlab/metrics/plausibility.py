@@ -22,7 +22,7 @@ from jaxtyping import Float
 from wamlab.config import nearest
 from wamlab.metrics.base import NotApplicable, Result, metric
 from wamlab.metrics.compare import Values, difference, success_values
-from wamlab.metrics.stats import Interval, bootstrap
+from wamlab.metrics.stats import FEWEST, Interval, bootstrap
 from wamlab.metrics.success import success_any
 from wamlab.types import Episode
 
@@ -133,16 +133,17 @@ def agreement(predicted: Mapping[str, Values], measured: Mapping[str, Values]) -
     inside them, all models together.
 
     Raises:
-        ValueError: other models in the one than in the other, fewer than two, or fewer than two
-            starts that all of them played in both.
+        ValueError: other models in the one than in the other, fewer than two, or fewer than
+            `FEWEST` starts that all of them played in both.
     """
     if predicted.keys() != measured.keys() or len(predicted) < 2:
         raise ValueError(f"expected the same two or more models: {[*predicted]}, {[*measured]}")
     names = sorted(predicted)
     sides = [*(predicted[name] for name in names), *(measured[name] for name in names)]
     shared = sorted(set.intersection(*(set(one) for one in sides)))
-    if len(shared) < 2:
-        raise ValueError(f"{len(shared)} starts were played by all of {names}, expected at least 2")
+    if len(shared) < FEWEST:
+        played = f"{len(shared)} starts were played by all of {names}"
+        raise ValueError(f"{played}, expected at least {FEWEST}")
     tasks = _tasks(shared)
     rows = np.array(
         [

@@ -245,6 +245,13 @@ def bootstrap(
     return Interval(float(low), float(high))
 
 
+def interval_over(
+    rows: Shaped[np.ndarray, "n *rest"], clusters: Sequence[Any] = (), **options: Any
+) -> Interval | None:
+    """The `bootstrap` interval of a statistic over items, None of fewer than `FEWEST`."""
+    return bootstrap(rows, clusters, **options) if len(rows) >= FEWEST else None
+
+
 def paired_bootstrap(
     first: Float[np.ndarray, " n"],
     second: Float[np.ndarray, " m"],

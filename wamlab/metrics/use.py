@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from wamlab.metrics.base import NotApplicable, Result, metric, state_name
 from wamlab.metrics.compare import Difference, difference, success_values
-from wamlab.metrics.stats import Interval, bootstrap
+from wamlab.metrics.stats import Interval, interval_over
 from wamlab.types import ActionSpace, Episode, Probe
 
 Chunk = Float[np.ndarray, "h a"]
@@ -88,7 +88,7 @@ def imagination_use(
         "imagination_use",
         "share",
         value=_share(rows),
-        interval=bootstrap(rows, [tasks], statistic=_share) if len(rows) > 1 else None,
+        interval=interval_over(rows, [tasks], statistic=_share),
         n=len(rows),
         floor=floor,
         items={pair.state: float(row[0] / row[1]) for pair, row in zip(kept, rows, strict=True)},
@@ -152,7 +152,7 @@ def _sizes(known: Sequence[_Labelled]) -> dict[str, tuple[float, Interval | None
     for label, reference in {**REFERENCE, **dict.fromkeys(UNBOUND, "own")}.items():
         sizes = np.array([_size(one.change(label, reference)) for one in known])
         tasks = [one.env for one in known]
-        found[label] = float(sizes.mean()), bootstrap(sizes, [tasks]) if len(sizes) > 1 else None
+        found[label] = float(sizes.mean()), interval_over(sizes, [tasks])
     return found
 
 

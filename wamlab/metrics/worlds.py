@@ -25,13 +25,12 @@ from wamlab.metrics.joint import gate_metres
 from wamlab.metrics.over_states import (
     cannot_tell,
     closed,
-    interval_of,
     over_states,
     share,
     surely_above,
 )
 from wamlab.metrics.paths import Paths, Places, Steps, apart, check_shape, check_states
-from wamlab.metrics.stats import Interval, alike
+from wamlab.metrics.stats import Interval, alike, interval_over
 
 LEAST_EIC = 0.2
 TRUE = "true"
@@ -129,7 +128,8 @@ def fitted(
         rows, read = (
             _projections(one, [family[value] for value in grid]) for one in (imagined, reread)
         )
-        name, value, interval = f"fitted_{parameter}", nearest(rows), interval_of(rows, nearest)
+        name, value = f"fitted_{parameter}", nearest(rows)
+        interval = interval_over(rows, statistic=nearest)
         details |= {name: value, f"{name}_interval": interval, f"oracle_{parameter}": nearest(read)}
         details.setdefault("grids", {})[parameter] = grid
         if {grid[0], grid[-1]} & {value, *(interval or ())}:
@@ -298,7 +298,7 @@ def _bias_interval(rows: Float[np.ndarray, "n 3"]) -> Interval | None:
     biases = rows[:, 1] - rows[:, 2]
     if len(rows) > 1 and (biases == biases[0]).all() and biases[0] in (-1, 0, 1):
         return alike(float(biases[0]), len(rows))
-    return interval_of(rows, _bias)
+    return interval_over(rows, statistic=_bias)
 
 
 def _correlation(name: str, rows: Float[np.ndarray, "n 3"]) -> dict[str, Any]:
@@ -306,7 +306,7 @@ def _correlation(name: str, rows: Float[np.ndarray, "n 3"]) -> dict[str, Any]:
     value = _matthews(rows)
     if not np.isfinite(value):
         return {name: None, f"{name}_interval": None}
-    return {name: value, f"{name}_interval": interval_of(rows, _matthews)}
+    return {name: value, f"{name}_interval": interval_over(rows, statistic=_matthews)}
 
 
 def _matthews(rows: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from wamlab.data.manifest import check_open
 from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
 from wamlab.data.processor import Processor, ProcessorConfig
-from wamlab.data.space import common_space
+from wamlab.data.space import common_space, common_state_names
 from wamlab.data.window import Windows
 from wamlab.metrics.rivals import dataset_rivals, show
 from wamlab.models.base import Stage, WorldActionModel, model_class
@@ -76,12 +76,13 @@ def open_caches(run: Run, data: Sequence[str | Path]) -> list[Cache]:
     """The decoded datasets, with the views and sizes that the run's model reads.
 
     Raises:
-        DataError: their actions do not mean the same, or cannot be read at the model's rate;
-            nothing is decoded then.
+        DataError: their actions or states do not mean the same, or cannot be read at the model's
+            rate; nothing is decoded then.
     """
     model, how = run.model, run.data
     datasets = [Dataset(path, alignment=how.alignment) for path in data]
     common_space(datasets, model.rate_hz)
+    common_state_names(datasets)
     return [
         Cache.open(dataset, views=model.views, image_size=model.image_size, resize=how.resize)
         for dataset in datasets
@@ -166,7 +167,7 @@ def fit_processor(run: Run, caches: Sequence[Cache]) -> Processor:
     config = ProcessorConfig(
         views=run.model.views,
         image_size=run.model.image_size,
-        state_names=first.state_names,
+        state_names=common_state_names(caches),
         rate_hz=run.model.rate_hz,
         embodiment=first.embodiment,
     )
