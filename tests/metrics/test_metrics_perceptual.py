@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("few_draws")
 
 LPIPS_NAMES = ("lpips", "moving_lpips")
 SETS = ("frechet_distance", "kernel_distance")
+ENDLESS = "frechet_infinity"
 PAIRS = ("feature_similarity", "feature_distance")
 STATES, SAMPLES = 6, 2
 
@@ -64,7 +65,7 @@ ORACLE, STILL, BLIND = (probes(fault) for fault in ("oracle", "static", "blind")
 
 
 def test_all_of_them_are_metrics():
-    assert {*LPIPS_NAMES, *SETS, *PAIRS, "acting_lpips"} <= {*names()}
+    assert {*LPIPS_NAMES, *SETS, ENDLESS, *PAIRS, "acting_lpips"} <= {*names()}
 
 
 @pytest.mark.parametrize("name", LPIPS_NAMES)
@@ -234,7 +235,16 @@ def test_views_of_several_sizes_are_compared_one_at_a_time():
     assert none.why_not == "nothing was imagined of view 'near'"
 
 
-@pytest.mark.parametrize("name", [*LPIPS_NAMES, *SETS, *PAIRS])
+def test_what_endless_samples_would_say_tells_a_still_future_from_the_truth():
+    right, still = (compute(ENDLESS, one, extractor=Cells()) for one in (ORACLE, STILL))
+    assert right.metric == "FD-infinity-cells"
+    assert abs(right.value) < 0.2 * still.value  # of 24 frames it is an estimate
+    assert still.value == pytest.approx(still.details["last frame"])
+    assert still.counts == (STATES * SAMPLES * 2,) * 2
+    assert "2 D = 216" in still.warning
+
+
+@pytest.mark.parametrize("name", [*LPIPS_NAMES, *SETS, ENDLESS, *PAIRS])
 def test_probes_without_frames_say_why(name, net):
     probe = pusher.probe(0)
     for branch in probe.branches:
@@ -243,7 +253,7 @@ def test_probes_without_frames_say_why(name, net):
     assert "the future is in feature space" in compute(name, [probe], **options).why_not
 
 
-@pytest.mark.parametrize("name", [*LPIPS_NAMES, *SETS, *PAIRS])
+@pytest.mark.parametrize("name", [*LPIPS_NAMES, *SETS, ENDLESS, *PAIRS])
 def test_frames_with_nan_are_an_error(name, net):
     probe = pusher.probe(0, samples=2)
     for branch in probe.of("own"):

@@ -143,8 +143,26 @@ def test_metrics_of_probes_read_imagined_pixels() -> None:
     gone[5:] = painted(NOTHING, arm)[5:]
     vanished = compute("object_permanence", [probe(gone, real, puck, arm)])
     assert vanished.value == pytest.approx(4 / 9)
+    assert vanished.floor == compute("object_permanence", [good]).floor == 0
     assert compute("scene_change", [probe(real * 0.9, real, puck, arm)]).value > 0.02
     assert "is not seen now" in compute("object_permanence", [good], entity="pack").why_not
+
+
+def test_an_imagined_thing_that_shrinks_changes_its_shape() -> None:
+    """Half the diameter is a quarter of the disc; what happened kept it whole."""
+    puck, arm = still(disc(8)), still(disc(6, 20, 40))
+    real = painted(puck, arm)
+    small = painted(np.stack([disc(8), *[disc(4)] * (len(puck) - 1)]), arm)
+    shrunk = compute("shape_constancy", [probe(small, real, puck, arm)])
+    assert shrunk.value == pytest.approx(0.75, abs=0.05)
+    assert shrunk.floor == compute("shape_constancy", [probe(real, real, puck, arm)]).value == 0
+    assert "no thing is seen now" in compute("shape_constancy", [bare(real, puck, arm)]).why_not
+
+
+def bare(real: np.ndarray, puck: np.ndarray, arm: np.ndarray) -> Probe:
+    one = probe(real, real, puck, arm)
+    one.masks, one.branches[0].masks = {}, {}
+    return one
 
 
 def test_imagined_frames_with_nan_are_refused_by_name() -> None:

@@ -47,6 +47,7 @@ from wamlab.metrics.features import (
     cosine,
     extract,
     fd,
+    fd_infinity,
 )
 from wamlab.metrics.kernels import kernel_distance as mean_over_blocks
 from wamlab.metrics.stats import interval_over
@@ -110,6 +111,21 @@ def frechet_distance(
 
     def measure(real: Features, shown: Features, states: Sequence[str]) -> Comparison:
         return fd(Moments.of(real), Moments.of(shown))
+
+    return _over_sets(probes, extractor, view, measure)
+
+
+@metric("frechet_infinity", needs="probes")
+def frechet_infinity(
+    probes: Sequence[Probe], *, extractor: str | Extractor = DEFAULT, view: str = ""
+) -> Result:
+    """The Frechet distance that endless samples would have, ``FD-infinity-<extractor>``.
+
+    Options as `frechet_distance`. Below 0 by chance where there is none.
+    """
+
+    def measure(real: Features, shown: Features, states: Sequence[str]) -> Comparison:
+        return fd_infinity(real, shown)
 
     return _over_sets(probes, extractor, view, measure)
 

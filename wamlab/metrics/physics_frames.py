@@ -27,6 +27,7 @@ from wamlab.metrics.base import (
     Result,
     Row,
     imagining,
+    item_means,
     metric,
     state_name,
     summarise,
@@ -170,24 +171,50 @@ def probe_object_permanence(probes: Sequence[Probe], *, entity: str = OBJECT) ->
     """In which share of imagined frames a thing is lost, told by its colours.
 
     Lost is what `lost` finds. ``entity``: the name of a thing, or ``object``: the worst of those
-    that can be told apart.
+    that can be told apart. The floor is the same in the frames of the executions.
+    """
+    return _of_things("object_permanence", "share of frames", probes, entity, lost)
+
+
+@metric("shape_constancy", needs="probes", unit="share of outline")
+def probe_shape_constancy(probes: Sequence[Probe], *, entity: str = OBJECT) -> Result:
+    """How much of an imagined thing's outline changes, told by its colours; 0 is constant.
+
+    What `shape_change` finds, in the frame now and at two offsets or more; ``entity`` and the floor
+    are those of `object_permanence`. A thing that turns in the executions raises the floor.
+    """
+    return _of_things("shape_constancy", "share of outline", probes, entity, shape_change)
+
+
+def _of_things(
+    name: str,
+    unit: str,
+    probes: Sequence[Probe],
+    entity: str,
+    measure: Callable[[Masks, Masks], float],
+) -> Result:
+    """What a measure finds of things that are followed by their colours: the worst of each state's.
+
+    The floor is what it finds in the executed frames, where they show the same things.
     """
 
-    def worst(imagination: Imagination) -> float:
-        now = imagination.seen_now()
-        shares, reasons = [], set()
-        for name in _named(now, entity):
-            arm = now.get(ROBOT, np.zeros_like(now[name]))
+    def worst(frames: Video, now: Mapping[str, Mask]) -> float:
+        found, reasons = [], set()
+        for thing in _named(now, entity):
+            arm = now.get(ROBOT, np.zeros_like(now[thing]))
             try:
-                seen = look_alikes(imagination.shown(), {name: now[name], ROBOT: arm})
-                shares.append(lost(seen[name], seen[ROBOT]))
+                seen = look_alikes(frames, {thing: now[thing], ROBOT: arm})
+                found.append(measure(seen[thing], seen[ROBOT]))
             except NotApplicable as reason:
                 reasons.add(str(reason))
-        if not shares:
+        if not found:
             raise NotApplicable("; ".join(sorted(reasons)) or "no thing is seen now")
-        return max(shares)
+        return max(found)
 
-    return summarise("object_permanence", "share of frames", *over_imagined(probes, worst))
+    rows, undefined = over_imagined(probes, lambda one: worst(one.shown(), one.seen_now()))
+    real, _ = over_imagined(probes, lambda one: worst(one.real(), one.seen_now()))
+    floor = float(np.mean([*item_means(real).values()])) if real else None
+    return summarise(name, unit, rows, undefined, floor=floor)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ ANCHORS = {
 SHOWN = {
     *("success_any", "success_over_blind"),
     *("moving_psnr", "static_psnr", "psnr", "ssim", "moving_psnr_over_rival"),
-    *("lpips", "moving_lpips", "frechet_distance", "kernel_distance"),
+    *("lpips", "moving_lpips", "frechet_distance", "frechet_infinity", "kernel_distance"),
     *("feature_similarity", "feature_distance"),
     *("eic", "eic_cf", "skill", "div"),
 }

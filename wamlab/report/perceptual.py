@@ -13,11 +13,15 @@ from wamlab.types import Probe
 
 Row = dict[str, Any]
 LPIPS = ("lpips", "moving_lpips")
-FEATURES = ("frechet_distance", "kernel_distance", "feature_similarity", "feature_distance")
+FEATURES = (
+    *("frechet_distance", "frechet_infinity", "kernel_distance"),
+    *("feature_similarity", "feature_distance"),
+)
 MEANING = {
     "lpips": "whole frames; lower is better",
     "moving_lpips": "where something moves; lower is better",
     "frechet_distance": "all frames together; lower is better",
+    "frechet_infinity": "the same of endless samples; lower is better",
     "kernel_distance": "all frames together, unbiased; 0 is no difference",
     "feature_similarity": "each frame with its own; 1 is alike",
     "feature_distance": "each frame with its own; 0 is alike",
