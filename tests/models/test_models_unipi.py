@@ -19,7 +19,7 @@ from wamlab.generative.noise import generators
 from wamlab.metrics.likelihood import denoising_bound, noise_levels
 from wamlab.models.base import Refusal, Sampling
 from wamlab.models.reactive import Reactive
-from wamlab.models.unipi import UniPi, _draw
+from wamlab.models.unipi import InverseDynamics, UniPi, _draw
 from wamlab.nn.video import Shown
 from wamlab.policy.acting import acting
 from wamlab.policy.cost import count_calls
@@ -251,6 +251,18 @@ def test_a_number_of_steps_leaves_the_guidance_alone(model: UniPi, held_out: Bat
     assert own.cost.calls == named.cost.calls == guided.queries[JOINT].calls
     plain = draw(guided, batch, JOINT, sampler={FUTURE: Sampling(TOY.steps, guidance=1.0)})
     assert not torch.equal(plain.action.values, own.action.values)
+
+
+@pytest.mark.parametrize("reach", [0, 1, 2])
+@torch.no_grad()
+def test_an_inverse_step_reads_the_steps_beside_it_as_far_as_it_reaches(reach: int) -> None:
+    config = dataclasses.replace(TOY, inverse_reach=reach)
+    inverse, clip = InverseDynamics(config), torch.randn(2, 1, 5, 3, 32, 32)
+    present = torch.ones(2, 1, 5, dtype=torch.bool)
+    own = inverse(clip, present)
+    clip[:, :, -1] += 1
+    steps = (inverse(clip, present) - own).abs().unflatten(1, (4, 2)).amax((0, 2, 3))
+    assert (steps > 0).tolist() == [step >= 3 - reach for step in range(4)]
 
 
 def test_the_inverse_dynamics_alone_learns_from_actions_and_hears_no_word(

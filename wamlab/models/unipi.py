@@ -10,9 +10,10 @@ Translated here: both video networks denoise in pixels and draw what changes (`w
 which says how): the planner about the first frame, the super-resolution about the linear
 interpolation of the sparse clip. An inverse step spans several actions and returns them all, and
 keeps places where the paper averages over them: what a pixel of motion means depends on where it
-is. It sees frames alone, no state, so that it can be asked about frames that are only imagined. The
-paper's (1 + w) c - w u is the library's u + s (c - u) with s = 1 + w; the null branch knows neither
-text nor first frame. The paper does not publish w; 1 (no guidance) is the default.
+is. It may look at the steps beside it too: how a motion goes on tells how it began. It sees frames
+alone, no state, so that it can be asked about frames that are only imagined. The paper's
+(1 + w) c - w u is the library's u + s (c - u) with s = 1 + w; the null branch knows neither text
+nor first frame. The paper does not publish w; 1 (no guidance) is the default.
 
 Shape legend: B rows, V views, T instants, CHW pixels, S steps (pairs of frames), K actions of a
 step, H = S K actions of size A.
@@ -25,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -70,7 +72,8 @@ Clip = Float[Tensor, "b v t 3 height width"]
 class InverseDynamics(nn.Module):
     """Two frames of every view to the actions between them.
 
-    A view in which either frame is absent is a learned placeholder.
+    A view in which either frame is absent is a learned placeholder. With a ``reach`` so many steps
+    before and after are read as well, as zeros where the clip has ended.
     """
 
     def __init__(self, config: UniPi.Config) -> None:
@@ -80,9 +83,9 @@ class InverseDynamics(nn.Module):
             Stem(c.image_size, c.inverse_stem, c.inverse_width, reads=6) for _ in c.views
         )
         self.no_view = nn.Parameter(torch.zeros(len(c.views), c.inverse_width))
-        joined = len(c.views) * c.inverse_width
+        joined = len(c.views) * c.inverse_width * (1 + 2 * c.inverse_reach)
         self.read = mlp(joined, 2 * c.inverse_width, c.inverse_width, c.stride * c.action_dim)
-        self.stride = c.stride
+        self.stride, self.reach = c.stride, c.inverse_reach
 
     def forward(
         self, clip_BVTCHW: Clip, present_BVT: Bool[Tensor, "b v t"]
@@ -95,7 +98,9 @@ class InverseDynamics(nn.Module):
         for v, stem in enumerate(self.stems):
             feature = stem(pairs[:, v].flatten(0, 1)).unflatten(0, (-1, steps))
             features.append(fill_absent(feature, seen_BVS[:, v], self.no_view[v]))
-        actions = self.read(torch.cat(features, dim=-1)).float()
+        alone = F.pad(torch.cat(features, dim=-1), (0, 0, self.reach, self.reach))
+        beside = [alone[:, first : first + steps] for first in range(1 + 2 * self.reach)]
+        actions = self.read(torch.cat(beside, dim=-1)).float()
         return rearrange(actions, "b s (k a) -> b (s k) a", k=self.stride)
 
 
@@ -120,8 +125,9 @@ class UniPi(WorldActionModel):
         """``coarse`` are the instants of the sparse clip, among ``offsets`` that lie evenly apart.
 
         Sizes of the planner, of the temporal super-resolution (``refine_*``) and of the inverse
-        dynamics. ``drop`` is the share of rows that learn the video without text and first frame.
-        ``steps`` sample the sparse clip, ``refine_steps`` the fine one.
+        dynamics, which reads ``inverse_reach`` steps on either side of each as well. ``drop`` is
+        the share of rows that learn the video without text and first frame. ``steps`` sample the
+        sparse clip, ``refine_steps`` the fine one.
         """
 
         offsets: tuple[int, ...] = (4, 8, 12, 16)
@@ -136,6 +142,7 @@ class UniPi(WorldActionModel):
         refine_heads: int = 2
         inverse_stem: int = 24
         inverse_width: int = 128
+        inverse_reach: int = 0
         drop: float = 0.1
         guidance: float = 1.0
         steps: int = 5
@@ -155,7 +162,8 @@ class UniPi(WorldActionModel):
             return cls(
                 image_size=32, chunk=8, offsets=(2, 4, 6, 8), coarse=(4, 8), width=32, depth=2,
                 heads=2, paint_width=16, level_width=16, refine_width=16, refine_depth=1,
-                inverse_stem=8, inverse_width=16, drop=0.5, guidance=1.5, steps=2, refine_steps=2,
+                inverse_stem=8, inverse_width=16, inverse_reach=1, drop=0.5, guidance=1.5, steps=2,
+                refine_steps=2,
             )  # fmt: skip
 
     config: Config
