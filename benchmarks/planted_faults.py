@@ -38,6 +38,7 @@ ENVS = ("metaworld/dial-turn", "metaworld/door-unlock")
 BY_ENTITY = (
     *("state_error", "state_eic", "state_eic_ref", "state_eic_cf", "state_skill"),
     *("state_cmr", "state_div", "state_iea", "state_dwa"),
+    *("eic", "eic_cf", "skill"),
 )
 ENTITIES = ("robot", "object")
 TOLD = (
@@ -109,7 +110,7 @@ def probes_of(
 
 
 def measured(probes: Sequence[Probe]) -> dict[str, Any]:
-    """Every joint measure on states, by entity where it is of one."""
+    """Every joint measure on states and its pixel variant, by entity where it is of one."""
     by_entity = {
         name: {one: plain(compute(name, probes, entity=one), TOLD) for one in ENTITIES}
         for name in BY_ENTITY

@@ -24,6 +24,7 @@ TITLES = {
     "state_iea": "IEA",
 }
 SCORES = tuple(name for name in TITLES if name != "state_error")
+PIXELS = {"eic": "EIC, pixels", "eic_cf": "EIC_cf, pixels", "skill": "SKILL, pixels"}
 MARGIN = "state_dwa"
 BIASES = {"state_ocb": "OCB", "state_ocb_imposed": "OCB of imposed"}
 ERRORS = tuple(f"error {entity}" for entity in ENTITIES)
@@ -69,7 +70,8 @@ def tables(found: Found) -> str:
     """What was planted, every measure of every fault, and what tells it apart."""
     if (record := found.files.get("planted_faults")) is None:
         return "Not measured (`python benchmarks/planted_faults.py`).\n"
-    return "\n".join([_intro(record), _scores_table(record), _whole_table(record), _origin(record)])
+    parts = [_scores_table(record), _whole_table(record), _pixels_table(record)]
+    return "\n".join([_intro(record), *parts, _origin(record)])
 
 
 class Score(NamedTuple):
@@ -96,6 +98,7 @@ def _named(measures: Mapping[str, Any]) -> dict[str, Score]:
         f"{title} {entity}": (one, times)
         for name, title, times in (
             *((name, TITLES[name], 1) for name in SCORES),
+            *((name, title, 1) for name, title in PIXELS.items()),
             (MARGIN, "DWA", 1),
             ("state_error", TITLES["state_error"], -1),
         )
@@ -160,6 +163,19 @@ def _scores_table(record: Mapping[str, Any]) -> str:
         for fault in faults
     ]
     return table(["planted", *(_head(name) for name in TITLES), "told from the oracle by"], rows)
+
+
+def _pixels_table(record: Mapping[str, Any]) -> str:
+    """The variants that no reader is needed for."""
+    rows = [
+        [
+            fault,
+            *(" / ".join(_cell(one[name][entity], name) for entity in ENTITIES) for name in PIXELS),
+        ]
+        for fault, one in record["faults"].items()
+        if PIXELS.keys() <= one.keys()
+    ]
+    return table(["planted", *PIXELS.values()], rows) if rows else ""
 
 
 def _head(name: str) -> str:

@@ -151,6 +151,20 @@ def test_every_measure_of_an_entity_can_tell_a_fault_and_can_prefer_it(name):
     assert compared(measure, good, better, "object") == ([], [f"{name} object"])
 
 
+def test_what_needs_no_reader_stands_in_a_table_of_its_own_where_it_was_measured():
+    good, worse = (0.6, (0.5, 0.7)), (0.2, (0.1, 0.3))
+    assert compared("eic", good, worse, "object") == (["EIC, pixels object"], [])
+    made = record(oracle=good)
+    assert "| EIC, pixels | EIC_cf, pixels |" in text_of(made)
+    for name in planted_tables.PIXELS:
+        del made["faults"]["oracle"][name]
+    assert "pixels |" not in text_of(made)
+
+
+def text_of(made: dict) -> str:
+    return planted_tables.tables(Found({"planted_faults": made}, [], {}))
+
+
 def test_a_smaller_error_and_a_smaller_bias_are_better():
     good, more, less = (0.02, (0.01, 0.03)), (0.05, (0.04, 0.06)), (0.005, (0.0, 0.01))
     assert compared("state_error", good, less, "robot") == ([], ["error robot"])
