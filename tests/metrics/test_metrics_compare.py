@@ -28,30 +28,30 @@ def test_pairs_stay_pairs() -> None:
     assert found.value == pytest.approx(0)
     assert found.won == (10, 10)
     assert found.p == 1
-    assert found.better == ""
+    assert found.higher == ""
     same = difference("success", "points", "x", "y", rates(10), rates(10), rate=True)
     assert same.interval == stats.alike(0, 20)
-    assert same.better == ""
+    assert same.higher == ""
     assert same.won == (0, 0)
     ever = difference("success", "points", "x", "y", rates(20), rates(0), rate=True)
     assert ever.interval == stats.alike(1, 20)
-    assert ever.better == "x"
+    assert ever.higher == "x"
 
 
 def test_a_difference_that_is_clear_names_the_better_run() -> None:
     found = difference("success", "points", "x", "y", rates(4), rates(18), rate=True)
     assert found.value == pytest.approx(-0.7)
-    assert found.better == "y"
+    assert found.higher == "y"
     assert found.p == pytest.approx(stats.mcnemar(0, 14))
 
 
 def test_few_pairs_carry_no_interval_and_no_verdict() -> None:
     """Of [1, 1, 1, 0] a bootstrap says .25 to 1, and the exact test p = .25."""
     few = difference("success", "points", "x", "y", rates(3, 4), rates(0, 4), rate=True)
-    assert (few.value, few.interval, few.p, few.better) == (0.75, None, 0.25, "")
+    assert (few.value, few.interval, few.p, few.higher) == (0.75, None, 0.25, "")
     psnr = {f"a/{i}": 20.0 + i for i in range(5)}
     lower = {item: value - 1 for item, value in psnr.items()}
-    assert difference("psnr", "dB", "x", "y", psnr, lower).better == "x"
+    assert difference("psnr", "dB", "x", "y", psnr, lower).higher == "x"
     del lower["a/0"]
     assert difference("psnr", "dB", "x", "y", psnr, lower).interval is None
 
@@ -60,9 +60,9 @@ def test_a_verdict_on_rates_is_never_against_the_exact_test() -> None:
     """Of five pairs that all go one way p is 1 in 16, of six 1 in 32."""
     five = difference("success", "points", "x", "y", rates(5), rates(0), rate=True)
     assert five.interval.low > 0
-    assert (five.p, five.better) == (1 / 16, "")
+    assert (five.p, five.higher) == (1 / 16, "")
     six = difference("success", "points", "x", "y", rates(6), rates(0), rate=True)
-    assert (six.p, six.better) == (1 / 32, "x")
+    assert (six.p, six.higher) == (1 / 32, "x")
 
 
 def test_among_several_runs_the_exact_test_is_adjusted() -> None:
@@ -70,9 +70,9 @@ def test_among_several_runs_the_exact_test_is_adjusted() -> None:
     runs = {"x": rates(6), "y": rates(0), "z": rates(0)}
     found = differences("success", "points", runs, rate=True)
     assert [one.adjusted for one in found] == [3 / 32, 3 / 32, 1.0]
-    assert [one.better for one in found] == ["", "", ""]
+    assert [one.higher for one in found] == ["", "", ""]
     (alone,) = differences("success", "points", {"x": rates(6), "y": rates(0)}, rate=True)
-    assert (alone.adjusted, alone.better) == (1 / 32, "x")
+    assert (alone.adjusted, alone.higher) == (1 / 32, "x")
 
 
 def test_a_ratio_of_sums_is_compared_as_one() -> None:
@@ -81,7 +81,7 @@ def test_a_ratio_of_sums_is_compared_as_one() -> None:
     others = dict.fromkeys(ones, (0.7, 1.0))
     found = ratio_difference("EIC_cf", "", "x", "y", ones, others)
     assert found.value == pytest.approx((1 - 4.53 / 9.006) - 0.3)
-    assert found.better == "x"
+    assert found.higher == "x"
     few = ratio_difference("EIC_cf", "", "x", "y", ones, {"a/1-0": (0.7, 1.0)})
     assert (few.value, few.n, few.only_first) == (pytest.approx(0.2), 1, 9)
     assert few.interval is None
@@ -115,7 +115,7 @@ def test_only_what_both_have_counts_and_the_rest_is_counted() -> None:
     )
     assert (found.value, found.n, found.only_first, found.only_second) == (1.0, 1, 1, 1)
     assert found.interval is None
-    assert found.better == ""
+    assert found.higher == ""
     assert found.p is None
     nothing = difference("psnr", "dB", "x", "y", {"a/1": 1.0}, {"b/1": 1.0})
     assert (nothing.value, nothing.n) == (None, 0)

@@ -94,7 +94,7 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path) -> None:
     assert [*compare.named([a, b])] == ["one/uwm", "two/uwm"]
     found = compare.compare([a, b])
     assert found.state_differences == []
-    assert "no probes" in found.states["moving-pixel PSNR"]["one/uwm"].why_not
+    assert found.states == {}
 
 
 def test_what_cannot_be_compared_is_named(tmp_path, folders) -> None:
@@ -123,16 +123,17 @@ def test_recordings_of_the_same_instants_are_paired_by_episode(tmp_path) -> None
     # The error is that of one of two dimensions, 1.5 times the miss on average over the two tasks.
     assert one.value == pytest.approx(1.5 * (0.1 - 0.5) / 2)
     assert (one.n, one.only_first, one.only_second) == (10, 2, 0)
-    assert one.better == "far"
+    assert one.higher == "far"
     (said,) = [line for line in compare.sentences(found) if line.startswith(title)]
-    assert said.startswith(f"{title}: far is above near by 0.30 (")
+    assert said.startswith(f"{title}: far is above near by 0.30 (0.2")
     assert said.endswith("; 10 episodes shared).")
     futures = [d for d in found.recorded_differences if d.measure.endswith("of FORWARD")]
-    assert [(d.value, d.better) for d in futures] == [(0, "")]
+    assert [(d.value, d.higher) for d in futures] == [(0, "")]
     assert "recorded action error of INVERSE" not in found.recorded
     page = compare.write_page(found, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "At recorded instants" in page
-    assert "No run has episodes." in page
+    assert "state by state" not in page
+    assert "Success" not in page
 
 
 def test_episodes_of_two_datasets_that_share_their_numbers_are_not_the_same(tmp_path) -> None:

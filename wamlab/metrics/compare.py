@@ -49,7 +49,7 @@ class Difference:
     paired: str = "state"
 
     @property
-    def better(self) -> str:
+    def higher(self) -> str:
         """The run with the higher value, or nothing where the two cannot be told apart."""
         if self.value is None or self.interval is None:
             return ""

@@ -101,7 +101,7 @@ def between(own: Values, floor: Values, ceiling: Values) -> Between:
         return Between(None, None, len(shared), f"{len(shared)} starts were played in all three")
     sides = _of(ceiling, shared), _of(floor, shared)
     gap = difference("success", "rate", CEILING, FLOOR, *sides, rate=True)
-    if gap.better != CEILING:
+    if gap.higher != CEILING:
         return Between(None, None, len(shared), "the ceiling cannot be told from the floor")
     tasks = _tasks(shared)
     weight = [1 / tasks.count(task) for task in tasks]

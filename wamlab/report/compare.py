@@ -22,7 +22,7 @@ from wamlab.metrics.compare import (
     state_differences,
     success_values,
 )
-from wamlab.metrics.stats import FEWEST
+from wamlab.metrics.stats import FEWEST, Interval
 from wamlab.report import charts, words
 from wamlab.report.build import environment
 from wamlab.report.charts import Axis, Mark
@@ -107,9 +107,12 @@ def compare(folders: Sequence[str | Path]) -> Compared:
 def on_states(
     probes: Mapping[str, Sequence[Probe]],
 ) -> tuple[dict[str, dict[str, Result]], list[Difference]]:
-    """What is measured state by state: of each run alone, and between runs."""
+    """What is measured state by state: of each run alone, and between runs; nothing if no run has
+    probes."""
     results: dict[str, dict[str, Result]] = {}
     found: list[Difference] = []
+    if not any(probes.values()):
+        return results, found
     for title, (measure, unit, options) in MEASURES.items():
         results[title] = {run: compute(measure, logs, **options) for run, logs in probes.items()}
         found += state_differences(title, unit, results[title])
@@ -161,15 +164,18 @@ def sentence(one: Difference) -> str:
     times, digits = (100, 1) if one.unit == "points" else (1, 2)
     by = words.number(abs(times * one.value), digits)
     where = f"{words.count(one.n, one.paired)} shared"
-    interval = words.between(one.interval, digits, times)
+    ends = one.interval
+    if ends is not None and one.higher == one.second:
+        ends = Interval(-ends.high, -ends.low)
+    interval = words.between(ends, digits, times)
     few = f"{where}, for an interval it takes {FEWEST}"
     said = f"({interval}; {where})" if interval else f"({few if one.n < FEWEST else where})"
     p = "" if one.adjusted is None else f", p = {words.number(one.adjusted, 3)} by Holm"
-    if not one.better:
+    if not one.higher:
         return f"{one.measure}: {one.first} and {one.second} cannot be told apart {said}{p}."
-    other = one.second if one.better == one.first else one.first
+    other = one.second if one.higher == one.first else one.first
     unit = f" {one.unit}" if one.unit else ""
-    return f"{one.measure}: {one.better} is above {other} by {by}{unit} {said}{p}."
+    return f"{one.measure}: {one.higher} is above {other} by {by}{unit} {said}{p}."
 
 
 def sentences(found: Compared) -> list[str]:
