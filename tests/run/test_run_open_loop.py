@@ -183,6 +183,8 @@ def test_other_actions_and_too_short_episodes_are_refused(cache: Cache, policy: 
         ask(dataclasses.replace(cache, space=renamed), policy, [0])
     with pytest.raises(DataError, match="the dataset has no actions"):
         ask(dataclasses.replace(cache, space=None), policy, [0])
+    with pytest.raises(DataError, match=r"in the names of the state: .*'elbow'"):
+        ask(dataclasses.replace(cache, state_names=("elbow",)), policy, [0])
     small = dataclasses.replace(SPACE, low=(-0.1,) * 3, high=(0.1,) * 3)
     narrow = dataclasses.replace(policy, space=small)
     with pytest.raises(ValueError, match="action of episode 0 is outside the space"):

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from wamlab.data.cache import Cache
 from wamlab.data.logs import claim, load_recording, save_recording
 from wamlab.data.manifest import DataError, check_open
+from wamlab.data.processor import Processor
 from wamlab.data.space import difference
 from wamlab.data.window import Windows
 from wamlab.metrics.open_loop import OTHER_FRAMES
@@ -76,7 +77,7 @@ def open_loop(
         out: a folder for the logs; an instant that is there already is not asked about again.
 
     Raises:
-        DataError: all episodes are too short, or the actions are not those of the policy.
+        DataError: all episodes are too short, or actions or state are not those of the policy.
         LogError: ``out`` holds recordings of another policy, dataset or setting.
     """
     reader = Reader(policy, cache, seed, np.asarray(levels, np.float64))
@@ -120,7 +121,16 @@ class Reader:
             raise DataError(f"the policy speaks {space.names}, the dataset has no actions")
         if differ := difference(space, theirs):
             raise DataError(f"the policy and the dataset differ in the {differ} of actions")
+        self._check_state()
         self.windows = Windows(self.cache, self._window())
+
+    def _check_state(self) -> None:
+        """Raise DataError where the state has other names; a foreign processor knows none."""
+        processor, stored = self.policy.processor, self.cache.state_names
+        named = processor.config.state_names if isinstance(processor, Processor) else ()
+        if named and stored and named != stored:
+            both = f"{list(named)} and {list(stored)}"
+            raise DataError(f"the policy and the dataset differ in the names of the state: {both}")
 
     @property
     def reach(self) -> int:
