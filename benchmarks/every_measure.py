@@ -31,6 +31,7 @@ from wamlab.recipes.run import Run
 from wamlab.recipes.work import acting_run, execute_imagination, expand, show_rivals
 from wamlab.report.results import write_results
 from wamlab.run.film import Judge
+from wamlab.run.reach import STRATA
 from wamlab.run.reading import judge_probes, read_probes_of
 from wamlab.train.provenance import provenance
 from wamlab.types import Probe
@@ -50,7 +51,9 @@ def measure(
     folder = protocol / cell.name
     run, policy = acting_run(folder, "cpu")
     envs = expand(run.data.envs)
-    wanted = dataclasses.replace(run.probe, states=math.ceil(states / len(envs)), samples=samples)
+    wanted = dataclasses.replace(
+        run.probe, states=math.ceil(states / len(envs)), samples=samples, strata=STRATA
+    )
     run, out = dataclasses.replace(run, probe=wanted), folder / "measured"
     before = machine.state()
     probes = probe_and_read(run, policy, out, protocol, judge)

@@ -9,7 +9,7 @@ import torch
 from point_env import SPACE, STEP
 from point_model import Latent, Planner, PointConfig, PointModel, Reactive, policy_of
 
-from wamlab.data.logs import load_probes
+from wamlab.data.logs import LogError, load_probes
 from wamlab.models.base import Refusal
 from wamlab.policy.geometric import Reach, WaypointExecutor
 from wamlab.run.execute import execute
@@ -82,6 +82,15 @@ def test_what_happens_is_shown_at_the_offsets():
         seen, *_ = env.step(action[0])
     np.testing.assert_array_equal(happened.frames["top"][0], seen["image/top"])
     np.testing.assert_array_equal(happened.masks["top/robot"][0], env.masks("top")["robot"])
+
+
+def test_other_strata_take_turns_where_they_are_asked_for(tmp_path):
+    found = run(PointModel(), 2, 1, strata=("contact",), out=tmp_path)
+    assert {one.stratum for one in found} == {"contact"}
+    with pytest.raises(KeyError, match="no stratum 'afetr'; did you mean 'after'"):
+        run(PointModel(), 2, 1, strata=("afetr",))
+    with pytest.raises(LogError, match="strata"):
+        run(PointModel(), 2, 1, out=tmp_path)
 
 
 def test_states_are_drawn_away_from_before_and_in_contact():

@@ -12,6 +12,7 @@ from wamlab.data.lerobot import Alignment
 from wamlab.metrics.joint import LISTED
 from wamlab.models.base import ModelConfig, Sampling, model_class
 from wamlab.policy.executors import Choice
+from wamlab.run.states import TAKEN
 from wamlab.sim.instructions import Sentence
 from wamlab.train.trainer import TrainConfig
 from wamlab.types import ACTION, FUTURE
@@ -81,7 +82,8 @@ class RolloutConfig:
 class ProbeConfig:
     """Executed imaginations: ``samples`` joint draws from each of ``states`` per environment.
 
-    ``imposed`` are interventions of `wamlab.run.impose`. Where the run's data hold several
+    ``imposed`` are interventions of `wamlab.run.impose`; ``strata`` where the states lie on the way
+    to contact, in turn (`wamlab.run.reach`). Where the run's data hold several
     environments, one more sample is told what the next one says; ``other-instruction`` imposes its
     action.
     """
@@ -89,6 +91,7 @@ class ProbeConfig:
     states: int = 10
     samples: int = 4
     imposed: tuple[str, ...] = LISTED
+    strata: tuple[str, ...] = TAKEN
 
 
 @dataclass(frozen=True, kw_only=True)

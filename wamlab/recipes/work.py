@@ -367,6 +367,7 @@ def execute_imagination(
         wanted.states,
         wanted.samples,
         imposed=wanted.imposed,
+        strata=wanted.strata,
         others=other_instructions(run, expand(envs)),
         executor=follow,
         seed=seed,

@@ -26,7 +26,7 @@ from wamlab.run.extract import with_extracted
 from wamlab.run.impose import OTHER_INSTRUCTION, check_imposed, impose
 from wamlab.run.reach import Reached, reach
 from wamlab.run.seats import MakeEnv, make_env
-from wamlab.run.states import ProbeOne, each_state
+from wamlab.run.states import TAKEN, ProbeOne, each_state
 from wamlab.run.worlds import (
     WORLDS,
     Physics,
@@ -61,6 +61,7 @@ def probe(
     seed: int = 0,
     out: str | Path | None = None,
     imposed: Sequence[str] = LISTED,
+    strata: Sequence[str] = TAKEN,
     others: Mapping[str, str] | None = None,
     worlds: Mapping[str, Physics] = WORLDS,
     agent: Agent | None = None,
@@ -71,12 +72,13 @@ def probe(
     """``states`` probes of each environment: own samples, imposed actions, and what they are held
     against.
 
-    State i is drawn on an agent's way from start ``start + i``; the states take turns in being
-    away from contact, shortly before it and in it.
+    State i is drawn on an agent's way from start ``start + i``; the states take turns in where they
+    lie on the way to contact.
 
     Args:
         out: a folder for the logs; a probe that is there already is not made again.
         imposed: names of `wamlab.run.impose`.
+        strata: names of `wamlab.run.reach`; by default away from contact, shortly before it, in it.
         others: by environment another instruction, under which one more sample is drawn, with the
             noise of the first own one; ``other-instruction`` imposes its action.
         worlds: by name the physics in which the own actions are executed as well.
@@ -84,7 +86,7 @@ def probe(
         executor: what turns a plan without actions (waypoints, sub-goals) into those executed.
 
     Raises:
-        KeyError: an unknown intervention.
+        KeyError: an unknown intervention or stratum.
         Refusal: the model answers neither JOINT nor POLICY.
         ValueError: ``out`` holds probes of another policy, or is no folder for logs; the action
             space is not the policy's, or lacks what an intervention changes; no other instruction
@@ -128,6 +130,7 @@ def probe(
         states,
         open_bench,
         made_by=made_by,
+        strata=strata,
         split=split,
         start=start,
         out=out,

@@ -1,4 +1,4 @@
-"""Drawing the states that probes start from: before, at and away from contact."""
+"""Drawing the states that probes start from: away from contact, before it, in it and after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from wamlab.policy.agents import Agent
 from wamlab.policy.history import History
 from wamlab.sim.env import Env, RawObservation
 
-STRATA = ("free", "before", "contact")
+STRATA = ("free", "before", "contact", "after")
+"""Where an instant lies on the way to contact; see `strata`."""
 ROBOT = "robot"
 
 
