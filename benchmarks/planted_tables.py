@@ -71,7 +71,7 @@ def tables(found: Found) -> str:
     if (record := found.files.get("planted_faults")) is None:
         return "Not measured (`python benchmarks/planted_faults.py`).\n"
     parts = [_scores_table(record), _whole_table(record), _pixels_table(record)]
-    return "\n".join([_intro(record), *parts, _origin(record)])
+    return "\n".join([_intro(record), *filter(None, parts), _origin(record)])
 
 
 class Score(NamedTuple):
