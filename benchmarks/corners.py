@@ -144,6 +144,31 @@ def real_clips_row(cell: Cell) -> list[str]:
     ]
 
 
+def plan_sight(found: Found) -> str:
+    """How well the features of `vpp`, and the plan made of them, tell where the thing is."""
+    if (record := found.files.get("plan_sight")) is None:
+        return (
+            "What the plan of `vpp` sees: not measured (`python benchmarks/plan_sight.py mw-6`).\n"
+        )
+    by_task = {env: [*one["errors"].values()] for env, one in record["tasks"].items()}
+    names = list(next(iter(by_task.values()))[0])
+    rows = [
+        [
+            env.rpartition("/")[2],
+            number(record["tasks"][env]["spread"], 0),
+            *(", ".join(number(one[name], 1) for one in cells) for name in names),
+        ]
+        for env, cells in by_task.items()
+    ]
+    seeds = ", ".join(next(iter(record["tasks"].values()))["errors"])
+    head = ["where the thing is, mm off", "spread of places", *names]
+    return (
+        f"Read by ridge regression off what the policy of `vpp` might see ({seeds}; "
+        f"{record['settings']['starts']} starts of each task):\n\n{table(head, rows)}\n"
+        f"`{command(record)}`, {machine(record)}\n"
+    )
+
+
 def said(result: Mapping[str, Any], digits: int, unit: str = "") -> str:
     """A result with its interval; nothing where it does not apply."""
     if result["value"] is None:

@@ -89,7 +89,8 @@ def six(found: Found) -> Part:
 def systems(found: Found) -> Part:
     text = ["## The systems side by side\n", "All on `mw-6`, the same demonstrations and starts.\n"]
     asked = system_targets.findings(found)
-    text += [corners.side_by_side(found), corners.real_clips(found), summary_table(asked)]
+    text += [corners.side_by_side(found), corners.real_clips(found), corners.plan_sight(found)]
+    text.append(summary_table(asked))
     return Part("\n".join(text), asked)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import corners
 import numpy as np
+import plan_sight
 import pytest
 import real_clips
 import system_targets
@@ -104,6 +105,34 @@ def test_a_plan_may_cost_twice_as_much_and_no_more_calls_than_declared() -> None
     )
     more = [plan("uwm", 40.0), plan("gr1", 40.0, calls=2)]
     assert verdict_of(Found({"plan_cost": {"systems": more}}, [], {}), "plan of `gr1`") == NOT_MET
+
+
+def test_a_place_is_read_off_features_that_hold_it_and_off_no_others() -> None:
+    """Of 200 starts: places mixed into 40 features, no places at all, and places with noise."""
+    rng = np.random.default_rng(0)
+    places = rng.normal(0, 0.05, (200, 3))
+    features = np.concatenate([places, rng.normal(0, 0.05, (200, 37))], axis=1)
+    whole = features @ rng.normal(0, 1, (40, 40))
+    assert plan_sight.error(whole, places) < 1
+    assert plan_sight.error(rng.normal(0, 1, (200, 40)), places) == pytest.approx(
+        plan_sight.spread(places), rel=0.15
+    )
+    noisy = places + rng.normal(0, 0.01, places.shape)
+    assert plan_sight.error(noisy, places) == pytest.approx(1000 * 0.01 * 3**0.5, rel=0.2)
+
+
+def test_what_the_plan_sees_stands_by_task_and_seed() -> None:
+    one = {"pictures": 3.3, "map up": 4.3, "plan": 14.9, "vector": 27.0}
+    errors = {"vpp-seed0-attempt1": one, "vpp-seed1-attempt1": {**one, "plan": 14.5}}
+    record = {
+        "tasks": {"metaworld/door-lock": {"spread": 63.0, "errors": errors}},
+        "settings": {"starts": 300},
+        "machine": {"load": 0.1},
+        "provenance": {"command": "benchmarks/plan_sight.py mw-6", "commit": "0123456789abcdef"},
+    }
+    text = corners.plan_sight(Found({"plan_sight": record}, [], {}))
+    assert "| door-lock | 63 | 3.3, 3.3 | 4.3, 4.3 | 14.9, 14.5 | 27.0, 27.0 |" in text
+    assert "not measured" in corners.plan_sight(Found({}, [], {}))
 
 
 def recording(episode: int, sign: float) -> Recording:
