@@ -67,7 +67,7 @@ def looked_at(policy: Policy, seen: Sequence[RawObservation]) -> dict[str, Rows]
         some = list(seen[first : first + BATCH])
         batch = policy.processor.normalize(policy.processor.to_batch(some).to(model.device))
         now = batch.observation()
-        seeds = range(first, first + len(some))
+        seeds = [*range(first, first + len(some))]
         draws = generators(seeds, len(some), 1, model.device)
         noise = normal(model._clip, draws, model.device)
         maps = model.video.foresee(noise, model._shown(now), model.config.taps)
