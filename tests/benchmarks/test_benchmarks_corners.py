@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from pathlib import Path
 from typing import Any
 
 import corners
@@ -10,13 +13,21 @@ import plan_sight
 import pytest
 import real_clips
 import system_targets
+import torch
 from cells import Cell
 from findings import MET, MISSING, NOT_MET, PARTIAL
 from made_cells import TASKS, cell, outcomes
 from tables import Found
 
 from wamlab.metrics.open_loop import OTHER_FRAMES
-from wamlab.types import Guess, Recording
+from wamlab.models.vpp import VPP
+from wamlab.policy.policy import Policy
+from wamlab.types import Batch, Guess, Recording
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
+
+import point_env
+from point_model import PointModel, PointProcessor, policy_of
 
 
 def cells(model: str, solved: int, seeds: int = 2) -> list[dict[str, Any]]:
@@ -119,6 +130,34 @@ def test_a_place_is_read_off_features_that_hold_it_and_off_no_others() -> None:
     )
     noisy = places + rng.normal(0, 0.01, places.shape)
     assert plan_sight.error(noisy, places) == pytest.approx(1000 * 0.01 * 3**0.5, rel=0.2)
+
+
+class Worded(PointProcessor):
+    """Every sentence is one and the same word."""
+
+    def normalize(self, batch: Batch) -> Batch:
+        rows = len(batch)
+        word = torch.ones(rows, 1, 4) / 2
+        text = dataclasses.replace(
+            batch.text, pooled=word[:, 0], tokens=word, mask=torch.ones(rows, 1).bool()
+        )
+        return dataclasses.replace(super().normalize(batch), text=text)
+
+
+def test_what_the_policy_might_see_is_a_row_for_each_start() -> None:
+    config = dataclasses.replace(
+        VPP.Config.tiny(), views=("top", "side"), image_size=16, text_dim=4, rate_hz=10.0
+    )
+    policy = Policy(VPP(config), Worded(), point_env.SPACE)
+    env = point_env.make("point/push")
+    seen = [env.reset(seed=seed)[0] for seed in range(plan_sight.BATCH + 2)]
+    found = plan_sight.looked_at(policy, seen)
+    names = ["pictures", *(f"map {name}" for name in config.taps), "plan", "vector"]
+    assert {name: len(rows) for name, rows in found.items()} == dict.fromkeys(names, len(seen))
+    again = plan_sight.looked_at(policy, seen[:3])
+    np.testing.assert_allclose(found["plan"][:3], again["plan"], atol=1e-5)
+    with pytest.raises(TypeError, match="point makes no plan of maps"):
+        plan_sight.looked_at(policy_of(PointModel()), seen)
 
 
 def test_what_the_plan_sees_stands_by_task_and_seed() -> None:
