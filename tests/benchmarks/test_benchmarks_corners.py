@@ -13,7 +13,6 @@ import plan_sight
 import pytest
 import real_clips
 import system_targets
-import torch
 from cells import Cell
 from findings import MET, MISSING, NOT_MET, PARTIAL
 from made_cells import TASKS, cell, outcomes
@@ -22,12 +21,12 @@ from tables import Found
 from wamlab.metrics.open_loop import OTHER_FRAMES
 from wamlab.models.vpp import VPP
 from wamlab.policy.policy import Policy
-from wamlab.types import Batch, Guess, Recording
+from wamlab.types import Guess, Recording
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
 
 import point_env
-from point_model import PointModel, PointProcessor, policy_of
+from point_model import PointModel, Worded, policy_of
 
 
 def cells(model: str, solved: int, seeds: int = 2) -> list[dict[str, Any]]:
@@ -130,18 +129,6 @@ def test_a_place_is_read_off_features_that_hold_it_and_off_no_others() -> None:
     )
     noisy = places + rng.normal(0, 0.01, places.shape)
     assert plan_sight.error(noisy, places) == pytest.approx(1000 * 0.01 * 3**0.5, rel=0.2)
-
-
-class Worded(PointProcessor):
-    """Every sentence is one and the same word."""
-
-    def normalize(self, batch: Batch) -> Batch:
-        rows = len(batch)
-        word = torch.ones(rows, 1, 4) / 2
-        text = dataclasses.replace(
-            batch.text, pooled=word[:, 0], tokens=word, mask=torch.ones(rows, 1).bool()
-        )
-        return dataclasses.replace(super().normalize(batch), text=text)
 
 
 def test_what_the_policy_might_see_is_a_row_for_each_start() -> None:

@@ -42,7 +42,7 @@ from wamlab.types import (
 sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
 
 import point_env
-from point_model import PointProcessor
+from point_model import Worded
 
 TOY = UniPi.Config(
     views=("top",), image_size=32, state_dim=1, action_dim=2, text_dim=4, chunk=8,
@@ -354,18 +354,6 @@ def test_a_frame_without_a_coarse_neighbour_does_not_teach_the_refiner(held_out:
         return model.loss(batch, stage="refine", step=0, generator=generator)["loss"]
 
     torch.testing.assert_close(loss(0.0), loss(0.3), rtol=0.02, atol=1e-4)
-
-
-class Worded(PointProcessor):
-    """Every sentence is one and the same word."""
-
-    def normalize(self, batch: Batch) -> Batch:
-        rows = len(batch)
-        word = torch.ones(rows, 1, 4) / 2
-        text = dataclasses.replace(
-            batch.text, pooled=word[:, 0], tokens=word, mask=torch.ones(rows, 1).bool()
-        )
-        return dataclasses.replace(super().normalize(batch), text=text)
 
 
 @pytest.mark.parametrize(("execute_steps", "replans"), [(None, [0, 8, 16]), (4, [0, 4, 8, 12, 16])])

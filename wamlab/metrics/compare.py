@@ -18,7 +18,7 @@ from jaxtyping import Float
 from wamlab.metrics.base import Result, Sides
 from wamlab.metrics.open_loop import episode_name
 from wamlab.metrics.over_states import score
-from wamlab.metrics.stats import FEWEST, LEVEL, Interval, alike, bootstrap, holm, mcnemar
+from wamlab.metrics.stats import LEVEL, Interval, alike, holm, interval_over, mcnemar
 from wamlab.types import Episode, Recording
 
 Values = Mapping[str, float]
@@ -164,9 +164,8 @@ def _held(
     """A statistic of rows, one for each shared item, as a difference."""
     shared = _shared(ones, others)
     value = statistic(rows) if shared else float("nan")
-    known, interval = bool(np.isfinite(value)), None
-    if known and len(shared) >= FEWEST:
-        interval = bootstrap(rows, [_tasks(shared)], statistic=statistic)
+    known = bool(np.isfinite(value))
+    interval = interval_over(rows, [_tasks(shared)], statistic=statistic) if known else None
     return Difference(
         measure,
         unit,
