@@ -89,6 +89,8 @@ def test_other_strata_take_turns_where_they_are_asked_for(tmp_path):
     assert {one.stratum for one in found} == {"contact"}
     with pytest.raises(KeyError, match="no stratum 'afetr'; did you mean 'after'"):
         run(PointModel(), 2, 1, strata=("afetr",))
+    with pytest.raises(ValueError, match="no strata to take states from"):
+        run(PointModel(), 2, 1, strata=())
     with pytest.raises(LogError, match="strata"):
         run(PointModel(), 2, 1, out=tmp_path)
 

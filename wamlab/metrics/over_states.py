@@ -14,7 +14,7 @@ all with the error of the reader of imagined frames where it is known:
 
 The last three stand where the probes hold them. The same-state shuffled pairing is 0 by
 construction in EIC and ICC, and so is in EIC whatever shows all samples of a state the same.
-Whatever ends where it should, on another way, is told from the oracle by the curve alone.
+Another order of actions that ends where it should is told from the oracle by the curve alone.
 
 A state counts only where positions differ by more than ``gate`` metres, by default 10 mm for the
 hand and 5 mm for an object; elsewhere the measure is undefined, never 1. Where the oracle is not

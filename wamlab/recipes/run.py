@@ -83,9 +83,8 @@ class ProbeConfig:
     """Executed imaginations: ``samples`` joint draws from each of ``states`` per environment.
 
     ``imposed`` are interventions of `wamlab.run.impose`; ``strata`` where the states lie on the way
-    to contact, in turn (`wamlab.run.reach`). Where the run's data hold several
-    environments, one more sample is told what the next one says; ``other-instruction`` imposes its
-    action.
+    to contact, in turn (`wamlab.run.reach`). Where the run's data hold several environments, one
+    more sample is told what the next one says; ``other-instruction`` imposes its action.
     """
 
     states: int = 10

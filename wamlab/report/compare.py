@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,17 +129,16 @@ def on_recordings(
     results: dict[str, dict[str, Result]] = {}
     found: list[Difference] = []
     for title, (measure, unit, options) in RECORDED.items():
-
-        def measured(
-            logs: Sequence[Recording], measure: str = measure, options: Mapping[str, str] = options
-        ) -> Result:
-            return compute(measure, logs, **options)
-
+        measured = _computing(measure, options)
         alone = {run: measured(logs) for run, logs in recordings.items()}
         if any(one.value is not None for one in alone.values()):
             results[title] = alone
             found += recorded_differences(title, unit, recordings, measured)
     return results, found
+
+
+def _computing(measure: str, options: Mapping[str, str]) -> Callable[[Sequence[Recording]], Result]:
+    return lambda logs: compute(measure, logs, **options)
 
 
 def named(folders: Sequence[str | Path]) -> dict[str, Path]:

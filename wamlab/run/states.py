@@ -44,8 +44,10 @@ def each_state(
     Raises:
         KeyError: an unknown stratum.
         LogError: ``out`` holds probes of another setting.
-        ValueError: ``out`` is no folder for logs.
+        ValueError: ``out`` is no folder for logs, or there are no strata.
     """
+    if not strata:
+        raise ValueError(f"no strata to take states from: expected some of {STRATA}")
     if unknown := [name for name in strata if name not in STRATA]:
         raise KeyError(f"no stratum {unknown[0]!r}{nearest(unknown[0], STRATA)}")
     if out is not None:
