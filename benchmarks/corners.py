@@ -144,6 +144,30 @@ def real_clips_row(cell: Cell) -> list[str]:
     ]
 
 
+def action_sight(found: Found) -> str:
+    """How much of the recorded actions shows in where the hand truly was, at any frames."""
+    if (record := found.files.get("action_sight")) is None:
+        return (
+            "What the hand's places tell of the actions: not measured "
+            "(`python benchmarks/action_sight.py mw-6`).\n"
+        )
+    head = ["the hand's true place at", "R² of the actions", "by quarter of the chunk"]
+    rows = [
+        [
+            name,
+            number(one["r2"], 3) + span(one["interval"], 3),
+            ", ".join(number(quarter, 2) for quarter in one["quarters"]),
+        ]
+        for name, one in record["looks"].items()
+    ]
+    return (
+        "Read by a network that is told the hand's place and opening instead of frames "
+        f"({record['episodes']} new episodes, {record['windows']} windows; "
+        f"{record['settings']['steps']} steps, seed {record['settings']['seed']}):\n\n"
+        f"{table(head, rows)}\n`{command(record)}`, {machine(record)}\n"
+    )
+
+
 def plan_sight(found: Found) -> str:
     """How well the features of `vpp`, and the plan made of them, tell where the thing is."""
     if (record := found.files.get("plan_sight")) is None:

@@ -25,12 +25,20 @@ from wamlab.data.logs import write_json
 from wamlab.metrics.base import compute
 from wamlab.metrics.information import SIDES
 from wamlab.recipes.recorded import replay_recorded
+from wamlab.recipes.run import DataConfig
 from wamlab.recipes.work import acting_run, collect_data, expand
 from wamlab.train.provenance import provenance
 from wamlab.types import Recording
 
 FIRST_START = 1000
 """Training starts from here on belong to no recipe's demonstrations."""
+
+
+def unseen(data: DataConfig, folder: Path, episodes: int) -> Path:
+    """Demonstrations of each task that no training saw, beside those of a protocol."""
+    out = folder / "unseen"
+    collect_data(dataclasses.replace(data, episodes=episodes, start=FIRST_START), out)
+    return out
 
 
 def result_path(cell: Cell, results: Path) -> Path:
@@ -46,8 +54,7 @@ def measure(cell: Cell, places: Places, episodes: int, states: int) -> Path:
     run_folder = places.work / cell.protocol / cell.name
     run, policy = acting_run(run_folder, "cpu")
     before, tasks = machine.state(), len(expand(run.data.envs))
-    data = places.work / cell.protocol / "unseen"
-    collect_data(dataclasses.replace(run.data, episodes=episodes, start=FIRST_START), data)
+    data = unseen(run.data, places.work / cell.protocol, episodes)
     how = dataclasses.replace(run.open_loop, episodes=episodes * tasks, states=states)
     asked = dataclasses.replace(run, open_loop=how)
     recordings = replay_recorded(asked, policy, data, run_folder / "unseen", trained_on=())

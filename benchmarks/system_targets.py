@@ -115,7 +115,7 @@ def inverse_finding(found: Found) -> Finding:
         return Finding("systems", asked, "", MISSING)
     own = [one["inverse_r2"]["value"] for one in cells]
     other = [one["inverse_r2"]["details"]["other_frames"] for one in cells]
-    said = "; ".join(r2_text(one["inverse_r2"]) for one in cells)
+    said = "; ".join(r2_text(one["inverse_r2"]) for one in cells) + true_places_text(found)
     good = min(own) > LEAST_R2 and max(other) < MOST_R2_OF_OTHERS
     return Finding("systems", asked, said, verdict(good))
 
@@ -125,6 +125,14 @@ def r2_text(r2: Mapping[str, Any]) -> str:
     own = number(r2["value"], 3) + span(r2["interval"], 3)
     other, means = (number(r2["details"][n], 2) for n in ("other_frames", "between_frames"))
     return f"{own}, from other frames {other}; the mean action between two frames {means}"
+
+
+def true_places_text(found: Found) -> str:
+    """What a network explains that is told where the hand truly was at the same frames."""
+    if (record := found.files.get("action_sight")) is None:
+        return ""
+    name, first = next(iter(record["looks"].items()))
+    return f"; from the hand's true places at {name} {number(first['r2'], 3)}"
 
 
 def control_finding(found: Found, future: str) -> Finding:

@@ -89,7 +89,8 @@ def six(found: Found) -> Part:
 def systems(found: Found) -> Part:
     text = ["## The systems side by side\n", "All on `mw-6`, the same demonstrations and starts.\n"]
     asked = system_targets.findings(found)
-    text += [corners.side_by_side(found), corners.real_clips(found), corners.plan_sight(found)]
+    text += [corners.side_by_side(found), corners.real_clips(found)]
+    text += [corners.action_sight(found), corners.plan_sight(found)]
     text.append(summary_table(asked))
     return Part("\n".join(text), asked)
 

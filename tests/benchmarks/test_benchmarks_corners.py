@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import action_sight
 import corners
 import numpy as np
 import plan_sight
@@ -23,9 +24,11 @@ from wamlab.models.vpp import VPP
 from wamlab.policy.policy import Policy
 from wamlab.types import Guess, Recording
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
 
 import point_env
+from fixture import GAIN, make_dataset, make_episode
 from point_model import PointModel, Worded, policy_of
 
 
@@ -115,6 +118,76 @@ def test_a_plan_may_cost_twice_as_much_and_no_more_calls_than_declared() -> None
     )
     more = [plan("uwm", 40.0), plan("gr1", 40.0, calls=2)]
     assert verdict_of(Found({"plan_cost": {"systems": more}}, [], {}), "plan of `gr1`") == NOT_MET
+
+
+def hand(episode: int, ticks: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """A hand that follows its actions two ticks late; (ticks + 1, 4) states, (ticks, 4) actions."""
+    rng = np.random.default_rng(episode)
+    action = np.clip(rng.normal(0, 0.5, (ticks, 4)), -1, 1).astype(np.float32)
+    late = np.concatenate([np.zeros((3, 3)), action[:-2, :3]]) / 100
+    opening = np.concatenate([[0.0], action[:, 3]])[:, None]
+    return np.concatenate([late.cumsum(axis=0), opening], axis=1).astype(np.float32), action
+
+
+def hand_windows(episodes: range) -> action_sight.Windows:
+    """As `action_sight.windows` cuts them from a dataset; the sixteen actions of the chunk."""
+    long = action_sight.CHUNK + action_sight.LONGER
+    cut = [(*hand(e), e, first) for e in episodes for first in range(40 - long + 1)]
+    return action_sight.Windows(
+        np.stack([state[first : first + long + 1] for state, _, _, first in cut]),
+        np.stack([action[first : first + action_sight.CHUNK] for _, action, _, first in cut]),
+        np.array([episode for _, _, episode, _ in cut]),
+    )
+
+
+def test_what_has_not_moved_the_hand_yet_cannot_be_read_off_it() -> None:
+    """The last two actions of a chunk show two ticks later; a blurred hand's opening alone does."""
+    train, test = hand_windows(range(40)), hand_windows(range(60, 70))
+    ticks = tuple(range(action_sight.CHUNK + 1))
+    looks = {
+        "chunk": action_sight.Look(ticks),
+        "longer": action_sight.Look((*ticks, 17, 18)),
+        "blurred": action_sight.Look(ticks, blur=1000.0),
+    }
+    found = {
+        name: action_sight.judged(action_sight.read_off(train, test, look, 300, 0), test)
+        for name, look in looks.items()
+    }
+    last = {name: one["quarters"][-1] for name, one in found.items()}
+    assert last["longer"] > last["chunk"] + 0.15
+    assert found["chunk"]["r2"] > 0.6 > 0.25 > found["blurred"]["r2"]
+    low, high = found["chunk"]["interval"]
+    assert low < found["chunk"]["r2"] < high
+
+
+def test_windows_are_cut_where_every_look_has_its_ticks(tmp_path: Path) -> None:
+    """An episode of exactly one window, one of seven, and one too short for any."""
+    long = action_sight.CHUNK + action_sight.LONGER
+    path = tmp_path / "point"
+    make_dataset(path, [make_episode(k, long + more) for k, more in enumerate((0, 6, -1))])
+    found = action_sight.windows(path)
+    assert found.episode.tolist() == [0] + [1] * 7
+    assert found.state.shape == (8, long + 1, 3)
+    assert found.action.shape == (8, action_sight.CHUNK, 3)
+    moved = np.diff(found.state[:, : action_sight.CHUNK + 1, :2], axis=1)
+    np.testing.assert_allclose(moved, GAIN * found.action[..., :2], atol=1e-6)
+
+
+def test_what_the_hand_tells_stands_beside_the_model() -> None:
+    looks = {"the frames of unipi": {"r2": 0.89, "interval": [0.87, 0.91], "quarters": [0.9, 0.7]}}
+    record = {
+        "looks": looks,
+        "windows": 900,
+        "episodes": 24,
+        "settings": {"steps": 20000, "seed": 0},
+        "machine": {"load": 0.1},
+        "provenance": {"command": "benchmarks/action_sight.py mw-6", "commit": "0123456789abcdef"},
+    }
+    found = Found({"action_sight": record}, [], {})
+    text = corners.action_sight(found)
+    assert "| the frames of unipi | 0.890 (0.870 to 0.910) | 0.90, 0.70 |" in text
+    assert "not measured" in corners.action_sight(Found({}, [], {}))
+    assert system_targets.true_places_text(found).endswith("at the frames of unipi 0.890")
 
 
 def test_a_place_is_read_off_features_that_hold_it_and_off_no_others() -> None:

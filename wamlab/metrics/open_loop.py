@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from wamlab.metrics.base import NotApplicable, Result, Row, item_means, metric, summarise
 from wamlab.metrics.stats import interval_over
@@ -96,14 +96,14 @@ def recorded_inverse_r2(recordings: Sequence[Recording]) -> Result:
     if not known:
         raise NotApplicable("no dimension of the recorded actions varies")
     means = [(one, _off_the_means(one)[: len(error)]) for one, error in pairs]
-    details: dict[str, Any] = {"dimensions": known, "between_frames": _mean_explained(_sums(means))}
+    details: dict[str, Any] = {"dimensions": known, "between_frames": mean_explained(_sums(means))}
     with suppress(NotApplicable):
-        details["other_frames"] = _mean_explained(_sums(_acting(recordings, OTHER_FRAMES, "")))
+        details["other_frames"] = mean_explained(_sums(_acting(recordings, OTHER_FRAMES, "")))
     return Result(
         "recorded_inverse_r2",
         "",
-        value=_mean_explained(sums),
-        interval=interval_over(sums, statistic=_mean_explained),
+        value=mean_explained(sums),
+        interval=interval_over(sums, statistic=mean_explained),
         n=len(sums),
         details=details,
     )
@@ -228,14 +228,20 @@ def _sums(pairs: Sequence[tuple[Recording, Error]]) -> Float[np.ndarray, "e 4 a"
     """By episode and dimension: count, sum and sum of squares of actions, squared errors."""
     episodes: dict[str, np.ndarray] = {}
     for one, error in pairs:
-        action = one.action[: len(error)].astype(float)
-        sums = np.stack(
-            [np.full(action.shape[1], len(action)), action.sum(0), (action**2).sum(0),
-             (error**2).sum(0)]
-        )  # fmt: skip
         name = episode_name(one)
-        episodes[name] = episodes.get(name, 0) + sums
+        episodes[name] = episodes.get(name, 0) + sums_of(one.action[: len(error)], error)
     return np.stack([*episodes.values()])
+
+
+def sums_of(
+    action_NA: Shaped[np.ndarray, "n a"], error_NA: Float[np.ndarray, "n a"]
+) -> Float[np.ndarray, "4 a"]:
+    """By dimension the sums that R^2 is made of: see `mean_explained`; those of parts add up."""
+    action = action_NA.astype(float)
+    return np.stack(
+        [np.full(action.shape[1], len(action)), action.sum(0), (action**2).sum(0),
+         (error_NA.astype(float) ** 2).sum(0)]
+    )  # fmt: skip
 
 
 def _explained(sums: Float[np.ndarray, "e 4 a"]) -> Float[np.ndarray, " a"]:
@@ -246,8 +252,8 @@ def _explained(sums: Float[np.ndarray, "e 4 a"]) -> Float[np.ndarray, " a"]:
     return np.where(flat, np.nan, 1 - errors / np.where(flat, 1.0, spread))
 
 
-def _mean_explained(sums: Float[np.ndarray, "e 4 a"]) -> float:
-    """The mean R^2 of the dimensions that vary; NaN where none does."""
+def mean_explained(sums: Float[np.ndarray, "e 4 a"]) -> float:
+    """The mean R^2 of the dimensions that vary, from the `sums_of` parts; NaN where none does."""
     known = _explained(sums)
     known = known[np.isfinite(known)]
     return float(known.mean()) if known.size else float("nan")
