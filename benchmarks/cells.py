@@ -174,8 +174,8 @@ def middle_checkpoint(folder: Path) -> Path:
 
 
 def judged(cell: Cell, run: Run, folder: Path, data: Path, *, fixed: str) -> dict[str, Any]:
-    """The cell's result, from its logs."""
-    record, found = read_record(folder), results(folder)
+    """The cell's result, from its logs; imagined futures where models are compared."""
+    record, found = read_record(folder), results(folder, compared=True)
     episodes = load_episodes(folder, frames=False)
     half = load_episodes(folder / MIDDLE, frames=False)
     return rounded(

@@ -15,6 +15,7 @@ from tables import RIVALS, Found, last, over_rival, pooled_measure
 from wording import (
     command,
     db_text,
+    elsewhere,
     machine,
     mean,
     points_text,
@@ -67,7 +68,10 @@ def success_row(system: str, cells: Sequence[Cell], baseline: Sequence[Cell]) ->
 
 
 def imagination_row(system: str, cells: Sequence[Cell]) -> list[str]:
-    """Moving pixels against the rivals at the common offsets, and the joint measures of the arm."""
+    """Moving pixels against the rivals, and the joint measures of the arm.
+
+    Where models are compared; of a cell that was measured at other offsets, these are said.
+    """
     if not cells:
         return [f"`{system}`", MISSING, *[""] * (len(RIVALS) + 2)]
     shown = cells[0]["imagination"]
@@ -76,7 +80,7 @@ def imagination_row(system: str, cells: Sequence[Cell]) -> list[str]:
     if shown["moving_psnr"]["value"] is None:
         return [f"`{system}`", shown["moving_psnr"]["why_not"], *[""] * (len(RIVALS) + 2)]
     return [
-        f"`{system}`",
+        f"`{system}`{elsewhere(shown['moving_psnr'])}",
         db_text(pooled_measure(cells, "moving_psnr")),
         *(db_text(over_rival(cells, rival)) for rival in RIVALS),
         joint_text(cells, "eic"),

@@ -5,10 +5,10 @@
 
 Probes what `success.py` has trained from states that are spread over its tasks, reads the probes
 (one state reader for each task, shared by all models of the protocol; ``--judge`` reads the actions
-off them, see `idm_turing.py`), shows the rivals, and writes what a report would say to
-``benchmarks/results/<protocol>/measured/<cell>.json``, with the minutes of each part, of all
-runs together if it was interrupted. Probes that are there are not made again, nor are those that
-were read read again.
+off them, see `idm_turing.py`), shows the rivals, and writes what a report would say of the offsets
+at which all models are compared to ``benchmarks/results/<protocol>/measured/<cell>.json``, with the
+minutes of each part, of all runs together if it was interrupted. Probes that are there are not made
+again, nor are those that were read read again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from wamlab.data.logs import read_json, write_json
 from wamlab.policy.policy import Policy
 from wamlab.recipes.run import Run
 from wamlab.recipes.work import acting_run, execute_imagination, expand, show_rivals
-from wamlab.report.results import write_results
+from wamlab.report.results import results
 from wamlab.run.film import Judge
 from wamlab.run.reach import STRATA
 from wamlab.run.reading import judge_probes, read_probes_of
@@ -58,7 +58,7 @@ def measure(
     before = machine.state()
     probes = probe_and_read(run, policy, out, protocol, judge)
     with timed(out, "measuring"):
-        found = write_results(out)
+        found = results(out, compared=True)
     return write_json(
         result_path(cell, places.results),
         rounded(

@@ -8,7 +8,7 @@ from typing import Any
 from findings import MISSING, Finding, verdict
 from pooling import Cell
 from tables import Found
-from wording import command, machine, table
+from wording import command, elsewhere, machine, table
 
 from wamlab.report.axes import between, called, figure
 from wamlab.report.words import title
@@ -20,7 +20,7 @@ LIMIT = 30.0
 MODELS = ("uwm", "gr1", "vpp", "unipi")
 AGAINST = (
     *("static", "retrieval", "shuffled_action", "wrong_world", "oracle"),
-    *("ceiling", "chance", "last"),
+    *("ceiling", "chance", "last frame"),
     *("fitted_gain", "fitted_friction"),
 )
 ENTITIES = ("robot", "object")
@@ -58,7 +58,10 @@ def _protocol(name: str, measured: Sequence[Cell]) -> str:
     shown = [_rows(cell) for cell in measured]
     measures = dict.fromkeys(measure for rows in shown for measure in rows)
     silent = [one for one in measures if all(rows.get(one, NOTHING) == NOTHING for rows in shown)]
-    heads = [f"`{cell['model']}`, seed {cell['seed']}" for cell in measured]
+    heads = [
+        f"`{cell['model']}`, seed {cell['seed']}{elsewhere(cell['fidelity']['moving_psnr'])}"
+        for cell in measured
+    ]
     body = [
         [measure, *(rows.get(measure, "–") for rows in shown)]
         for measure in measures
@@ -73,8 +76,10 @@ def _protocol(name: str, measured: Sequence[Cell]) -> str:
     ]
     return (
         f"### `{name}`\n\nA cell is the value (its 95 % interval), then what it is read against. "
-        "*n/a* says why in the file. The readers of frames serve all models: where they were there "
-        "already, their training is not in the minutes.\n\n"
+        "*n/a* says why in the file. *Last frame* is what the frame now scores, were it shown in "
+        "the place of the imagination. "
+        "The readers of frames serve all models: where they were there already, their training is "
+        "not in the minutes.\n\n"
         + table(["measure", *heads], body)
         + (f"\nWithout a value for any of them: {'; '.join(silent)}.\n" if silent else "")
         + "\n"
@@ -109,9 +114,19 @@ def _cell(one: Mapping[str, Any]) -> str:
     ]
     if one.get("floor") is not None:
         beside.append(f"noise floor {figure(one['floor'])}")
+    if "counts" in one:
+        beside += sets(one)
     return f"{figure(one['value'])}{f' ({ends})' if ends else ''}" + "".join(
         f"; {text}" for text in beside
     )
+
+
+def sets(one: Mapping[str, Any]) -> list[str]:
+    """Of a distance of two sets of frames: by which network, how many frames, and what to mind."""
+    real, shown = one["counts"]
+    counts = f"{real}" if real == shown else f"{real} and {shown}"
+    sizes = f"N {counts} of {one['details']['states']} states, D {one['size']}"
+    return [one["metric"], sizes, *([one["warning"]] if one["warning"] else [])]
 
 
 def _known(value: Any) -> bool:

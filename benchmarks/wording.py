@@ -7,6 +7,7 @@ from typing import Any
 
 from pooling import Estimate
 
+from wamlab.metrics.offsets import COMMON
 from wamlab.report.words import between, number
 
 
@@ -40,6 +41,12 @@ def db_text(one: Estimate | None) -> str:
 def span(interval: Sequence[float] | None, digits: int = 2, times: float = 1.0) -> str:
     """An interval behind its value; nothing where there is none."""
     return f" ({between(interval, digits, times)})" if interval else ""
+
+
+def elsewhere(moving: Mapping[str, Any]) -> str:
+    """The offsets of a result by view and offset, in words, where models are not compared there."""
+    offsets = sorted({int(part.rpartition("@")[2]) for part in moving.get("parts", {})})
+    return f" (at {', '.join(map(str, offsets))})" if offsets and set(offsets) - {*COMMON} else ""
 
 
 def command(result: Mapping[str, Any]) -> str:

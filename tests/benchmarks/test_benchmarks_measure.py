@@ -9,6 +9,7 @@ import every_measure
 import measure_tables
 import pusher
 import pytest
+import wording
 from cells import Cell, Places
 from findings import PARTIAL
 from tables import Found
@@ -69,6 +70,35 @@ def test_the_page_has_a_row_for_each_measure_and_a_column_for_each_model(vector)
     assert "; EIC, robot (pixels)" not in unread
     assert any("54 states, 8 samples; probing 20.0" in line for line in lines)
     assert "Not measured" in measure_tables.tables(Found({}, [], {}))
+
+
+def test_distances_of_sets_stand_beside_the_frame_now_and_say_of_what_they_are(vector):
+    distance = {
+        "metric": "FD-AlexNet", "value": 27.68, "interval": None, "floor": 1.8354,
+        "counts": [1152, 1152], "size": 256, "warning": "fewer than 5 samples a dimension",
+        "details": {"states": 24, "last frame": 24.708},
+    }  # fmt: skip
+    perceptual = {**vector["perceptual"], "frechet_distance": distance}
+    text = measure_tables.tables(
+        Found({}, [], {}, measured=[measured(vector, perceptual=perceptual)])
+    )
+    (row,) = [line for line in text.splitlines() if line.startswith("| frechet distance")]
+    said = "27.7; last frame 24.7; noise floor 1.84; FD-AlexNet; N 1152 of 24 states, D 256"
+    assert row == f"| frechet distance | {said}; fewer than 5 samples a dimension |"
+    assert measure_tables.sets({**distance, "counts": [9, 8], "warning": ""})[1:] == [
+        "N 9 and 8 of 24 states, D 256"
+    ]
+
+
+def test_a_model_that_was_measured_elsewhere_says_where(vector):
+    moving = {**vector["fidelity"]["moving_psnr"], "parts": {"corner@4": {}, "gripper@8": {}}}
+    own = {**vector["fidelity"], "moving_psnr": moving}
+    both = [measured(vector), measured(vector, "unipi", fidelity=own)]
+    lines = measure_tables.tables(Found({}, [], {}, measured=both)).splitlines()
+    (head,) = [line for line in lines if line.startswith("| measure")]
+    assert "`unipi`, seed 0 (at 4, 8)" in head
+    assert "(at" in wording.elsewhere(moving)
+    assert wording.elsewhere({"parts": {"corner@8": {}, "corner@16": {}}}) == ""
 
 
 def test_a_wrong_world_stands_by_name_between_the_other_controls(vector):

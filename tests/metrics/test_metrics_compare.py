@@ -7,7 +7,7 @@ import pusher
 import pytest
 
 from wamlab.metrics import coupling, stats
-from wamlab.metrics.base import compute
+from wamlab.metrics.base import Result, compute
 from wamlab.metrics.compare import (
     difference,
     differences,
@@ -49,15 +49,25 @@ def test_few_pairs_carry_no_interval_and_no_verdict() -> None:
     """Of [1, 1, 1, 0] a bootstrap says .25 to 1, and the exact test p = .25."""
     few = difference("success", "points", "x", "y", rates(3, 4), rates(0, 4), rate=True)
     assert (few.value, few.interval, few.p, few.higher) == (0.75, None, 0.25, "")
-    psnr = {f"a/{i}": 20.0 + i for i in range(5)}
+    psnr = {f"a/{i}": 20.0 + i for i in range(6)}
     lower = {item: value - 1 for item, value in psnr.items()}
     assert difference("psnr", "dB", "x", "y", psnr, lower).higher == "x"
-    del lower["a/0"]
-    assert difference("psnr", "dB", "x", "y", psnr, lower).interval is None
+    few = {item: lower[item] for item in [*lower][:4]}
+    assert difference("psnr", "dB", "x", "y", psnr, few).interval is None
 
 
-def test_a_verdict_on_rates_is_never_against_the_exact_test() -> None:
-    """Of five pairs that all go one way p is 1 in 16, of six 1 in 32."""
+def test_a_verdict_is_never_against_the_exact_test() -> None:
+    """Of five pairs that all go one way p is 1 in 16, of six 1 in 32; of rates as of decibels."""
+    for n, higher in ((5, ""), (6, "x")):
+        psnr = {f"a/{i}": 20.0 + i for i in range(n)}
+        lower = {item: value - 1 - 0.1 * i for i, (item, value) in enumerate(psnr.items())}
+        found = difference("psnr", "dB", "x", "y", psnr, lower)
+        assert found.interval.low > 0
+        assert (found.p, found.higher) == (2 / 2**n, higher)
+        ratio = ratio_difference(
+            "EIC", "", "x", "y", dict.fromkeys(psnr, (0.1, 1.0)), dict.fromkeys(psnr, (0.9, 1))
+        )
+        assert (ratio.p, ratio.higher) == (2 / 2**n, higher)
     five = difference("success", "points", "x", "y", rates(5), rates(0), rate=True)
     assert five.interval.low > 0
     assert (five.p, five.higher) == (1 / 16, "")
@@ -73,6 +83,13 @@ def test_among_several_runs_the_exact_test_is_adjusted() -> None:
     assert [one.higher for one in found] == ["", "", ""]
     (alone,) = differences("success", "points", {"x": rates(6), "y": rates(0)}, rate=True)
     assert (alone.adjusted, alone.higher) == (1 / 32, "x")
+    results = {
+        run: Result("psnr", "dB", value=value, items={f"a/{i}": value for i in range(6)})
+        for run, value in {"x": 2.0, "y": 1.0, "z": 1.0}.items()
+    }
+    found = state_differences("psnr", "dB", results)
+    assert [one.adjusted for one in found] == [3 / 32, 3 / 32, 1.0]
+    assert [one.higher for one in found] == ["", "", ""]
 
 
 def test_a_ratio_of_sums_is_compared_as_one() -> None:
@@ -116,7 +133,7 @@ def test_only_what_both_have_counts_and_the_rest_is_counted() -> None:
     assert (found.value, found.n, found.only_first, found.only_second) == (1.0, 1, 1, 1)
     assert found.interval is None
     assert found.higher == ""
-    assert found.p is None
+    assert found.p == 1
     nothing = difference("psnr", "dB", "x", "y", {"a/1": 1.0}, {"b/1": 1.0})
     assert (nothing.value, nothing.n) == (None, 0)
 

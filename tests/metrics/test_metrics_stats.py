@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from wamlab.metrics import stats
 
@@ -249,3 +250,20 @@ def test_the_permutation_p_value_is_that_of_all_permutations():
     rho, p = stats.grouped_spearman(order, order, np.zeros(4), draws=20_000)
     assert rho == pytest.approx(1)
     assert p == pytest.approx(2 / 24, abs=0.006)
+
+
+def test_swapping_pairs_is_mcnemar_of_wins_and_losses() -> None:
+    for won, lost in ((5, 0), (6, 0), (6, 2), (3, 3)):
+        rows = np.array([1.0] * won + [-1.0] * lost + [0.0])
+        assert stats.swap_test(rows, np.negative, np.mean) == pytest.approx(
+            stats.mcnemar(won, lost)
+        )
+
+
+def test_swapping_many_pairs_is_the_t_test_of_a_bell() -> None:
+    """Thirty pairs, drawn arrangements: the p of Student's test to two standard errors of it."""
+    rows = np.random.default_rng(3).normal(0.4, 1, 30)
+    p = stats.swap_test(rows, np.negative, np.mean)
+    assert p == pytest.approx(ttest_1samp(rows, 0).pvalue, abs=2 * (p * (1 - p) / 4096) ** 0.5)
+    assert stats.swap_test(rows + 9, np.negative, np.mean) == 1 / 4096
+    assert stats.swap_test(rows * 0, np.negative, np.mean) == 1

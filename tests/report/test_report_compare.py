@@ -12,6 +12,7 @@ import recorded
 from wamlab.cli import main
 from wamlab.data.logs import LogError, save_episode, save_probe, save_recording
 from wamlab.metrics.compare import differences
+from wamlab.metrics.offsets import at_offsets, imagined_offsets
 from wamlab.report import compare
 
 
@@ -107,6 +108,34 @@ def test_what_cannot_be_compared_is_named(tmp_path, folders) -> None:
         compare.compare([folders[0], tmp_path / "empty"])
 
 
+def test_who_imagines_more_often_is_compared_where_both_do(tmp_path) -> None:
+    """The same imaginations, of one run all offsets and of the other the last alone, are one."""
+    often, seldom = tmp_path / "often", tmp_path / "seldom"
+    probes = pusher.probes("object-blind", 8)
+    last = imagined_offsets(probes)[-1:]
+    for folder, logs in ((often, probes), (seldom, at_offsets(probes, last))):
+        for probe in logs:
+            save_probe(folder, probe)
+    found = compare.compare([often, seldom])
+    assert found.offsets == last
+    assert {one.value for one in found.state_differences} == {0.0}
+    page = compare.write_page(found, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"at the offsets that all of them imagine ({last[0]})" in page
+
+
+def test_runs_that_share_no_offset_are_not_compared(tmp_path) -> None:
+    probes = pusher.probes("oracle", 5)
+    first, *_, last = imagined_offsets(probes)
+    for name, offset in (("soon", first), ("late", last)):
+        for probe in at_offsets(probes, (offset,)):
+            save_probe(tmp_path / name, probe)
+    found = compare.compare([tmp_path / "soon", tmp_path / "late"])
+    why = found.states["moving-pixel PSNR"]["soon"].why_not
+    said = f"soon at {first}, late at {last}"
+    assert why == f"these runs imagine at no offset that they share: {said}"
+    assert found.state_differences == []
+
+
 def judged(folder, *, episodes: int = 12, miss: float = 0.0, **changes):
     """Recordings of a model whose action is ``miss`` too large, and more so from task to task."""
     for one in recorded.recordings(episodes, **changes):
@@ -126,7 +155,7 @@ def test_recordings_of_the_same_instants_are_paired_by_episode(tmp_path) -> None
     assert one.higher == "far"
     (said,) = [line for line in compare.sentences(found) if line.startswith(title)]
     assert said.startswith(f"{title}: far is above near by 0.30 (0.2")
-    assert said.endswith("; 10 episodes shared).")
+    assert said.endswith("; 10 episodes shared), p = 0.002 by Holm.")
     futures = [d for d in found.recorded_differences if d.measure.endswith("of FORWARD")]
     assert [(d.value, d.higher) for d in futures] == [(0, "")]
     assert "recorded action error of INVERSE" not in found.recorded

@@ -2,8 +2,9 @@
 
 A difference is taken pair by pair and its interval resamples tasks, then pairs inside them ("such
 tasks"). What only one run has played or answered is counted and left out. Where the interval holds
-0, fewer than `FEWEST` pairs are shared, or, of rates, McNemar's exact test does not reject, the
-runs cannot be told apart, and that is what is said.
+0, fewer than `FEWEST` pairs are shared, or an exact test of the pairs does not reject (McNemar's of
+rates, `swap_test` of the others; by Holm over all pairs of runs), the runs cannot be told apart,
+and that is what is said. Futures are compared at the offsets that all runs imagine.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from jaxtyping import Float
 from wamlab.metrics.base import Result, Sides
 from wamlab.metrics.open_loop import episode_name
 from wamlab.metrics.over_states import score
-from wamlab.metrics.stats import LEVEL, Interval, alike, holm, interval_over, mcnemar
+from wamlab.metrics.stats import (
+    LEVEL,
+    Interval,
+    alike,
+    holm,
+    interval_over,
+    mcnemar,
+    swap_test,
+)
 from wamlab.types import Episode, Recording
 
 Values = Mapping[str, float]
@@ -30,8 +39,9 @@ class Difference:
     """The ``first`` run less the ``second``, in ``unit``, over ``n`` pairs.
 
     ``paired`` says what a pair is of. ``only_first`` and ``only_second`` count items of one run
-    alone. Of rates, ``won`` are the pairs that only the first and only the second solve, ``p`` is
-    McNemar's exact one, and ``adjusted`` is it by Holm where several pairs of runs were compared.
+    alone. Of rates, ``won`` are the pairs that only the first and only the second solve. ``p`` is
+    McNemar's of rates and that of `swap_test` of the others, and ``adjusted`` is it by Holm over
+    the pairs of runs that were compared.
     """
 
     measure: str
@@ -69,6 +79,11 @@ def differences(
         difference(measure, unit, first, second, runs[first], runs[second], rate=rate)
         for first, second in combinations(runs, 2)
     ]
+    return by_holm(found)
+
+
+def by_holm(found: Sequence[Difference]) -> list[Difference]:
+    """The differences of one measure between several pairs of runs, with adjusted p."""
     adjusted = iter(holm([one.p for one in found if one.p is not None]))
     return [one if one.p is None else replace(one, adjusted=next(adjusted)) for one in found]
 
@@ -88,7 +103,9 @@ def difference(
     tasks = _tasks(shared)
     apart = [ones[item] - others[item] for item in shared]
     rows = [(by, 1 / tasks.count(task)) for by, task in zip(apart, tasks, strict=True)]
-    found = _held(measure, unit, first, second, ones, others, np.array(rows), _weighed_mean)
+    found = _held(
+        measure, unit, first, second, ones, others, np.array(rows), _weighed_mean, _other_sign
+    )
     if not rate or not shared:
         return found
     won = sum(by > 0 for by in apart), sum(by < 0 for by in apart)
@@ -113,7 +130,7 @@ def state_differences(measure: str, unit: str, results: Mapping[str, Result]) ->
             found.append(ratio_difference(measure, unit, first, second, one.sides, other.sides))
         else:
             found.append(difference(measure, unit, first, second, one.items, other.items))
-    return found
+    return by_holm(found)
 
 
 def ratio_difference(
@@ -121,7 +138,9 @@ def ratio_difference(
 ) -> Difference:
     """The difference of one less a ratio of sums, over the states that both have."""
     rows = [(*ones[item], *others[item]) for item in _shared(ones, others)]
-    return _held(measure, unit, first, second, ones, others, np.array(rows), _scores_apart)
+    return _held(
+        measure, unit, first, second, ones, others, np.array(rows), _scores_apart, _other_run
+    )
 
 
 def recorded_differences(
@@ -143,7 +162,7 @@ def recorded_differences(
             one = difference(measure, unit, first, second, ones, others)
             alone = [len(_episodes(runs[run])) - one.n for run in (first, second)]
             found.append(replace(one, paired="episode", only_first=alone[0], only_second=alone[1]))
-    return found
+    return by_holm(found)
 
 
 def success_values(episodes: Sequence[Episode]) -> Values:
@@ -160,8 +179,9 @@ def _held(
     others: Mapping[str, object],
     rows: np.ndarray,
     statistic: Callable[[np.ndarray], float],
+    swap: Callable[[np.ndarray], np.ndarray],
 ) -> Difference:
-    """A statistic of rows, one for each shared item, as a difference."""
+    """A statistic of rows, one for each shared item, as a difference; see `swap_test`."""
     shared = _shared(ones, others)
     value = statistic(rows) if shared else float("nan")
     known = bool(np.isfinite(value))
@@ -176,6 +196,7 @@ def _held(
         len(shared),
         len(ones) - len(shared),
         len(others) - len(shared),
+        p=swap_test(rows, swap, statistic) if known else None,
     )
 
 
@@ -222,6 +243,14 @@ def _tasks(items: Sequence[str]) -> list[str]:
 def _weighed_mean(rows: Float[np.ndarray, "n 2"]) -> float:
     """The mean of the first column, every task weighing the same."""
     return float((rows[:, 0] * rows[:, 1]).sum() / rows[:, 1].sum())
+
+
+def _other_sign(rows: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+    return rows * [-1, 1]
+
+
+def _other_run(rows: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
+    return rows[:, [2, 3, 0, 1]]
 
 
 def _scores_apart(rows: Float[np.ndarray, "n 4"]) -> float:

@@ -22,6 +22,7 @@ from wamlab.metrics.compare import (
     state_differences,
     success_values,
 )
+from wamlab.metrics.offsets import at_offsets, guessed_alike, imagined_offsets, shared
 from wamlab.metrics.stats import FEWEST, Interval
 from wamlab.report import charts, words
 from wamlab.report.build import environment
@@ -63,11 +64,15 @@ Not likelihood: nats of one codec or family of models are none of another's.
 
 @dataclass(frozen=True)
 class Compared:
-    """The runs' names, what each achieved alone, and every difference on what they share."""
+    """The runs' names, what each achieved alone, and every difference on what they share.
+
+    ``offsets`` are those at which all runs that imagine from probed states do so.
+    """
 
     runs: list[str]
     success: dict[str, Result]
     success_differences: list[Difference]
+    offsets: tuple[int, ...] = ()
     states: dict[str, dict[str, Result]] = field(default_factory=dict)
     state_differences: list[Difference] = field(default_factory=list)
     recorded: dict[str, dict[str, Result]] = field(default_factory=dict)
@@ -91,12 +96,13 @@ def compare(folders: Sequence[str | Path]) -> Compared:
     success = differences(
         "success", "points", {n: success_values(logs) for n, logs in episodes.items()}, rate=True
     )
-    states, of_states = on_states(probes)
+    offsets, states, of_states = on_states(probes)
     recorded, of_recorded = on_recordings(recordings)
     return Compared(
         [*runs],
         {name: compute("success_any", logs) for name, logs in episodes.items()},
         success,
+        offsets,
         states,
         of_states,
         recorded,
@@ -106,17 +112,26 @@ def compare(folders: Sequence[str | Path]) -> Compared:
 
 def on_states(
     probes: Mapping[str, Sequence[Probe]],
-) -> tuple[dict[str, dict[str, Result]], list[Difference]]:
-    """What is measured state by state: of each run alone, and between runs; nothing if no run has
-    probes."""
+) -> tuple[tuple[int, ...], dict[str, dict[str, Result]], list[Difference]]:
+    """The offsets at which all runs imagine, and what is measured there state by state: of each run
+    alone, and between runs; nothing if no run has probes."""
     results: dict[str, dict[str, Result]] = {}
     found: list[Difference] = []
+    native = {run: imagined_offsets(logs) for run, logs in probes.items()}
+    offsets = shared(own for own in native.values() if own)
     if not any(probes.values()):
-        return results, found
+        return offsets, results, found
+    if any(native.values()) and not offsets:
+        at = ", ".join(f"{run} at {', '.join(map(str, own))}" for run, own in native.items() if own)
+        apart = f"these runs imagine at no offset that they share: {at}"
+        for title, (measure, unit, _) in MEASURES.items():
+            results[title] = {run: Result(measure, unit, why_not=apart) for run in probes}
+        return offsets, results, found
+    seen = {run: at_offsets(logs, offsets) if native[run] else logs for run, logs in probes.items()}
     for title, (measure, unit, options) in MEASURES.items():
-        results[title] = {run: compute(measure, logs, **options) for run, logs in probes.items()}
+        results[title] = {run: compute(measure, logs, **options) for run, logs in seen.items()}
         found += state_differences(title, unit, results[title])
-    return results, found
+    return offsets, results, found
 
 
 def on_recordings(
@@ -124,10 +139,12 @@ def on_recordings(
 ) -> tuple[dict[str, dict[str, Result]], list[Difference]]:
     """What is measured at recorded instants: of each run alone, and between runs.
 
-    A measure that no run answers is left out.
+    Of the first actions and the offsets that all runs guess; a measure that no run answers is left
+    out.
     """
     results: dict[str, dict[str, Result]] = {}
     found: list[Difference] = []
+    recordings = guessed_alike(recordings)
     for title, (measure, unit, options) in RECORDED.items():
         measured = _computing(measure, options)
         alone = {run: measured(logs) for run, logs in recordings.items()}

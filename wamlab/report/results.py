@@ -26,6 +26,7 @@ from wamlab.data.logs import (
     write_json,
 )
 from wamlab.metrics.base import Result, compute, imagining, state_name
+from wamlab.metrics.offsets import at_offsets, comparable, rivals_at
 from wamlab.metrics.visual import RivalFrames
 from wamlab.report import perceptual, words
 from wamlab.report.axes import further
@@ -43,11 +44,15 @@ POINTS = 400
 NOT_LOSSES = {"step", "stage_step", "stage", "time", "seconds"}
 
 
-def results(folder: str | Path, features: str | None = None) -> dict[str, Any]:
+def results(
+    folder: str | Path, features: str | None = None, *, compared: bool = False
+) -> dict[str, Any]:
     """All that a report says in numbers, as plain JSON values.
 
     Args:
         features: the extractor whose features are compared (`wamlab.report.perceptual`).
+        compared: look at imagined futures only where models are compared, and not at all the
+            offsets at which this one imagines (`wamlab.metrics.offsets`).
 
     Raises:
         LogError: a folder without logs, or a log that cannot be read.
@@ -67,6 +72,8 @@ def results(folder: str | Path, features: str | None = None) -> dict[str, Any]:
     success["success_over_blind"] = compute("success_over_blind", episodes, blind=blind)
     fidelity = {name: compute(name, probes) for name in FIDELITY}
     rivals = {state_name(one): load_rivals(folder, one) for one in probes if imagining(one)}
+    if compared and (offsets := comparable(probes)):
+        rivals, probes = rivals_at(rivals, probes, offsets), at_offsets(probes, offsets)
     logs: list[Episode | Probe | Recording] = [*episodes, *probes, *recordings]
     policies = {one.policy for one in logs}
     found = {
