@@ -13,10 +13,8 @@ from wording import command, elsewhere, machine, table
 from wamlab.report.axes import between, called, figure
 from wamlab.report.words import title
 
-ASKED = {"uwm": 50}
-STATES = 24
-MINUTES = {"uwm": 60.0}
-LIMIT = 30.0
+ASKED, LEAST = {"uwm": (50, 8, 60.0)}, (24, 6, 30.0)
+"""States and samples, at the least, and minutes, at the most."""
 MODELS = ("uwm", "gr1", "vpp", "unipi")
 AGAINST = (
     *("static", "retrieval", "shuffled_action", "wrong_world", "oracle"),
@@ -28,20 +26,28 @@ NOTHING = "n/a"
 
 
 def finding(found: Found) -> Finding:
-    """Whether every model was measured, on enough states and in time."""
+    """Whether every model was measured, on enough states and samples and in time."""
     asked = (
         "the whole vector of `uwm` on `mw-6` (50 states, 8 samples) within 60 minutes, of the "
         "other models (24 states, 6 samples) within 30"
     )
-    measured = {cell["model"]: cell for cell in found.measured if cell["protocol"] == "mw-6"}
+    measured = [cell for cell in found.measured if cell["protocol"] == "mw-6"]
     if not measured:
         return Finding("measures", asked, "", MISSING)
-    took = {model: sum(cell["minutes"].values()) for model, cell in measured.items()}
-    good = all(took[m] <= MINUTES.get(m, LIMIT) for m in took) and all(
-        measured[m]["settings"]["states"] >= ASKED.get(m, STATES) for m in measured
+    said = "; ".join(
+        f"`{cell['model']}` {cell['settings']['states']} states, {cell['settings']['samples']} "
+        f"samples, {sum(cell['minutes'].values()):.0f} minutes"
+        for cell in measured
     )
-    said = "; ".join(f"`{model}` {minutes:.0f} minutes" for model, minutes in took.items())
-    return Finding("measures", asked, said, verdict(good, complete=set(MODELS) <= set(measured)))
+    good = all(_enough(cell) for cell in measured)
+    complete = set(MODELS) <= {cell["model"] for cell in measured}
+    return Finding("measures", asked, said, verdict(good, complete=complete))
+
+
+def _enough(cell: Cell) -> bool:
+    states, samples, minutes = ASKED.get(cell["model"], LEAST)
+    settings, took = cell["settings"], sum(cell["minutes"].values())
+    return settings["states"] >= states and settings["samples"] >= samples and took <= minutes
 
 
 def tables(found: Found) -> str:

@@ -48,7 +48,7 @@ TOLD = (
     *("fitted_gain", "fitted_gain_interval", "fitted_gain_is", "oracle_gain"),
     *("fitted_friction", "fitted_friction_interval", "fitted_friction_is", "oracle_friction"),
 )
-WHOLE = ("state_ocb", "icc")
+WHOLE = ("state_ocb", "state_ocb_imposed", "icc")
 WHOLE_TOLD = (
     *("imagined", "executed", "mcc", "markedness"),
     *("static", "shuffled_action", "oracle", "oracle_interval", "oracle_mcc"),
@@ -116,8 +116,7 @@ def measured(probes: Sequence[Probe]) -> dict[str, Any]:
         for name in BY_ENTITY
     }
     whole = {name: plain(compute(name, probes), WHOLE_TOLD) for name in WHOLE}
-    imposed = plain(compute("state_ocb", probes, branches="imposed"), WHOLE_TOLD)
-    return {**by_entity, **whole, "state_ocb_imposed": imposed}
+    return {**by_entity, **whole}
 
 
 def plain(found: Result, told: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from tables import Found
 from wording import command, machine, span, table
 
 from wamlab.report.words import between, listed, number
+from wamlab.types import STATE
 
 GOOD = "oracle"
 ASKED = ("action-blind", "robot-only", "optimist", "late", "static")
@@ -142,11 +143,10 @@ def _intro(record: Mapping[str, Any]) -> str:
 
 
 def _error(name: str, value: float) -> str:
-    return (
-        f"{name} {number(100 * value, 1)} %"
-        if name == "success"
-        else (f"{name} {number(1000 * value, 1)} mm")
-    )
+    """A reader's error with its unit: see `wamlab.run.reader.StateReader`."""
+    units = {"success": (100, "%"), STATE: (1, "standard deviations")}
+    times, unit = units.get(name, (1000, "mm"))
+    return f"{name} {number(times * value, 2 if times == 1 else 1)} {unit}"
 
 
 def _scores_table(record: Mapping[str, Any]) -> str:
@@ -234,7 +234,8 @@ def _icc(one: Mapping[str, Any] | None) -> list[str]:
     if one["value"] is None:
         return [UNDEFINED] * 3
     ceiling = f"{number(found['ceiling'], 2)} ({between(found['ceiling_interval'], 2)})"
-    return [_cell(one, "icc"), ceiling, f"{found['lag']} ({found['ceiling_lag']})"]
+    lags = ["–" if found[name] is None else str(found[name]) for name in ("lag", "ceiling_lag")]
+    return [_cell(one, "icc"), ceiling, f"{lags[0]} ({lags[1]})"]
 
 
 def _origin(record: Mapping[str, Any]) -> str:

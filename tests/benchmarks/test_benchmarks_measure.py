@@ -121,6 +121,9 @@ def test_the_bar_is_of_states_and_minutes(vector):
     assert finding([*in_time[:3], measured(vector, "unipi", minutes=slow)]).verdict == "**not met**"
     few = [*in_time[1:], measured(vector, minutes=slow, settings={"states": 24, "samples": 6})]
     assert finding(few).verdict == "**not met**"
+    thin = [*in_time[1:], measured(vector, settings={"states": 50, "samples": 2})]
+    assert finding(thin).verdict == "**not met**"
+    assert "`uwm` 50 states, 2 samples, 38 minutes" in finding(thin).measured
 
 
 def test_a_cell_that_was_not_trained_here_is_named(tmp_path: Path):

@@ -107,7 +107,7 @@ def record(**shown: tuple[float, tuple[float, float]]) -> dict:
     return {
         "faults": {fault: of(fault) for fault in shown},
         "what": dict.fromkeys(shown, "wrong"),
-        "reader_errors": {ENV: {"robot": 0.006, "success": 0.02}},
+        "reader_errors": {ENV: {"robot": 0.006, "success": 0.02, "state": 0.054}},
         "settings": {"envs": [ENV], "states": 4, "samples": 2},
         "machine": {"threads": 2, "load": 0.1},
         "provenance": {"command": "python benchmarks/planted_faults.py"},
@@ -127,7 +127,7 @@ def test_the_bar_wants_every_fault_told_apart_and_none_preferred():
     above = planted_tables.finding(found({**good, **bad, "optimist": (0.97, (0.95, 0.99))}))
     assert "scored above: optimist by EIC robot" in above.measured
     text = planted_tables.tables(found({**good, **bad}))
-    assert "robot 6.0 mm" in text
+    assert "robot 6.0 mm, success 2.0 % and state 0.05 standard deviations" in text
     assert "| action-blind |" in text
     assert "Not measured" in planted_tables.tables(Found({}, [], {}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pusher
@@ -227,7 +228,7 @@ def test_an_optimist_imagines_success_that_does_not_come():
     honest, hopeful = (compute("state_ocb", probes(model)) for model in ("oracle", "optimist"))
     assert honest.value == pytest.approx(0, abs=0.03)
     assert hopeful.value > 0.5
-    failing = compute("state_ocb", probes("optimist"), branches="imposed")
+    failing = compute("state_ocb_imposed", probes("optimist"))
     assert failing.value > hopeful.value - 0.2
 
 
@@ -243,17 +244,43 @@ def test_the_bias_of_outcomes_is_read_against_the_reader_and_a_still_future():
     assert never.why_not == "OCB needs both outcomes among the executions: 0 of 96 succeed"
 
 
+def test_outcomes_in_another_physics_are_a_control_of_the_bias():
+    """A world of which no outcome is another is none; of the others the least bias stands."""
+    logs = changed(lambda probe: in_worlds(probe, {"gain 0.7": 1, "slip 0.5": 2, "gain 1": 0}))
+    found = compute("state_ocb", logs)
+    executed = np.array([[b.success for b in one.of("own")] for one in logs])
+    assert found.details["wrong_world_is"] == "gain 0.7"
+    turned = executed.copy()
+    turned[:, :1] = ~turned[:, :1]
+    assert found.details["wrong_world"] == pytest.approx(turned.mean() - executed.mean())
+    assert "wrong_world" not in compute("state_ocb_imposed", logs).details
+
+
+def in_worlds(probe: Probe, turned: dict[str, int]) -> None:
+    """Every own action in these worlds, where as many outcomes of each state are turned round."""
+    for world, count in turned.items():
+        for k, one in enumerate(probe.of("own")):
+            probe.branches.append(
+                replace(
+                    one,
+                    kind="world",
+                    label=f"{world}: {one.label}",
+                    success=one.success != (k < count),
+                )
+            )
+
+
 def test_interventions_that_all_fail_show_a_bias_where_the_own_actions_show_success():
     logs = probes("optimist")
     for probe in logs:
         for one in probe.of("imposed"):
             one.success = False
-    found = compute("state_ocb", logs, branches="imposed")
+    found = compute("state_ocb_imposed", logs)
     assert found.details["executed"] == 0
     assert found.value == found.details["imagined"] == 1
     for probe in logs:
         failing(probe)
-    assert "0 of 192 succeed" in compute("state_ocb", logs, branches="imposed").why_not
+    assert "0 of 192 succeed" in compute("state_ocb_imposed", logs).why_not
 
 
 def failing(probe: Probe) -> None:

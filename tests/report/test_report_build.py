@@ -18,13 +18,14 @@ import run_folder
 from PIL import Image
 
 from wamlab.data.logs import LogError, save_episode, save_probe, save_recording, write_json
+from wamlab.metrics import offsets
 from wamlab.metrics.base import NotApplicable, Result, _found, axis_of, find, metric, names
 from wamlab.nn.weights import MissingWeights
 from wamlab.report import build as report
 from wamlab.report import words
 from wamlab.report.axes import SHOWN
 from wamlab.report.perceptual import measured
-from wamlab.report.results import curves, write_results
+from wamlab.report.results import curves, results, write_results
 
 MEASURE = """<script>addEventListener("load", () => {
   const broken = [...document.images].filter((image) => !image.naturalWidth);
@@ -209,6 +210,20 @@ def test_worst_and_random_states_are_a_function_of_the_logs(folder):
     assert worst == sorted(items, key=items.get)[:5]
     assert len(first["pictures"]["random"]) == 5
     assert json.loads((folder / "results.json").read_text()) == first
+
+
+def test_what_is_compared_is_looked_at_where_models_are_compared_alone(folder, monkeypatch):
+    """As if all were compared at 16 alone: every measure of the future is of that offset."""
+    whole = results(folder)
+    monkeypatch.setattr(offsets, "COMMON", (16,))
+    found = results(folder, compared=True)
+    moving = whole["fidelity"]["moving_psnr"]["parts"]["corner@16"]["value"]
+    assert found["fidelity"]["moving_psnr"]["value"] == pytest.approx(moving)
+    assert found["rivals"]["last frame"]["details"]["model"] == pytest.approx(moving)
+    assert {part.partition("@")[2][:2] for part in found["joint"]["robot"]["eic"]["parts"]} <= {
+        "16"
+    }
+    assert results(folder) == whole
 
 
 def test_the_report_is_rebuilt_byte_for_byte_from_the_logs(folder, page):

@@ -4,6 +4,10 @@ For inverse-cycle consistency that is a judge, inverse dynamics trained on demon
 (`wamlab.run.film.Judge`), who never saw a frame that a model imagined; for action-state consistency
 it is the model itself. Where positions are known at every step, exact inverse dynamics take the
 place of both: `wamlab.metrics.coupling.icc`.
+
+Actions are in shares of half their range, so that dimensions of different units count alike and
+models are measured in one unit. ``space`` says what the range is; without it, it is taken to be
+from -1 to 1, that of every environment here.
 """
 
 from __future__ import annotations
@@ -26,13 +30,13 @@ from wamlab.metrics.coupling import LAGS
 from wamlab.metrics.over_states import over_states, score, surely_above
 from wamlab.metrics.paths import each_to_each, other_pairs, own_pairs
 from wamlab.metrics.stats import FEWEST, interval_over
-from wamlab.types import Branch, Probe
+from wamlab.types import ActionSpace, Branch, Probe
 
-SPREAD = 0.1
-"""Own chunks of a state that differ by less, in standard deviations, are one chunk."""
+SPREAD = 0.05
+"""Own chunks of a state that differ by less, in shares of half the action's range, are one."""
 
-ROUNDED = 1e-6
-"""A dimension that varies by less, of its largest value, is one number in float32."""
+FITS = 1e-6
+"""A score above 0 by more than rounding."""
 
 Chunks = Float[np.ndarray, "k j a"]
 
@@ -50,18 +54,20 @@ ITSELF = Reader("the model itself", "extracted", "reextracted")
 
 
 @metric("icc", needs="probes")
-def icc(probes: Sequence[Probe], *, gate: float = SPREAD) -> Result:
+def icc(
+    probes: Sequence[Probe], *, space: ActionSpace | None = None, gate: float = SPREAD
+) -> Result:
     """Inverse-cycle consistency: does the imagined future hold the action it was drawn with?
 
     ``1 - mean_i |a~_i - a_i| / mean_{i != j} |a~_i - a_j|`` over samples from one state, ``a~``
-    what the judge reads off the imagined frames; distances are means over the chunk, in standard
-    deviations of the own actions. 1 is coupled and right, 0 no coupling, and that of a static
-    future. ``details``: the ``ceiling`` is the same off what happened; without one above 0 there is
-    no value, and ``normalised`` is the value as a share of it. ``lag`` is by how many steps the
-    imagination fits best if it comes late, beside that of the ceiling: a judge that looks at few
-    frames cannot tell lags apart.
+    what the judge reads off the imagined frames; distances are means over the chunk. 1 is coupled
+    and right, 0 no coupling, and that of a static future. A state counts where the own chunks are
+    further apart than ``gate``. ``details``: the ``ceiling`` is the same off what happened; unless
+    it is surely above 0 there is no value, and ``normalised`` is the value as a share of it.
+    ``lag`` is by how many steps the imagination fits best if it comes late, beside that of the
+    ceiling, None where it fits at no lag: a judge that looks at few frames cannot tell lags apart.
     """
-    states, undefined = _spread(probes, JUDGE, gate)
+    states, undefined = _spread(probes, JUDGE, space, gate)
     if states and not surely_above(ceiling := _ratios(states, "happened"), score):
         why = (
             f"the judge cannot tell in {len(states)} states (at least {FEWEST} are needed): off "
@@ -72,17 +78,19 @@ def icc(probes: Sequence[Probe], *, gate: float = SPREAD) -> Result:
 
 
 @metric("action_state_consistency", needs="probes")
-def action_state_consistency(probes: Sequence[Probe], *, gate: float = SPREAD) -> Result:
+def action_state_consistency(
+    probes: Sequence[Probe], *, space: ActionSpace | None = None, gate: float = SPREAD
+) -> Result:
     """Does a model that reads its own imagination find the action that it drew with it?
 
     As `icc`, with the model's own INVERSE in the place of the judge (after Is the Future
     Compatible?, arXiv 2605.07514, whose exact formula was not to be had; as a ratio to the actions
     of other samples, a static future scores 0 and not 1). The ``ceiling``, off what happened, says
-    whether the model can read a future at all. Agreement with oneself is not truth: a model that
-    errs twice in the same way scores 1, and so does one whose action *is* read off its imagination
-    by a deterministic extractor.
+    whether the model can read a future at all; ``normalised`` is there where it surely can.
+    Agreement with oneself is not truth: a model that errs twice in the same way scores 1, and so
+    does one whose action *is* read off its imagination by a deterministic extractor.
     """
-    return _consistency("action_state_consistency", *_spread(probes, ITSELF, gate))
+    return _consistency("action_state_consistency", *_spread(probes, ITSELF, space, gate))
 
 
 class _Read(NamedTuple):
@@ -102,8 +110,9 @@ def _consistency(name: str, states: Sequence[_Read], undefined: dict[str, int]) 
     ceiling = _ratios(states, "happened")
     rows, top = _ratios(states, "imagined"), score(ceiling)
 
-    def lag_of(shown: str) -> int:
-        return max(LAGS, key=lambda lag: score(_ratios(states, shown, lag)))
+    def lag_of(shown: str) -> int | None:
+        best = max(LAGS, key=lambda lag: score(_ratios(states, shown, lag)))
+        return best if score(_ratios(states, shown, best)) > FITS else None
 
     return over_states(
         name,
@@ -113,7 +122,7 @@ def _consistency(name: str, states: Sequence[_Read], undefined: dict[str, int]) 
         undefined=undefined,
         details={
             "ceiling": top,
-            "normalised": score(rows) / top if top > 0 else None,
+            "normalised": score(rows) / top if surely_above(ceiling, score) else None,
             "ceiling_interval": interval_over(ceiling, statistic=score),
             "lag": lag_of("imagined"),
             "ceiling_lag": lag_of("happened"),
@@ -127,24 +136,24 @@ def _ratios(states: Sequence[_Read], shown: str, lag: int = 0) -> Float[np.ndarr
 
 
 def _spread(
-    probes: Sequence[Probe], reader: Reader, gate: float
+    probes: Sequence[Probe], reader: Reader, space: ActionSpace | None, gate: float
 ) -> tuple[list[_Read], dict[str, int]]:
     """The states that were read, of which the own chunks differ by more than the gate.
 
     Raises:
         NotApplicable: none were read.
     """
-    states = _read(probes, reader)
+    states = _read(probes, reader, space)
     opened = [one for one in states if _held(one.own, one.own)[1] > gate]
     closed = len(states) - len(opened)
     return opened, {f"own actions differ by {gate:g} or less": closed} if closed else {}
 
 
-def _read(probes: Sequence[Probe], reader: Reader) -> list[_Read]:
-    """States with two samples or more; a dimension that never changes is left out.
+def _read(probes: Sequence[Probe], reader: Reader, space: ActionSpace | None) -> list[_Read]:
+    """States with two samples or more, the actions in shares of half their range.
 
     Raises:
-        NotApplicable: there are none, or nothing ever changes.
+        NotApplicable: there are none.
     """
     if not any(imagining(probe) for probe in probes):
         raise NotApplicable(why_nothing_imagined(probes))
@@ -156,16 +165,12 @@ def _read(probes: Sequence[Probe], reader: Reader) -> list[_Read]:
             f"{reader.name} has read {count} of {len(probes)} probes; it takes two samples from a "
             "state"
         )
-    own = np.concatenate([b.action for _, branches in found for b in branches]).astype(float)
-    scale = own.std(axis=0)
-    changes = scale > ROUNDED * np.abs(own).max(axis=0)
-    if not changes.any():
-        raise NotApplicable("the own actions are all the same")
+    half = 1.0 if space is None else (np.array(space.high) - np.array(space.low)) / 2
     return [
         _Read(
             state_name(one),
             *(
-                np.stack(chunks)[..., changes] / scale[changes]
+                np.stack(chunks) / half
                 for chunks in zip(*(_chunks(b, reader) for b in branches), strict=True)
             ),
         )

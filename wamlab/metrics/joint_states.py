@@ -31,7 +31,7 @@ from wamlab.metrics.base import (
 from wamlab.metrics.joint import LISTED, OBJECT, ROBOT
 from wamlab.metrics.joint_frames import told_apart, why_not_told
 from wamlab.metrics.paths import Paths, Places
-from wamlab.types import Branch, BranchKind, Probe, Reading
+from wamlab.types import Branch, Probe, Reading
 
 ENTITIES = (ROBOT, OBJECT)
 
@@ -168,60 +168,84 @@ state_cf_mae = on_states("state_cf_mae", effects.cf_mae, imposed_paths, unit="m"
 
 
 @metric("state_ocb", needs="probes", unit="rate")
-def state_ocb(probes: Sequence[Probe], *, branches: str = "own") -> Result:
+def state_ocb(probes: Sequence[Probe]) -> Result:
     """How much more often success is imagined than met, at the end of the chunk.
 
     See `wamlab.metrics.worlds.ocb`; in imagined frames it is the reader that sees success. Of the
     controls *static* is what it sees once the `zero` intervention was executed, *retrieval* what it
-    sees in the nearest training clip, and *shuffled_action* what comes of the own actions in
-    another order.
-
-    Args:
-        branches: ``own`` or ``imposed``: outcomes of the own actions, or of those that mostly fail.
+    sees in the nearest training clip, *shuffled_action* what comes of the own actions in another
+    order, and *wrong_world* what comes of them in another physics: of all in which some outcome is
+    another the one whose bias is least, which ``wrong_world_is``.
     """
-    chosen = [imagining(one) if branches == "own" else _listed(one) for one in probes]
-    shown = [[b for b in rows if b.read and b.reread] for rows in chosen]
+    return _ocb("state_ocb", probes, imagining)
+
+
+@metric("state_ocb_imposed", needs="probes", unit="rate")
+def state_ocb_imposed(probes: Sequence[Probe]) -> Result:
+    """How much more often success is imagined than met, under imposed actions that mostly fail.
+
+    As `state_ocb`, of which the controls *static* and *retrieval* are there.
+    """
+    return _ocb("state_ocb_imposed", probes, _listed)
+
+
+def _ocb(name: str, probes: Sequence[Probe], of: Callable[[Probe], list[Branch]]) -> Result:
+    shown = [[b for b in of(one) if b.read and b.reread] for one in probes]
     if not all(shown) or len({len(rows) for rows in shown}) > 1:
         raise NotApplicable(_unread(probes))
     if any(branch.offsets[-1] != len(branch.action) for rows in shown for branch in rows):
         raise NotApplicable("the end of the chunk is not imagined, where success is known")
-    executed = np.array([[b.success for b in rows] for rows in shown])
+    executed, own = np.array([[b.success for b in rows] for rows in shown]), of is imagining
+    controls = _outcomes_seen(probes, executed.shape[1])
+    if own and (shuffled := _successes(probes, lambda one: one.of("shuffled"))) is not None:
+        controls["shuffled_action"] = shuffled
     found = worlds.ocb(
         np.array([[_done(b.read) for b in rows] for rows in shown]),
         executed,
         [state_name(probe) for probe in probes],
         reread=np.array([[_done(b.reread) for b in rows] for rows in shown]),
-        controls=_outcomes_of_controls(probes, executed.shape[1], branches),
-        others=_successes(probes, "own") if branches == "imposed" else None,
+        controls=controls,
+        elsewhere=_outcomes_elsewhere(probes, executed) if own else None,
+        others=None if own else _successes(probes, lambda one: one.of("own")),
     )
-    return by_stratum(found, probes, lambda some: state_ocb(some, branches=branches))
+    return by_stratum(replace(found, metric=name), probes, lambda some: _ocb(name, some, of))
 
 
 def _done(reading: Reading | None) -> bool:
     return reading is not None and bool(reading.success[-1] > 0.5)
 
 
-def _outcomes_of_controls(
-    probes: Sequence[Probe], k: int, branches: str
-) -> dict[str, Bool[np.ndarray, "n k"]]:
-    """What the controls show in the place of the imagination, as far as it is known."""
+def _outcomes_seen(probes: Sequence[Probe], k: int) -> dict[str, Bool[np.ndarray, "n k"]]:
+    """What the reader sees in the controls in the place of the imagination, where it has looked."""
     zeros = [next((b for b in probe.of("imposed") if b.label == "zero"), None) for probe in probes]
     seen: dict[str, list[Reading | None]] = {
         "static": [None if zero is None else zero.reread for zero in zeros],
         "retrieval": [probe.retrieved for probe in probes],
     }
-    found = {
+    return {
         name: np.repeat([[_done(one)] for one in readings], k, axis=1)
         for name, readings in seen.items()
         if all(readings)
     }
-    shuffled = _successes(probes, "shuffled") if branches == "own" else None
-    return found if shuffled is None else {**found, "shuffled_action": shuffled}
 
 
-def _successes(probes: Sequence[Probe], kind: BranchKind) -> Bool[np.ndarray, "n m"] | None:
+def _outcomes_elsewhere(
+    probes: Sequence[Probe], executed: Bool[np.ndarray, "n k"]
+) -> dict[str, Bool[np.ndarray, "n k"]]:
+    """The outcomes of the own actions in each world in which every one was executed."""
+    found = {world: _successes(probes, _in(world)) for world in _worlds(probes)}
+    return {
+        world: outcomes
+        for world, outcomes in found.items()
+        if outcomes is not None and outcomes.shape == executed.shape
+    }
+
+
+def _successes(
+    probes: Sequence[Probe], of: Callable[[Probe], list[Branch]]
+) -> Bool[np.ndarray, "n m"] | None:
     """The outcomes of these executions, None where states hold different numbers of them."""
-    rows = [[branch.success for branch in probe.of(kind)] for probe in probes]
+    rows = [[branch.success for branch in of(probe)] for probe in probes]
     return np.array(rows) if len({len(row) for row in rows}) == 1 and rows[0] else None
 
 
@@ -299,11 +323,9 @@ def _elsewhere(
     probes: Sequence[Probe], entity: str, offsets: Int[np.ndarray, " t"]
 ) -> dict[str, Places]:
     """Where the imagined own actions lead in each world in which every one was executed."""
-    labels = (branch.label for probe in probes for branch in probe.of("world"))
-    worlds = sorted({label.partition(":")[0] for label in labels})
     return {
         world: executions(probes, entity, offsets, _in(world))
-        for world in worlds
+        for world in _worlds(probes)
         if all(len(_in(world)(probe)) == len(imagining(probe)) for probe in probes)
     }
 
@@ -326,6 +348,11 @@ def _retrieved(
     seen = [clip.places[name] for clip, name in read if clip is not None and name in clip.places]
     whole = len(seen) == len(probes) and {len(one) for one in seen} == {len(offsets)}
     return np.array(seen) if whole else None
+
+
+def _worlds(probes: Sequence[Probe]) -> list[str]:
+    labels = (branch.label for probe in probes for branch in probe.of("world"))
+    return sorted({label.partition(":")[0] for label in labels})
 
 
 def _in(world: str) -> Callable[[Probe], list[Branch]]:

@@ -153,6 +153,7 @@ def ocb(
     *,
     reread: Bool[np.ndarray, "n k"] | None = None,
     controls: Mapping[str, Bool[np.ndarray, "n k"]] | None = None,
+    elsewhere: Mapping[str, Bool[np.ndarray, "n k"]] | None = None,
     others: Bool[np.ndarray, "n m"] | None = None,
 ) -> Result:
     """Outcome bias: how much more often success is imagined than met, by the same criterion.
@@ -165,6 +166,8 @@ def ocb(
     Args:
         reread: the outcomes that the reader of imagined frames sees in the real ones.
         controls: outcomes in the place of the imagined ones, by name.
+        elsewhere: outcomes of the same actions in other worlds. Of those in which some outcome is
+            another, the least bias is ``wrong_world``, and ``wrong_world_is`` names it.
         others: the outcomes of other executions from these states. Both outcomes have to be among
             the executions, or a criterion that never speaks would be without bias; interventions
             are there to fail, and the own actions may show success in their place.
@@ -190,6 +193,14 @@ def ocb(
     for name, shown in (controls or {}).items():
         check_shape(f"outcomes of {name}", shown, executed.shape)
         details[name] = _bias(_outcomes(shown, executed))
+    wrong = {
+        world: _bias(_outcomes(outcomes, executed))
+        for world, outcomes in (elsewhere or {}).items()
+        if (outcomes != executed).any()
+    }
+    if wrong:
+        least = min(wrong, key=lambda world: abs(wrong[world]))
+        details |= {"wrong_world": wrong[least], "wrong_world_is": least}
     if reread is not None:
         check_shape("outcomes as read", reread, executed.shape)
         read = _outcomes(reread, executed)

@@ -67,13 +67,13 @@ def results(
         below = sorted({str(log.parent) for kind in LOGS for log in folder.glob(f"*/{kind}")})
         near = f"; did you mean {' or '.join(below[:3])}?" if below else ""
         raise LogError(f"{folder} holds no logs: {kinds}{near}")
+    rivals = {state_name(one): load_rivals(folder, one) for one in probes if imagining(one)}
+    if compared and (offsets := comparable(probes)):
+        rivals, probes = rivals_at(rivals, probes, offsets), at_offsets(probes, offsets)
     blind = load_blind(folder)
     success = {name: compute(name, episodes) for name in SUCCESS}
     success["success_over_blind"] = compute("success_over_blind", episodes, blind=blind)
     fidelity = {name: compute(name, probes) for name in FIDELITY}
-    rivals = {state_name(one): load_rivals(folder, one) for one in probes if imagining(one)}
-    if compared and (offsets := comparable(probes)):
-        rivals, probes = rivals_at(rivals, probes, offsets), at_offsets(probes, offsets)
     logs: list[Episode | Probe | Recording] = [*episodes, *probes, *recordings]
     policies = {one.policy for one in logs}
     found = {
