@@ -69,7 +69,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "robot-only": Fault("the things stay where they are", things="as they are"),
     "optimist": Fault("the things are where they are at success", things="done"),
-    "late": Fault("each frame comes one frame late", shows=(None, 0)),
+    "late": Fault("each frame comes one frame, eight steps, late", shows=(None, 0)),
     "over-reaction": Fault("the hand goes half as far again", physics={"gain": 1.5}),
     "wrong gain": Fault("the hand goes 0.7 as far", physics={"gain": 0.7}),
     "wrong friction": Fault("a quarter of the friction", physics={"friction": 0.25}),

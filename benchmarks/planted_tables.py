@@ -30,6 +30,7 @@ MARGIN = "state_dwa"
 BIASES = {"state_ocb": "OCB", "state_ocb_imposed": "OCB of imposed"}
 ERRORS = tuple(f"error {entity}" for entity in ENTITIES)
 UNDEFINED, UNMEASURED = "undefined", "not measured"
+NONE = {"value": None}
 TARGET = (
     f"{listed(list(ASKED))} imaginations are each told from a good one by a measure whose "
     "interval excludes the good one's value, and none scores above it"
@@ -72,7 +73,29 @@ def tables(found: Found) -> str:
     if (record := found.files.get("planted_faults")) is None:
         return "Not measured (`python benchmarks/planted_faults.py`).\n"
     parts = [_scores_table(record), _whole_table(record), _pixels_table(record)]
-    return "\n".join([_intro(record), *filter(None, parts), _origin(record)])
+    return "\n".join([_intro(record), *filter(None, parts), _limits(record), _origin(record)])
+
+
+def _limits(record: Mapping[str, Any]) -> str:
+    """What these imaginations cannot show of the measures."""
+    faults = record["faults"].values()
+    names = {**{name: TITLES[name] for name in SCORES}, MARGIN: "DWA"}
+    blind = [
+        f"{title} {entity}"
+        for name, title in names.items()
+        for entity in ENTITIES
+        if all(one.get(name, {}).get(entity, NONE)["value"] is None for one in faults)
+    ]
+    unseen = (
+        f"Undefined in every row, the oracle's included, are {listed(blind)}: the reader is not "
+        "exact enough, so that no fault of these is seen by them here. "
+        if blind
+        else ""
+    )
+    return (
+        f"{unseen}The frames that are imagined lie eight steps apart, and *late* is late by as "
+        "many: whether a lag of one step would be told is not shown.\n"
+    )
 
 
 class Score(NamedTuple):

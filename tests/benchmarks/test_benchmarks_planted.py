@@ -129,6 +129,8 @@ def test_the_bar_wants_every_fault_told_apart_and_none_preferred():
     text = planted_tables.tables(found({**good, **bad}))
     assert "robot 6.0 mm, success 2.0 % and state 0.05 standard deviations" in text
     assert "| action-blind |" in text
+    assert "the oracle's included, are EIC object, EIC_ref robot," in text
+    assert "EIC robot" not in text.partition("the oracle's included")[2]
     assert "Not measured" in planted_tables.tables(Found({}, [], {}))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pusher
@@ -134,6 +135,17 @@ def test_runs_that_share_no_offset_are_not_compared(tmp_path) -> None:
     said = f"soon at {first}, late at {last}"
     assert why == f"these runs imagine at no offset that they share: {said}"
     assert found.state_differences == []
+
+
+def test_references_of_another_length_are_no_common_denominator(tmp_path) -> None:
+    for name, steps in (("long", 16), ("short", 8)):
+        for probe in pusher.probes("oracle", 5):
+            last = probe.branches[-1]
+            probe.branches.append(replace(last, kind="reference", action=last.action[:steps]))
+            save_probe(tmp_path / name, probe)
+    found = compare.compare([tmp_path / "long", tmp_path / "short"])
+    why = found.states["EIC_ref of the robot"]["long"].why_not
+    assert why == "the references of these runs last 16 and 8 steps"
 
 
 def judged(folder, *, episodes: int = 12, miss: float = 0.0, **changes):

@@ -136,6 +136,7 @@ def error(paths: Paths, *, at: Sequence[int] | None = None) -> Result:
         details={
             "moved": float(paths.motion()[:, columns].mean()),
             "static": float(found["static"].mean()),
+            **further(paths, lambda shown: float(paths.away(shown, columns).mean()), higher=False),
         },
     )
 

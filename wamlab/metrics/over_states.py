@@ -93,15 +93,20 @@ def consistency(
     )
 
 
-def further(paths: Paths, scored: Callable[[Places], float]) -> dict[str, Any]:
-    """The details of the controls that only some probes hold, as far as they have a score."""
+def further(
+    paths: Paths, scored: Callable[[Places], float], *, higher: bool = True
+) -> dict[str, Any]:
+    """The details of the controls that only some probes hold, as far as they have a score.
+
+    ``higher`` says that a higher score is a better one.
+    """
     scores = lambda shown: {  # noqa: E731
         name: value for name, one in shown.items() if np.isfinite(value := scored(one))
     }
     found, worlds = scores(paths.further_controls()), scores(paths.wrong_worlds())
     if not worlds:
         return found
-    best = max(worlds, key=lambda world: worlds[world])
+    best = max(worlds, key=lambda world: worlds[world] if higher else -worlds[world])
     return {**found, "wrong_world": worlds[best], "wrong_world_is": best, "wrong_worlds": worlds}
 
 

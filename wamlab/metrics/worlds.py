@@ -46,8 +46,9 @@ def dwa(
     distance of each in metres, over all offsets unless ``at`` says which. A state counts where some
     world leads the entity further than its gate from where it truly went, a world where it does so
     in some state. ``static`` and ``oracle`` are the margins of a still future and of the executions
-    as they were read (None: exact, without an end); unless that of the oracle is surely above 1
-    there is no value.
+    as they were read (None: exact, without an end), ``retrieval`` and ``shuffled_action`` those of
+    these controls where the probes hold them; unless that of the oracle is surely above 1 there is
+    no value.
 
     Worlds that are called by a parameter and its factor ("gain 0.7"; it is 1 in the true world)
     make a family, in which ``fitted_<parameter>`` is where the imagination lies nearest, with its
@@ -87,6 +88,10 @@ def dwa(
         "distance": distance,
         "static": margin(static),
         "oracle": None if exact else margin(oracle),
+        **{
+            name: margin(_distances(cut(one), worlds))
+            for name, one in paths.further_controls().items()
+        },
         **fitted(cut(paths.imagined), cut(shown["oracle"]), worlds, [*paths.elsewhere]),
     }
     if not distance[TRUE] > 0:

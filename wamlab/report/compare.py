@@ -27,23 +27,26 @@ from wamlab.metrics.stats import FEWEST, Interval
 from wamlab.report import charts, words
 from wamlab.report.build import environment
 from wamlab.report.charts import Axis, Mark
+from wamlab.report.words import listed
 from wamlab.types import Probe, Recording
 
 Measures = dict[str, tuple[str, str, dict[str, str]]]
 """By title the measure, its unit and options."""
 
+REFERRED = "state_eic_ref"
 MEASURES: Measures = {
     "moving-pixel PSNR": ("moving_psnr", "dB", {}),
     "static-region PSNR": ("static_psnr", "dB", {}),
-    "EIC_ref of the robot": ("state_eic_ref", "", {"entity": "robot"}),
-    "EIC_ref of the object": ("state_eic_ref", "", {"entity": "object"}),
+    "EIC_ref of the robot": (REFERRED, "", {"entity": "robot"}),
+    "EIC_ref of the object": (REFERRED, "", {"entity": "object"}),
     "EIC_cf of the robot": ("eic_cf", "", {"entity": "robot"}),
     "EIC_cf of the object": ("eic_cf", "", {"entity": "object"}),
 }
 """What is compared state by state.
 
 Not EIC itself: over the spread of one's own samples a noisier policy scores higher for the same
-error. EIC_ref has one denominator for all, and is there where a state reader has read the probes.
+error. EIC_ref has one denominator for all whose references last as long, and is there where a state
+reader has read the probes.
 """
 
 RECORDED: Measures = {
@@ -130,8 +133,16 @@ def on_states(
     seen = {run: at_offsets(logs, offsets) if native[run] else logs for run, logs in probes.items()}
     for title, (measure, unit, options) in MEASURES.items():
         results[title] = {run: compute(measure, logs, **options) for run, logs in seen.items()}
+        if measure == REFERRED and len(lasting := {_reference_steps(p) for p in seen.values()}) > 1:
+            apart = f"the references of these runs last {listed(sorted(lasting))} steps"
+            results[title] = {run: Result(measure, unit, why_not=apart) for run in seen}
         found += state_differences(title, unit, results[title])
     return offsets, results, found
+
+
+def _reference_steps(probes: Sequence[Probe]) -> str:
+    """How long the references of a run's probes last."""
+    return listed(sorted({str(len(b.action)) for one in probes for b in one.of("reference")}))
 
 
 def on_recordings(

@@ -75,9 +75,9 @@ def in_another_order(
 def reference_branches(
     env: Env, state: Float[np.ndarray, " q"], steps: int, seed: int
 ) -> list[Branch]:
-    """What the expert goes on to do, and the listed interventions on it: the same for all models.
+    """What the expert goes on to do, and the listed interventions on it, over ``steps``.
 
-    They are executed for as long as a model's own chunk lasts.
+    The same for all models whose chunk lasts as long: half of another length is another half.
     """
     env.set_state(state)
     expert, actions = env.expert(variants=False, seed=seed), []
