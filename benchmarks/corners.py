@@ -32,15 +32,18 @@ SYSTEMS = (
     "uwm", "reactive", "gr1", "vpp", "unipi", "uninformed", "uninformed-other",
 )  # fmt: skip
 BASELINE = "reactive"
+CONTROLS = ("uninformed", "uninformed-other")
+"""`uwm` with a future that says nothing."""
 MISSING = "not measured"
 
 
 def side_by_side(found: Found, protocol: str = PROTOCOL, systems: Sequence[str] = SYSTEMS) -> str:
     """The tables: success, imagination and cost."""
     every = {system: last(found, protocol, system) for system in systems}
-    baseline = last(found, protocol, BASELINE)
-    head = ["system", "seeds", "success", "over the better blind row", f"less `{BASELINE}`"]
-    success = [success_row(system, cells, baseline) for system, cells in every.items()]
+    references = {name: last(found, protocol, name) for name in (BASELINE, *CONTROLS)}
+    head = ["system", "seeds", "success", "over the better blind row"]
+    head += [f"less `{name}`" for name in references]
+    success = [success_row(system, cells, references) for system, cells in every.items()]
     rivals = [f"less {rival}" for rival in RIVALS]
     imagined = [imagination_row(system, cells) for system, cells in every.items()]
     costs = ["network calls a plan", "ms a plan", "samples seen", "GFLOP a sample"]
@@ -53,17 +56,21 @@ def side_by_side(found: Found, protocol: str = PROTOCOL, systems: Sequence[str] 
     return "\n".join(tables)
 
 
-def success_row(system: str, cells: Sequence[Cell], baseline: Sequence[Cell]) -> list[str]:
-    """Success over the better blind row, and less the baseline on the same starts and seeds."""
+def success_row(
+    system: str, cells: Sequence[Cell], others: Mapping[str, Sequence[Cell]]
+) -> list[str]:
+    """Success over the better blind row, and less that of others on the same starts and seeds."""
     if not cells:
-        return [f"`{system}`", "", MISSING, "", ""]
-    both = pooling.paired(cells, baseline)
+        return [f"`{system}`", "", MISSING, "", *[""] * len(others)]
+    pairs = [
+        None if name == system else pooling.paired(cells, other) for name, other in others.items()
+    ]
     return [
         f"`{system}`",
         ", ".join(str(cell["seed"]) for cell in cells),
         rate_text(pooling.pooled(cells)),
         points_text(pooling.pooled_over_blind(cells)),
-        "" if system == BASELINE or both is None else points_text(both.difference),
+        *("" if both is None else points_text(both.difference) for both in pairs),
     ]
 
 
