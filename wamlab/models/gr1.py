@@ -57,6 +57,7 @@ from wamlab.models.base import (
     action_chunk,
     imagined,
 )
+from wamlab.nn.codec import Pixels
 from wamlab.nn.resampler import Resampler
 from wamlab.nn.transformer import attention, mlp
 from wamlab.nn.visibility import Block, Rule, Visibility, attend
@@ -527,7 +528,7 @@ class GR1(WorldActionModel):
             "b v k (h w) (p q c) -> b v k c (h p) (w q)",
             h=c.image_size // c.patch, p=c.patch, q=c.patch,
         )  # fmt: skip
-        return imagined(frames, c)
+        return imagined(frames, c, Pixels)
 
 
 def patches(frames: Float[Tensor, "*n 3 h w"], size: int) -> Float[Tensor, "*n p x"]:

@@ -43,6 +43,7 @@ from wamlab.models.base import (
     action_chunk,
     imagined,
 )
+from wamlab.nn.codec import Pixels
 from wamlab.nn.transformer import mlp
 from wamlab.nn.video import Shown, VideoDenoiser, VideoNetwork, words_of
 from wamlab.nn.vision import Stem, stacked
@@ -305,7 +306,7 @@ class UniPi(WorldActionModel):
             chunk = diffusion.commit(chunk, prefix, chunk, 0.0)
         return Prediction(
             action=None if chunk is None else action_chunk(chunk),
-            future=imagined(clip, c) if FUTURE in query.sampled else None,
+            future=imagined(clip, c, Pixels) if FUTURE in query.sampled else None,
             cost=Cost(calls=calls),
         )
 
@@ -397,7 +398,7 @@ class UniPi(WorldActionModel):
     def encode(
         self, frames: Mapping[str, Float[Tensor, "b t 3 h w"]], offsets: Int[Tensor, "b t"] | None
     ) -> Future:
-        return Future("pixels", "pixels", dict(frames), offsets)
+        return Future(Pixels.space, Pixels.name, dict(frames), offsets)
 
     def _planned(self, observation: Observation, keeps: Bool[Tensor, " b"] | None = None) -> Shown:
         """The planner sees the first frame at every instant; who does not keep it sees no text."""

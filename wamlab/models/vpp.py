@@ -41,6 +41,7 @@ from wamlab.models.base import (
     action_chunk,
     imagined,
 )
+from wamlab.nn.codec import Pixels
 from wamlab.nn.regression import ChunkRegression
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
 from wamlab.nn.video import Attention, Shown, VideoDenoiser, VideoNetwork, words_of
@@ -382,7 +383,7 @@ class VPP(WorldActionModel):
             chunk, calls = self._chunk_from(noise_a, plan, prefix, how), calls + how.steps
         return Prediction(
             action=None if chunk is None else action_chunk(chunk),
-            future=None if clip is None else imagined(clip, c),
+            future=None if clip is None else imagined(clip, c, Pixels),
             cost=Cost(calls=calls),
         )
 
