@@ -8,12 +8,14 @@ model ever sees an action.
 
 Translated here: both video networks denoise in pixels and draw what changes (`wamlab.nn.video`,
 which says how): the planner about the first frame, the super-resolution about the linear
-interpolation of the sparse clip. An inverse step spans several actions and returns them all, and
-keeps places where the paper averages over them: what a pixel of motion means depends on where it
-is. It may look at the steps beside it too: how a motion goes on tells how it began. It sees frames
-alone, no state, so that it can be asked about frames that are only imagined. The paper's
-(1 + w) c - w u is the library's u + s (c - u) with s = 1 + w; the null branch knows neither text
-nor first frame. The paper does not publish w; 1 (no guidance) is the default.
+interpolation of the sparse clip. Both draw frames at their full size: the paper's stages of spatial
+super-resolution are left out. The words are the library's MiniLM embeddings, word by word, in the
+place of frozen T5-XXL. An inverse step spans several actions and returns them all, and keeps places
+where the paper averages over them: what a pixel of motion means depends on where it is. It may look
+at the steps beside it too: how a motion goes on tells how it began. It sees frames alone, no state,
+so that it can be asked about frames that are only imagined. The paper's (1 + w) c - w u is the
+library's u + s (c - u) with s = 1 + w; the null branch knows neither text nor first frame. The
+paper does not publish w; 1 (no guidance) is the default.
 
 Shape legend: B rows, V views, T instants, CHW pixels, S steps (pairs of frames), K actions of a
 step, H = S K actions of size A.
@@ -492,7 +494,7 @@ def _check_instants(config: UniPi.Config) -> None:
     """Raise ValueError unless the instants divide the chunk and the coarse ones reach its end."""
     c = config
     even = tuple(range(c.stride, c.chunk + 1, c.stride)) if c.stride else ()
-    if c.offsets != even:
+    if c.offsets != even or even[-1:] != (c.chunk,):
         raise ValueError(
             f"offsets {c.offsets} do not divide a chunk of {c.chunk} actions evenly: every inverse "
             "step spans as many actions as there are ticks between two offsets"
