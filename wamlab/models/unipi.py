@@ -17,6 +17,9 @@ so that it can be asked about frames that are only imagined. The paper's (1 + w)
 library's u + s (c - u) with s = 1 + w; the null branch knows neither text nor first frame. The
 paper does not publish w; 1 (no guidance) is the default.
 
+Not shown here: that plans combine words which were never heard together, the paper's compositional
+generalisation. At the size of the tests heard pairs are acted on and unheard ones are not.
+
 Shape legend: B rows, V views, T instants, CHW pixels, S steps (pairs of frames), K actions of a
 step, H = S K actions of size A.
 """
