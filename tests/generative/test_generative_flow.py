@@ -32,34 +32,31 @@ def test_euler_is_exact_for_a_constant_velocity() -> None:
     torch.testing.assert_close(end, torch.full((1, 2), -3.0))
 
 
-def test_heun_is_exact_for_a_linear_velocity_where_euler_is_not() -> None:
+def test_euler_is_off_by_a_step_for_a_linear_velocity() -> None:
     def field(x: torch.Tensor, sigma: float) -> torch.Tensor:
         return torch.full_like(x, 2 * sigma)
 
-    start = torch.ones(1)
-    torch.testing.assert_close(flow.heun(field, start, flow.levels(5)), torch.zeros(1))
-    assert abs(float(flow.euler(field, start, flow.levels(5))) - 0) == pytest.approx(0.2)
+    assert float(flow.euler(field, torch.ones(1), flow.levels(5))) == pytest.approx(-0.2)
 
 
-def test_quadratic_velocity_converges_at_the_orders_of_the_rules() -> None:
+def test_euler_converges_at_first_order_for_a_quadratic_velocity() -> None:
     def field(x: torch.Tensor, sigma: float) -> torch.Tensor:
         return torch.full_like(x, 3 * sigma**2)
 
-    def error(rule: object, steps: int) -> float:
-        return abs(float(rule(field, torch.ones(1, dtype=torch.float64), flow.levels(steps))))  # type: ignore[operator]
+    def error(steps: int) -> float:
+        return abs(float(flow.euler(field, torch.ones(1, dtype=torch.float64), flow.levels(steps))))
 
-    assert error(flow.euler, 10) / error(flow.euler, 20) == pytest.approx(2, rel=0.1)
-    assert error(flow.heun, 10) / error(flow.heun, 20) == pytest.approx(4, rel=0.01)
+    assert error(10) / error(20) == pytest.approx(2, rel=0.1)
 
 
 def test_the_exact_gaussian_field_carries_noise_to_the_data() -> None:
     mean, std = 0.7, 0.3
     noise = torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x = flow.heun(
-        lambda x, sigma: flow.gaussian_velocity(x, sigma, mean, std), noise, flow.levels(200)
+    x = flow.euler(
+        lambda x, sigma: flow.gaussian_velocity(x, sigma, mean, std), noise, flow.levels(1000)
     )
     # The map is affine and monotone, so that each point's end is known, not only the moments.
-    torch.testing.assert_close(x, mean + std * noise, atol=2e-3, rtol=0)
+    torch.testing.assert_close(x, mean + std * noise, atol=1e-2, rtol=0)
 
 
 def test_gaussian_velocity_is_the_conditional_expectation() -> None:

@@ -144,7 +144,8 @@ def test_check_3_action_free_rows_teach_trunk_and_pictures_but_no_action() -> No
         assert found[part].any()
 
 
-def test_pushes_and_failures_teach_neither_actions_nor_pictures() -> None:
+def test_rows_of_pushes_and_failures_teach_neither_actions_nor_pictures() -> None:
+    """Rows alone: a row that may teach keeps the pushes of its past steps among its targets."""
     model, batch = make_model(), make_batch()
     (stage,) = model.stages()
     assert set(stage.roles) == {"policy", "video"}

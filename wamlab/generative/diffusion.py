@@ -117,20 +117,6 @@ def euler(
     return x
 
 
-def heun(
-    denoise: Denoiser, x: Float[Tensor, "b *rest"], sigmas: Sequence[float]
-) -> Float[Tensor, "b *rest"]:
-    """Second-order steps (Algorithm 1): two calls each, but one where a step ends at 0."""
-    for here, there in pairwise(sigmas):
-        first = (x - denoise(x, here)) / here
-        guess = x + (there - here) * first
-        if there > 0:
-            second = (guess - denoise(guess, there)) / there
-            guess = x + (there - here) * (first + second) / 2
-        x = guess
-    return x
-
-
 def toward(
     clean: Float[Tensor, "b *rest"], x: Float[Tensor, "b *rest"], here: float, there: float
 ) -> Float[Tensor, "b *rest"]:

@@ -79,19 +79,6 @@ def euler(
     return x
 
 
-def heun(
-    field: Callable[[Float[Tensor, "b *rest"], float], Float[Tensor, "b *rest"]],
-    x: Float[Tensor, "b *rest"],
-    sigmas: Sequence[float],
-) -> Float[Tensor, "b *rest"]:
-    """Heun's second-order rule: exact for a velocity that is linear in sigma."""
-    for here, there in pairwise(sigmas):
-        first = field(x, here)
-        second = field(x + (there - here) * first, there)
-        x = x + (there - here) * (first + second) / 2
-    return x
-
-
 def commit(
     x_sigma: Float[Tensor, "b h a"],
     prefix: Stream | None,

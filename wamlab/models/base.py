@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wamlab.config import nearest
+from wamlab.nn.codec import Codec
 from wamlab.types import (
     Answer,
     Batch,
@@ -278,16 +279,12 @@ def action_chunk(values: Float[Tensor, "b h a"]) -> Stream:
 
 
 def imagined(
-    values: Float[Tensor, "b v t *rest"],
-    config: ModelConfig,
-    *,
-    space: str = "pixels",
-    codec: str = "pixels",
+    values: Float[Tensor, "b v t *rest"], config: ModelConfig, codec: Codec | type[Codec]
 ) -> Future:
-    """What was imagined of every view at the configuration's offsets."""
+    """What was imagined of every view at the configuration's offsets: codes of ``codec``."""
     offsets = torch.tensor(config.offsets, device=values.device).expand(len(values), -1)
     views = {name: values[:, v] for v, name in enumerate(config.image_streams)}
-    return Future(space, codec, views, offsets)
+    return Future(codec.space, codec.name, views, offsets)
 
 
 def available() -> list[str]:

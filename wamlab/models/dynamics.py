@@ -253,7 +253,7 @@ class Dynamics(WorldActionModel):
 
         noise = normal(video, generator, self.device)
         x = flow.euler(field, noise, flow.levels(how.steps, how.stop))
-        return Prediction(future=imagined(x, c), cost=Cost(calls=how.steps))
+        return Prediction(future=imagined(x, c, Pixels), cost=Cost(calls=how.steps))
 
     def likelihood(
         self,

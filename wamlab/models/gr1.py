@@ -25,7 +25,9 @@ Translated here:
 
 What is absent is a masked key: missing history, a missing state, a missing view. Which rows may
 teach actions and futures is judged from now on: a burst that lies in the past stays among the
-targets of the past steps (a push without direction, a few ticks long).
+targets of the past steps (a push without direction, a few ticks long). On the demonstrations of
+`mw-6` 32 % of the rows that teach the policy have such an action among their targets: 5.3 % of all
+targets, of the chunk that begins now none, of those 8, 16 and 24 ticks before 3.7, 8.6 and 10.1 %.
 
 Shape legend: B rows, T steps of the history, S context tokens of a step, V views, K instants of the
 future, Q [OBS] tokens of a frame, CHW pixels of a frame, P patches of X values, H actions of size
@@ -57,6 +59,7 @@ from wamlab.models.base import (
     action_chunk,
     imagined,
 )
+from wamlab.nn.codec import Pixels
 from wamlab.nn.resampler import Resampler
 from wamlab.nn.transformer import attention, mlp
 from wamlab.nn.visibility import Block, Rule, Visibility, attend
@@ -527,7 +530,7 @@ class GR1(WorldActionModel):
             "b v k (h w) (p q c) -> b v k c (h p) (w q)",
             h=c.image_size // c.patch, p=c.patch, q=c.patch,
         )  # fmt: skip
-        return imagined(frames, c)
+        return imagined(frames, c, Pixels)
 
 
 def patches(frames: Float[Tensor, "*n 3 h w"], size: int) -> Float[Tensor, "*n p x"]:

@@ -8,12 +8,17 @@ model ever sees an action.
 
 Translated here: both video networks denoise in pixels and draw what changes (`wamlab.nn.video`,
 which says how): the planner about the first frame, the super-resolution about the linear
-interpolation of the sparse clip. An inverse step spans several actions and returns them all, and
-keeps places where the paper averages over them: what a pixel of motion means depends on where it
-is. It may look at the steps beside it too: how a motion goes on tells how it began. It sees frames
-alone, no state, so that it can be asked about frames that are only imagined. The paper's
-(1 + w) c - w u is the library's u + s (c - u) with s = 1 + w; the null branch knows neither text
-nor first frame. The paper does not publish w; 1 (no guidance) is the default.
+interpolation of the sparse clip. Both draw frames at their full size: the paper's stages of spatial
+super-resolution are left out. The words are the library's MiniLM embeddings, word by word, in the
+place of frozen T5-XXL. An inverse step spans several actions and returns them all, and keeps places
+where the paper averages over them: what a pixel of motion means depends on where it is. It may look
+at the steps beside it too: how a motion goes on tells how it began. It sees frames alone, no state,
+so that it can be asked about frames that are only imagined. The paper's (1 + w) c - w u is the
+library's u + s (c - u) with s = 1 + w; the null branch knows neither text nor first frame. The
+paper does not publish w; 1 (no guidance) is the default.
+
+Not shown here: that plans combine words which were never heard together, the paper's compositional
+generalisation. At the size of the tests heard pairs are acted on and unheard ones are not.
 
 Shape legend: B rows, V views, T instants, CHW pixels, S steps (pairs of frames), K actions of a
 step, H = S K actions of size A.
@@ -43,6 +48,7 @@ from wamlab.models.base import (
     action_chunk,
     imagined,
 )
+from wamlab.nn.codec import Pixels
 from wamlab.nn.transformer import mlp
 from wamlab.nn.video import Shown, VideoDenoiser, VideoNetwork, words_of
 from wamlab.nn.vision import Stem, stacked
@@ -305,7 +311,7 @@ class UniPi(WorldActionModel):
             chunk = diffusion.commit(chunk, prefix, chunk, 0.0)
         return Prediction(
             action=None if chunk is None else action_chunk(chunk),
-            future=imagined(clip, c) if FUTURE in query.sampled else None,
+            future=imagined(clip, c, Pixels) if FUTURE in query.sampled else None,
             cost=Cost(calls=calls),
         )
 
@@ -397,7 +403,7 @@ class UniPi(WorldActionModel):
     def encode(
         self, frames: Mapping[str, Float[Tensor, "b t 3 h w"]], offsets: Int[Tensor, "b t"] | None
     ) -> Future:
-        return Future("pixels", "pixels", dict(frames), offsets)
+        return Future(Pixels.space, Pixels.name, dict(frames), offsets)
 
     def _planned(self, observation: Observation, keeps: Bool[Tensor, " b"] | None = None) -> Shown:
         """The planner sees the first frame at every instant; who does not keep it sees no text."""
@@ -491,7 +497,7 @@ def _check_instants(config: UniPi.Config) -> None:
     """Raise ValueError unless the instants divide the chunk and the coarse ones reach its end."""
     c = config
     even = tuple(range(c.stride, c.chunk + 1, c.stride)) if c.stride else ()
-    if c.offsets != even:
+    if c.offsets != even or even[-1:] != (c.chunk,):
         raise ValueError(
             f"offsets {c.offsets} do not divide a chunk of {c.chunk} actions evenly: every inverse "
             "step spans as many actions as there are ticks between two offsets"

@@ -364,9 +364,7 @@ class UWM(WorldActionModel):
 
         return Prediction(
             action=action_chunk(x_a) if ACTION in query.sampled else None,
-            future=imagined(x_o, self.config, space=self.codec.space, codec=self.codec.name)
-            if FUTURE in query.sampled
-            else None,
+            future=imagined(x_o, self.config, self.codec) if FUTURE in query.sampled else None,
             cost=Cost(calls=len(levels_a) - 1),
         )
 

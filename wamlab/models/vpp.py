@@ -5,12 +5,14 @@ diffusion; then it is frozen, and a policy reads what its layers hold after one 
 nothing but noise, in which the coarse future already is. To act, no video is ever sampled.
 
 Translated here: the pretrained SVD is a small factorised network trained on the demonstrations
-themselves, in pixels, and draws what changes (`wamlab.nn.video`, which says how). Features come
-from a middle block, the last block and the map that frames are drawn from. The paper's encoder and
-decoder of the policy are one trunk over [actions | plan], modulated by the level, the instruction,
-the state and a summary of the plan. That state, and a regression which only training reads, are not
-in the paper: every policy of this library has them. A joint answer continues the noise that was
-read into a clip: action and clip share that call and nothing after it.
+themselves, in pixels, and draws what changes (`wamlab.nn.video`, which says how). Its words are the
+library's MiniLM embeddings, word by word, in the place of frozen CLIP tokens. It attends over both
+views together, where the paper's features are of one camera each. Features come from a middle
+block, the last block and the map that frames are drawn from. The paper's encoder and decoder of the
+policy are one trunk over [actions | plan], modulated by the level, the instruction, the state and a
+summary of the plan. That state, and a regression which only training reads, are not in the paper:
+every policy of this library has them. A joint answer continues the noise that was read into a clip:
+action and clip share that call and nothing after it.
 
 Shape legend: B rows, V views, T imagined instants, CHW pixels, M channels of a map, G x G places of
 a map, H actions of size A, Q queries of a frame, L tokens, D width; `vector_BC` is C wide.
@@ -41,6 +43,7 @@ from wamlab.models.base import (
     action_chunk,
     imagined,
 )
+from wamlab.nn.codec import Pixels
 from wamlab.nn.regression import ChunkRegression
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
 from wamlab.nn.video import Attention, Shown, VideoDenoiser, VideoNetwork, words_of
@@ -191,7 +194,7 @@ class VPP(WorldActionModel):
     card = {
         "paper": "arXiv 2412.14803",
         "family": "cascaded, implicit plan",
-        "carrier": "features of a video denoiser",
+        "carrier": "features of a video denoiser in pixels",
         "extractor": "Video Former and diffusion transformer",
         "coupling": "shared context",
         "generation": "diffusion (EDM), one forward pass to act",
@@ -382,7 +385,7 @@ class VPP(WorldActionModel):
             chunk, calls = self._chunk_from(noise_a, plan, prefix, how), calls + how.steps
         return Prediction(
             action=None if chunk is None else action_chunk(chunk),
-            future=None if clip is None else imagined(clip, c),
+            future=None if clip is None else imagined(clip, c, Pixels),
             cost=Cost(calls=calls),
         )
 
@@ -496,5 +499,6 @@ class VPP(WorldActionModel):
 
     def _channels(self, name: str) -> int:
         """Channels of a map once it is folded to an eighth of the frame's side."""
-        network = self.video.network
-        return network.channels(name) * (4 if name == "up" else 1)
+        network, side = self.video.network, self.config.image_size // 8
+        fold = max(1, network.side_of(name) // side)
+        return network.channels(name) * fold**2

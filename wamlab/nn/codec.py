@@ -4,6 +4,9 @@ Of all choices in a world model this one moves the numbers most, so it is a name
 and never a default that nobody sees. Learned codecs are trained as a stage on the dataset itself,
 in minutes; afterwards they are frozen, and their digest is the key of cached codes.
 
+All models that imagine do so in `Pixels`, and `uwm` in those of `KL` where it is asked to
+(``codec="kl"``). No model of the library predicts tokens of `VQ` or `Features`: they are for yours.
+
 Shape legend: N frames, B rows of T frames, C channels of a code, h x w its cells, K codes.
 """
 

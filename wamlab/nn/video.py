@@ -194,6 +194,12 @@ class VideoNetwork(nn.Module):
         sizes = {"up": self.mix.out_channels, DRAWN: DRAWS}
         return sizes.get(name, self.place.shape[-1])
 
+    def side_of(self, name: str) -> int:
+        """How many places of the map of this name lie along the side of a frame."""
+        self._check([name])
+        pixels = {"up": CELL, DRAWN: 1}
+        return self.side * PATCH // pixels.get(name, PATCH)
+
     def forward(
         self,
         change_BVTCHW: Float[Tensor, "b v t 3 h w"],
