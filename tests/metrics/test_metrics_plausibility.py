@@ -8,6 +8,7 @@ import pytest
 from wamlab.metrics.base import compute
 from wamlab.metrics.compare import success_values
 from wamlab.metrics.plausibility import agreement, between, mmrv, pearson
+from wamlab.metrics.stats import alike
 from wamlab.types import Episode
 
 
@@ -78,6 +79,20 @@ def test_a_ceiling_above_the_floor_on_few_starts_may_be_chance() -> None:
     for starts, known in ((5, False), (6, True)):
         own, floor = (success_values(played(digit * starts)) for digit in "10")
         assert (between(own, floor, own).value is not None) == known
+
+
+def test_pairs_that_are_all_alike_are_as_sure_as_they_are_many() -> None:
+    """Six starts that only the ceiling solves: by Wilson at least .610 of all are such."""
+    always, never = played("111111"), played("000000")
+    controls = {"ceiling": always, "shuffled": never, "object erased": never}
+    found = compute("film_success", always, controls=controls).details
+    assert found["needs_object"]["value"] == 1
+    assert found["needs_object"]["interval"] == alike(1, 6) == pytest.approx((0.219, 1), abs=5e-4)
+    assert (found["between"]["value"], found["between"]["interval"]) == (1, None)
+    forgiven = compute("film_success", always, controls={**controls, "object erased": always})
+    needed = forgiven.details["needs_object"]
+    assert (needed["value"], needed["interval"]) == (0, alike(0, 6))
+    assert needed["interval"].high == pytest.approx(0.390, abs=5e-4)
 
 
 def test_without_floor_or_ceiling_there_is_no_rate() -> None:
