@@ -27,13 +27,16 @@ from jaxtyping import Float, Shaped
 
 from wamlab.metrics.base import (
     NotApplicable,
+    Played,
     Result,
     Row,
     imagining,
     item_means,
     metric,
+    rollout_name,
     state_name,
     summarise,
+    who_played,
     why_nothing_imagined,
 )
 from wamlab.metrics.extractors import Remembering, make_extractor
@@ -95,7 +98,8 @@ def acting_lpips(episodes: Sequence[Episode], *, network: str = "alex", net: Any
 
     Only offsets up to the next plan count: beyond them other actions were executed.
     """
-    return _perceived("acting-LPIPS", _in_episodes(episodes), network, net)
+    played = who_played(episodes)
+    return _perceived("acting-LPIPS", _in_episodes(episodes), network, net, played=played)
 
 
 @metric("frechet_distance", needs="probes")
@@ -197,7 +201,7 @@ def _in_episodes(episodes: Sequence[Episode]) -> Iterator[Pair]:
     """What each plan imagined of the time up to the next one."""
     told = False
     for episode in episodes:
-        name = f"{episode.env}/{episode.seed}"
+        name = rollout_name(episode)
         plans = episode.replans
         for plan, following in zip(plans, [*plans[1:], None], strict=False):
             end = len(episode) if following is None else following.step
@@ -220,7 +224,13 @@ def _in_episodes(episodes: Sequence[Episode]) -> Iterator[Pair]:
 
 
 def _perceived(
-    name: str, found: Iterator[Pair], network: str, net: Any, *, moving: bool = False
+    name: str,
+    found: Iterator[Pair],
+    network: str,
+    net: Any,
+    *,
+    moving: bool = False,
+    played: Played | None = None,
 ) -> Result:
     """LPIPS of all pairs and, beside it, of the frame now in the imagination's place."""
     net = _published(network) if net is None else net
@@ -240,8 +250,9 @@ def _perceived(
             rows += [Row(p.item, p.part, float(d)) for p, d in zip(batch, shown, strict=True)]
             still += [Row(p.item, p.part, float(d)) for p, d in zip(batch, now, strict=True)]
     seen = " and ".join(f"{width} x {height} pixels, not resized" for height, width in sizes)
-    details = {"frames": seen, "last frame": float(np.mean([*item_means(still).values()]))}
-    return summarise(f"{name}-{net.network}", "", rows, few, details=details)
+    unmoved = summarise("", "", still, played=played).value
+    details = {"frames": seen, "last frame": unmoved}
+    return summarise(f"{name}-{net.network}", "", rows, few, played=played, details=details)
 
 
 def _distances(

@@ -23,7 +23,15 @@ from jaxtyping import Bool, Float
 
 from wamlab.config import nearest
 from wamlab.geometry.boxes import Boxes, lowest, overlap
-from wamlab.metrics.base import NotApplicable, Result, Row, metric, summarise
+from wamlab.metrics.base import (
+    NotApplicable,
+    Result,
+    Row,
+    metric,
+    rollout_name,
+    summarise,
+    who_played,
+)
 from wamlab.metrics.joint import OBJECT, OBJECT_GATE, ROBOT
 from wamlab.metrics.paths import Paths
 from wamlab.types import Episode
@@ -281,8 +289,8 @@ def _over_things(
             except NotApplicable as reason:
                 undefined.append(str(reason))
             else:
-                rows.append(Row(f"{episode.env}/{episode.seed}", thing, value))
-    return summarise(name, unit, rows, undefined)
+                rows.append(Row(rollout_name(episode), thing, value))
+    return summarise(name, unit, rows, undefined, played=who_played(episodes))
 
 
 def _things(episode: Episode, entity: str) -> Iterable[str]:
