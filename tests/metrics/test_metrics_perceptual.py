@@ -172,7 +172,8 @@ def test_sets_tell_a_still_future_from_the_truth_and_not_whose_future_it_is(name
 def test_few_frames_are_said_in_words():
     result = compute("frechet_distance", ORACLE, extractor=Cells())
     assert result.metric == "FD-cells"
-    assert result.warning == "N is not above D: the covariance is singular, 540 wanted"
+    few = f"{STATES} states are not above D: the covariance is singular, 540 wanted"
+    assert (result.n, result.warning) == (STATES * SAMPLES * 2, few)
     kernel = compute("kernel_distance", STILL, extractor=Cells())
     assert kernel.metric == "MMD-cubic-cells"
     assert kernel.details["blocks"] == 3

@@ -139,14 +139,6 @@ def test_the_bootstrap_of_a_mean_agrees_with_the_normal_interval():
     assert (low, high) == pytest.approx((rows.mean() - half, rows.mean() + half), abs=0.02)
 
 
-def test_pairing_removes_what_the_pairs_share():
-    rng = np.random.default_rng(2)
-    shared = rng.normal(0, 10, 50)
-    first, second = shared + 1 + rng.normal(0, 0.1, 50), shared
-    low, high = stats.paired_bootstrap(first, second)
-    assert 0.9 < low < 1 < high < 1.1
-
-
 def test_clusters_widen_the_interval_and_kept_clusters_do_not():
     rng = np.random.default_rng(3)
     tasks = np.repeat(np.arange(6), 40)
@@ -189,7 +181,6 @@ def test_the_same_seed_gives_the_same_interval():
         (lambda: stats.bradley_terry(np.array([[0, 3], [0, 0]])), "stay apart"),
         (lambda: stats.bootstrap(np.ones(1)), "at least 2 rows, got 1"),
         (lambda: stats.bootstrap(np.ones(3), [[0, 1]]), "labels of length 2 for 3 rows"),
-        (lambda: stats.paired_bootstrap(np.ones(3), np.ones(2)), "pairs of 3 and 2"),
         (lambda: stats.bootstrap(np.ones(3), statistic=lambda rows: np.nan), "undefined in every"),
     ],
 )

@@ -9,8 +9,8 @@ LPIPS over what moves takes the moving mask of `wamlab.metrics.visual`. It is no
 picture: a network's features see far, so that it says where a difference is felt.
 
 Feature distances compare the sets of all imagined and all executed frames of the own branches. N is
-that of frames, and stands in every result; frames of one state are alike, so N says too much, and
-``states`` stands beside it.
+that of frames, and stands in every result; frames of one state are alike, so N says too much:
+``states`` stands beside it, and is what a noise floor, a warning and an interval are of.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from wamlab.metrics.base import (
     Result,
     Row,
     imagining,
-    item_means,
     metric,
     rollout_name,
     state_name,
@@ -45,15 +44,13 @@ from wamlab.metrics.features import (
     Extractor,
     Features,
     Moments,
-    centred,
-    comparison,
-    cosine,
+    centred_distance,
     extract,
     fd,
     fd_infinity,
+    similarity,
 )
 from wamlab.metrics.kernels import kernel_distance as mean_over_blocks
-from wamlab.metrics.stats import interval_over
 from wamlab.metrics.visual import FEWEST_PIXELS, MOVE_FLOOR, Compared, compared, pairs, unit
 from wamlab.types import Episode, Probe
 
@@ -114,7 +111,7 @@ def frechet_distance(
     """
 
     def measure(real: Features, shown: Features, states: Sequence[str]) -> Comparison:
-        return fd(Moments.of(real), Moments.of(shown))
+        return fd(Moments.of(real), Moments.of(shown), states=len(set(states)))
 
     return _over_sets(probes, extractor, view, measure)
 
@@ -123,15 +120,11 @@ def frechet_distance(
 def frechet_infinity(
     probes: Sequence[Probe], *, extractor: str | Extractor = DEFAULT, view: str = ""
 ) -> Result:
-    """The Frechet distance that endless samples would have, ``FD-infinity-<extractor>``.
+    """The Frechet distance that endlessly many states would have, ``FD-infinity-<extractor>``.
 
     Options as `frechet_distance`. Below 0 by chance where there is none.
     """
-
-    def measure(real: Features, shown: Features, states: Sequence[str]) -> Comparison:
-        return fd_infinity(real, shown)
-
-    return _over_sets(probes, extractor, view, measure)
+    return _over_sets(probes, extractor, view, fd_infinity)
 
 
 @metric("kernel_distance", needs="probes")
@@ -165,11 +158,7 @@ def feature_similarity(
 
     On DINOv2 this is DINO similarity. Options as `frechet_distance`.
     """
-
-    def measure(real: Features, shown: Features, states: Sequence[str]) -> Comparison:
-        return _by_state("cosine", real, shown, cosine(real, shown), states)
-
-    return _over_sets(probes, extractor, view, measure)
+    return _over_sets(probes, extractor, view, similarity)
 
 
 @metric("feature_distance", needs="probes")
@@ -181,12 +170,7 @@ def feature_distance(
     Called ``centred-distance-<extractor>``; on DreamSim's ensemble this is DreamSim. Options as
     `frechet_distance`.
     """
-
-    def measure(real: Features, shown: Features, states: Sequence[str]) -> Comparison:
-        apart = 1 - cosine(centred(real), centred(shown))
-        return _by_state("centred-distance", real, shown, apart, states)
-
-    return _over_sets(probes, extractor, view, measure)
+    return _over_sets(probes, extractor, view, centred_distance)
 
 
 def _in_probes(probes: Sequence[Probe]) -> Iterator[Pair]:
@@ -366,18 +350,3 @@ def _clips(
 
 def _bytes(frames: Float[np.ndarray, "n h w 3"]) -> Shaped[np.ndarray, "n h w 3"]:
     return np.rint(255 * frames).astype(np.uint8)
-
-
-def _by_state(
-    name: str,
-    real: Features,
-    shown: Features,
-    values: Float[np.ndarray, " n"],
-    states: Sequence[str],
-) -> Comparison:
-    """The mean over states of a number of each pair; its interval is over states."""
-    rows = [Row(state, "", float(value)) for state, value in zip(states, values, strict=True)]
-    items = item_means(rows)
-    means = np.array([*items.values()])
-    found = {"value": float(means.mean()), "interval": interval_over(means), "items": items}
-    return comparison(name, real, shown, **found)
