@@ -182,8 +182,16 @@ def test_nan_and_other_sizes_are_refused(oracle):
     frames = broken.branches[0].imagined["corner"] / 255.0
     frames[0, 0, 0, 0] = np.nan
     broken.branches[0].imagined = {"corner": frames}
-    with pytest.raises(ValueError, match="frames hold NaN"):
-        compute("moving_psnr", [broken])
+    said = "^toy/pusher/0-0: {} frames of view 'corner' hold NaN or infinity$"
+    for name in ("moving_psnr", "psnr"):
+        with pytest.raises(ValueError, match=said.format("imagined")):
+            compute(name, [broken])
+    rivals = {state_name(oracle[0]): {"last frame": {"corner": np.full((2, 48, 48, 3), np.nan)}}}
+    with pytest.raises(ValueError, match=said.format("shown")):
+        compute("moving_psnr_over_rival", oracle[:1], rivals=rivals)
+    broken.branches[0].happened = dict(broken.branches[0].imagined)
+    with pytest.raises(ValueError, match=said.format("real")):
+        compute("ssim", [broken])
     small = pusher.probe(0, samples=1)
     small.branches[0].imagined = {"corner": small.branches[0].imagined["corner"][:, ::2, ::2]}
     with pytest.raises(ValueError, match=r"toy/pusher/0-0: frames of view 'corner' differ"):

@@ -51,7 +51,15 @@ from wamlab.metrics.features import (
     similarity,
 )
 from wamlab.metrics.kernels import kernel_distance as mean_over_blocks
-from wamlab.metrics.visual import FEWEST_PIXELS, MOVE_FLOOR, Compared, compared, pairs, unit
+from wamlab.metrics.visual import (
+    FEWEST_PIXELS,
+    MOVE_FLOOR,
+    Compared,
+    compared,
+    named,
+    pairs,
+    unit,
+)
 from wamlab.types import Episode, Probe
 
 BATCH = 32
@@ -199,7 +207,7 @@ def _in_episodes(episodes: Sequence[Episode]) -> Iterator[Pair]:
                 arrived = episode.frames[view][plan.step + offsets[lived]]
                 now, seen = episode.frames[view][plan.step], shown[lived]
                 for part, frames in compared(
-                    view, offsets[lived], now, seen, arrived, seen, MOVE_FLOOR
+                    view, offsets[lived], now, seen, arrived, seen, MOVE_FLOOR, item=name
                 ):
                     told = True
                     yield Pair(name, part, frames)
@@ -342,8 +350,11 @@ def _clips(
             ahead = branch.offsets > 0
             for name, imagined in (branch.imagined or {}).items():
                 if (not view or name == view) and ahead.any():
-                    sides = (branch.happened[name][ahead], imagined[ahead])
-                    real, shown = (_bytes(unit(side, name)) for side in sides)
+                    sides = {"real": branch.happened[name][ahead], "imagined": imagined[ahead]}
+                    real, shown = (
+                        _bytes(unit(side, named(state_name(probe), name, f"{which} frames")))
+                        for which, side in sides.items()
+                    )
                     now = np.repeat(_bytes(unit(probe.now[name])), len(real), axis=0)
                     yield state_name(probe), real, shown, now
 
