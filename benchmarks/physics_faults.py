@@ -40,7 +40,6 @@ from wamlab.metrics.surprise import conformal_threshold
 from wamlab.sim.faults import FAULTS
 
 ALPHA = 0.05
-NOISE = 2 / 255
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def _scene(clip: Clip, truth: Clip) -> float:
 
 def _motion(clip: Clip, truth: Clip) -> float:
     shown, real, other = (
-        motion.perceived(frames, NOISE, seed)
+        motion.perceived(frames, motion.PERCEPTION, seed)
         for seed, frames in enumerate((clip.frames, truth.frames, truth.frames))
     )
     return 1 - motion.motion_agreement(shown, real, other).value
@@ -236,7 +235,7 @@ def main() -> None:
                 "image_size": args.image_size,
                 "instants": LENGTH,
                 "alpha": ALPHA,
-                "noise": NOISE,
+                "noise": motion.PERCEPTION,
             },
             "faults": {name: fault.what for name, fault in FAULTS.items()},
             "clips": {"calibration": len(calibration), "test": args.test * len(tasks)},

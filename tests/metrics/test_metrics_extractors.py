@@ -19,7 +19,6 @@ from wamlab.metrics.extractors import (
     Intake,
     Network,
     Remembering,
-    Together,
     make_extractor,
     scripted,
 )
@@ -241,28 +240,19 @@ def random_network(name: str, seed: int) -> Network:
     return Network(name, Intake(16, "unit"), lambda: net.eval())
 
 
-def test_dreamsim_is_the_centred_distance_of_an_ensemble() -> None:
-    """Written out: unit features side by side, less their mean; 1 less the cosine."""
-    parts = [random_network(name, seed) for seed, name in enumerate("abc")]
-    whole = Together(parts)
-    assert whole.name == "a+b+c"
-    first, second = frames(5, seed=1), frames(5, seed=2)
-    sides = []
-    for seen in (first, second):
-        found = [part(seen) for part in parts]
-        sides.append(
-            np.concatenate([one / np.linalg.norm(one, axis=1)[:, None] for one in found], axis=1)
-        )
-    values = [1 - np.corrcoef(a, b)[0, 1] for a, b in zip(*sides, strict=True)]
-    result = centred_distance(extract(whole, first), extract(whole, second))
-    assert result.metric == "centred-distance-a+b+c"
+def test_dreamsim_is_1_less_the_correlation_of_what_its_file_gives() -> None:
+    """Written out: features less their own mean; 1 less the cosine."""
+    network = random_network("DreamSim:mine", 0)
+    first, second = (extract(network, frames(5, seed=seed)) for seed in (1, 2))
+    values = [
+        1 - np.corrcoef(*pair)[0, 1] for pair in zip(first.values, second.values, strict=True)
+    ]
+    result = centred_distance(first, second)
+    assert result.metric == "centred-distance-DreamSim:mine"
     assert result.value == pytest.approx(np.mean(values), rel=1e-6)
-    same = centred_distance(extract(whole, first), extract(whole, first))
-    assert same.value == pytest.approx(0, abs=1e-6)
-    inverted = centred_distance(extract(whole, first), extract(whole, 255 - first))
+    assert centred_distance(first, first).value == pytest.approx(0, abs=1e-6)
+    inverted = centred_distance(first, extract(network, 255 - frames(5, seed=1)))
     assert inverted.value > result.value > 0
-    with pytest.raises(ValueError, match="an ensemble has two or more parts"):
-        Together(parts[:1])
 
 
 def test_what_was_seen_once_is_remembered() -> None:

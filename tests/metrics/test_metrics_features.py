@@ -254,8 +254,8 @@ def test_the_pairing_matters_to_the_cosine_and_clusters_widen_its_interval():
     assert similarity(centred, centred).value == pytest.approx(1)
     assert similarity(centred, other).value < 0.5
     width = lambda one: one.interval.high - one.interval.low  # noqa: E731
-    states = np.repeat(np.arange(10), 4)
-    assert width(similarity(centred, other, [states])) > 1.5 * width(similarity(centred, other))
+    states = [str(state) for state in np.repeat(np.arange(10), 4)]
+    assert width(similarity(centred, other, states)) > 1.5 * width(similarity(centred, other))
 
 
 def test_a_result_is_called_after_its_extractor_and_shows_both_n_and_d():
@@ -291,6 +291,38 @@ def test_too_few_samples_are_said_in_words(n, m, said):
     assert ENOUGH == 5
     assert result.warning == said
     assert str(result).endswith(f"(N = {n} and {m}, D = 12)" + (f"; {said}" if said else ""))
+
+
+def test_many_rows_of_one_state_are_no_further_evidence():
+    """24 states a side, 50 equal rows of each: as far apart as the 24 rows alone."""
+    few = normal(24, 8, 1), normal(24, 8, 2)
+    many = [features(np.repeat(one.values, 50, axis=0)) for one in few]
+    states = [str(state) for state in np.repeat(np.arange(24), 50)]
+    as_rows = fd(*map(Moments.of, many))
+    found = fd(*map(Moments.of, many), states=24)
+    assert found.value == as_rows.value == pytest.approx(fd(*map(Moments.of, few)).value, rel=0.1)
+    assert found.warning == "fewer than 5 states a dimension, 40 wanted"
+    assert found.floor == pytest.approx(50 * as_rows.floor)
+    assert 0.5 < found.value / found.floor < 2 < found.value / as_rows.floor / 10
+    nearly = fd(*map(Moments.of, many), states=8).warning
+    assert nearly == "8 states are not above D: the covariance is singular, 40 wanted"
+    line = fd_infinity(*many, states)
+    assert list(line.details["distances"]) == [5, 10, 14, 19, 24]
+    assert line.details["distances"][24] == pytest.approx(found.value)
+    assert line.warning == "the line starts at 5 states, below 2 D = 16, where it bends"
+
+
+def test_endless_states_are_reached_over_states_and_not_over_their_rows():
+    """One distribution on both sides, of which each state shows 20 equal rows."""
+    pairs = [(normal(200, 8, seed), normal(200, 8, seed + 50)) for seed in range(8)]
+    states = [str(state) for state in np.repeat(np.arange(200), 20)]
+    many = [[features(np.repeat(one.values, 20, axis=0)) for one in pair] for pair in pairs]
+    over_states = np.mean([fd_infinity(*pair, states).value for pair in many])
+    over_rows = np.mean([fd_infinity(*pair).value for pair in many])
+    assert over_states == pytest.approx(0, abs=0.03)
+    assert over_rows > 0.15
+    same = many[0][0]
+    assert fd_infinity(same, same, states).value == pytest.approx(0, abs=1e-9)
 
 
 def test_a_line_that_starts_too_early_is_said_in_words():
@@ -332,7 +364,12 @@ def test_one_sample_has_no_covariance_and_no_moments_come_from_nothing():
         (lambda: mmd(normal(1, 3, 0), normal(4, 3, 1)), "MMD of 1 and 4 samples: .* at least 2"),
         (lambda: kernel_distance(normal(19, 3, 0), normal(40, 3, 1)), "10 blocks of 19 samples"),
         (lambda: kernel_distance(normal(9, 3, 0), normal(9, 3, 1), blocks=1), "1 blocks of 9"),
-        (lambda: fd_infinity(normal(6, 3, 0), normal(9, 3, 1)), r"from 2 to the smaller set's 6"),
+        (lambda: fd_infinity(normal(2, 3, 0), normal(9, 3, 1)), r"from 2 to the smaller set's 2"),
+        (
+            lambda: fd_infinity(normal(4, 3, 0), normal(4, 3, 1), [*"aabb"]),
+            "to the 2 states",
+        ),
+        (lambda: fd_infinity(normal(4, 3, 0), normal(9, 3, 1), [*"abcd"]), "4 and 9 features, got"),
         (lambda: fd_infinity(normal(9, 3, 0), normal(9, 3, 1), sizes=[9]), r"got \[9\]"),
         (lambda: fd_infinity(normal(9, 3, 0), normal(9, 3, 1), sizes=[4, 10]), r"got \[4, 10\]"),
         (lambda: cosine(normal(3, 3, 0), normal(4, 3, 1)), "expected pairs of features, got 3 and"),

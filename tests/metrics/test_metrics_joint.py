@@ -184,6 +184,18 @@ def test_what_cannot_be_measured_says_why(planted):
     assert "holds no masks" in compute("eic", [unmasked]).why_not
 
 
+@pytest.mark.parametrize(
+    ("side", "what"), [("imagined", "imagined frames"), ("happened", "executed frames")]
+)
+def test_frames_with_nan_are_refused_by_state_and_view(side, what):
+    probe = pusher.probe(0, samples=2)
+    for branch in probe.of("own"):
+        setattr(branch, side, {"corner": np.full((2, 48, 48, 3), np.nan)})
+    said = f"^toy/pusher/0-0: {what} of view 'corner' hold NaN or infinity$"
+    with pytest.raises(ValueError, match=said):
+        compute("eic", [probe], entity="robot")
+
+
 def test_branches_that_do_not_fit_together_are_refused():
     odd = pusher.probe(0)
     odd.branches[0].offsets = np.array([4, 16])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from test_metrics_physics_frames import disc, painted, probe, still
 
 from wamlab.metrics.base import NotApplicable, compute
 from wamlab.metrics.motion import (
+    PERCEPTION,
     SCORES,
     Agreement,
     motion_agreement,
@@ -118,6 +121,17 @@ def test_the_metric_of_probes() -> None:
     bad = compute("motion_agreement", [probe(frozen, real, truth, arm)], noise=NOISE)
     assert bad.value is not None
     assert bad.value < 0.1
-    assert set(bad.details) == {*SCORES, "original"}
-    silent = compute("motion_agreement", [probe(real, real, truth, arm)])
-    assert "no other take" in silent.why_not
+    assert set(bad.details) == {*SCORES, "original", "noise"}
+
+
+def test_a_simulator_that_repeats_exactly_is_seen_again_through_a_stated_noise() -> None:
+    truth = np.stack([disc(4, 12 + 3 * t) for t in range(FRAMES)])
+    arm = still(disc(6, 20, 40))[:FRAMES]
+    real = painted(truth, arm)
+    exact = probe(np.repeat(real[:1], FRAMES, axis=0), real, truth, arm)
+    assert exact.pixel_noise == 0
+    found = compute("motion_agreement", [exact])
+    assert found.value == compute("motion_agreement", [exact], noise=PERCEPTION).value < 0.1
+    assert found.details["noise"] == PERCEPTION == 2 / 255
+    rough = dataclasses.replace(exact, pixel_noise=4.0)
+    assert compute("motion_agreement", [exact, rough]).details["noise"] == 4 / 255

@@ -172,7 +172,8 @@ def test_sets_tell_a_still_future_from_the_truth_and_not_whose_future_it_is(name
 def test_few_frames_are_said_in_words():
     result = compute("frechet_distance", ORACLE, extractor=Cells())
     assert result.metric == "FD-cells"
-    assert result.warning == "N is not above D: the covariance is singular, 540 wanted"
+    few = f"{STATES} states are not above D: the covariance is singular, 540 wanted"
+    assert (result.n, result.warning) == (STATES * SAMPLES * 2, few)
     kernel = compute("kernel_distance", STILL, extractor=Cells())
     assert kernel.metric == "MMD-cubic-cells"
     assert kernel.details["blocks"] == 3
@@ -259,8 +260,19 @@ def test_frames_with_nan_are_an_error(name, net):
     for branch in probe.of("own"):
         branch.imagined = {"corner": np.full(branch.imagined["corner"].shape, np.nan)}
     options = {"net": net} if name in LPIPS_NAMES else {"extractor": Cells()}
-    with pytest.raises(ValueError, match="hold NaN or infinity"):
+    said = "^toy/pusher/0-0: imagined frames of view 'corner' hold NaN or infinity$"
+    with pytest.raises(ValueError, match=said):
         compute(name, [probe], **options)
+
+
+def test_what_was_imagined_while_acting_with_nan_names_the_episode(net):
+    episode = pusher.episode(3)
+    plan = episode.replans[0]
+    bad = {"corner": np.full(plan.imagined["corner"].shape, np.nan)}
+    broken = dataclasses.replace(episode, replans=[dataclasses.replace(plan, imagined=bad)])
+    said = f"^pusher/{episode.env}/3: imagined frames of view 'corner' hold NaN or infinity$"
+    with pytest.raises(ValueError, match=said):
+        compute("acting_lpips", [broken], net=net)
 
 
 def test_the_published_networks_put_the_planted_faults_in_order(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -169,10 +171,28 @@ def test_metrics_of_episodes() -> None:
     assert not moving(ghost.entities)["robot"].any()
 
 
+def test_the_rate_of_an_environment_of_the_library_is_known_by_its_name() -> None:
+    fast, slow = (
+        dataclasses.replace(episode(way(0.4 * TIMES)), env=env)
+        for env in ("metaworld/push", "scene/open-drawer")
+    )
+    assert compute("jump", [fast]).value == pytest.approx(0.4)
+    assert compute("jump", [slow]).value == pytest.approx(0.4 * 20 / RATE)
+    unknown = compute("jump", [fast, episode(way())])
+    assert unknown.n == 1
+    assert list(unknown.undefined.values()) == [1]
+    boxes = {"metaworld/push": {"puck": CUBE}}
+    flying = dataclasses.replace(episode(thrown(1.62)), env="metaworld/push")
+    assert compute("gravity", [flying], boxes=boxes).value == pytest.approx(8.19, abs=1e-3)
+
+
 def test_why_episodes_have_no_answer() -> None:
     one = episode(way())
-    assert "give rate_hz" in compute("jump", [one]).why_not
-    assert "boxes of things were not given" in compute("gravity", [one], rate_hz=RATE).why_not
+    said = "how often a acts is not known, no log holds it: from Python, compute('jump', episodes, "
+    assert said + "rate_hz=...)" in compute("jump", [one]).why_not
+    assert "told by their boxes, which no log holds" in compute("gravity", [one]).why_not
+    boxes = {"a": {"puck": CUBE}}
+    assert "compute('gravity'" in compute("gravity", [one], boxes=boxes).why_not
     assert "no boxes were given of 'puck'" in compute(
         "gravity", [one], rate_hz=RATE, boxes={"a": {}}
     ).why_not  # fmt: skip

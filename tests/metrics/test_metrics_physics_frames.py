@@ -171,7 +171,8 @@ def test_imagined_frames_with_nan_are_refused_by_name() -> None:
     bad = real.copy()
     bad[3, 2, 1] = np.nan
     for name in ("object_permanence", "scene_change", "motion_agreement"):
-        with pytest.raises(ValueError, match="imagined frames hold NaN"):
+        said = "^a/1-2: imagined frames of view 'corner' hold NaN or infinity$"
+        with pytest.raises(ValueError, match=said):
             compute(name, [probe(bad, real, puck, arm)])
 
 

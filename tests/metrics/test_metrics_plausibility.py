@@ -8,6 +8,7 @@ import pytest
 from wamlab.metrics.base import compute
 from wamlab.metrics.compare import success_values
 from wamlab.metrics.plausibility import agreement, between, mmrv, pearson
+from wamlab.metrics.stats import alike
 from wamlab.types import Episode
 
 
@@ -80,6 +81,20 @@ def test_a_ceiling_above_the_floor_on_few_starts_may_be_chance() -> None:
         assert (between(own, floor, own).value is not None) == known
 
 
+def test_pairs_that_are_all_alike_are_as_sure_as_they_are_many() -> None:
+    """Six starts that only the ceiling solves: by Wilson at least .610 of all are such."""
+    always, never = played("111111"), played("000000")
+    controls = {"ceiling": always, "shuffled": never, "object erased": never}
+    found = compute("film_success", always, controls=controls).details
+    assert found["needs_object"]["value"] == 1
+    assert found["needs_object"]["interval"] == alike(1, 6) == pytest.approx((0.219, 1), abs=5e-4)
+    assert (found["between"]["value"], found["between"]["interval"]) == (1, None)
+    forgiven = compute("film_success", always, controls={**controls, "object erased": always})
+    needed = forgiven.details["needs_object"]
+    assert (needed["value"], needed["interval"]) == (0, alike(0, 6))
+    assert needed["interval"].high == pytest.approx(0.390, abs=5e-4)
+
+
 def test_without_floor_or_ceiling_there_is_no_rate() -> None:
     own = played("1010")
     for missing in ("ceiling", "shuffled"):
@@ -99,15 +114,23 @@ def test_a_judge_that_cannot_tell_real_from_shuffled_judges_nothing() -> None:
     assert between(own, {}, {}).why_not == "0 starts were played in all three"
 
 
+SIM, REAL = np.array([0.1, 0.5, 0.4, 0.9]), np.array([0.2, 0.3, 0.6, 0.8])
+TIED, APART = np.array([0.5, 0.5, 0.9]), np.array([0.2, 0.3, 0.8])
+# Predicted, measured, and the violation of ranks.
+RANKS = {
+    "rates": (SIM, REAL, 0.15),
+    "rates, sides exchanged": (REAL, SIM, 0.05),
+    "a tie": (TIED, APART, 0.03333),
+    "a tie, sides exchanged": (APART, TIED, 0.0),
+}
+TOGETHER = 0.83346
+
+
 def test_mmrv_and_pearson_have_the_values_of_the_specification() -> None:
-    sim, real = np.array([0.1, 0.5, 0.4, 0.9]), np.array([0.2, 0.3, 0.6, 0.8])
-    assert mmrv(sim, real) == pytest.approx(0.15)
-    assert mmrv(real, sim) == pytest.approx(0.05)
-    assert pearson(sim, real) == pytest.approx(0.83346, abs=5e-6)
-    tied, apart = np.array([0.5, 0.5, 0.9]), np.array([0.2, 0.3, 0.8])
-    assert mmrv(tied, apart) == pytest.approx(0.03333, abs=5e-6)
-    assert mmrv(apart, tied) == 0
-    assert pearson(np.ones(3), apart) is None
+    for predicted, measured, published in RANKS.values():
+        assert mmrv(predicted, measured) == pytest.approx(published, abs=5e-6)
+    assert pearson(SIM, REAL) == pytest.approx(TOGETHER, abs=5e-6)
+    assert pearson(np.ones(3), APART) is None
     with pytest.raises(ValueError, match="two or more models"):
         mmrv(np.ones(1), np.ones(1))
     with pytest.raises(ValueError, match="NaN"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wamlab.metrics.pooled import of_difference, of_rate, of_rate_over_blind
+from wamlab.metrics.pooled import of_difference, of_mean, of_rate, of_rate_over_blind
 from wamlab.metrics.stats import alike, newcombe, wilson
 
 
@@ -52,6 +52,27 @@ def test_where_nothing_varies_the_value_lies_inside() -> None:
     assert over.low == pytest.approx(0.5 - np.hypot(1 - first.low, 0 - second.low) / 2)
     assert over.high == pytest.approx(0.5 + np.hypot(first.high - 1, second.high) / 2)
     assert of_rate_over_blind(table([(20, 20)]), blind[:1]) == newcombe((20, 20), (0, 30))
+
+
+def outcomes(counts: np.ndarray) -> list[list[np.ndarray]]:
+    """The same episodes one by one, 1 where they succeeded."""
+    return [[np.r_[np.ones(k), np.zeros(n - k)] for k, n in row] for row in counts]
+
+
+def test_values_that_are_outcomes_have_the_interval_of_their_rate() -> None:
+    seeds = [(19, 20), (10, 20), (1, 20)]
+    for counts in (
+        table([(90, 100)], [(2, 10)]),
+        table(*[seeds] * 6),
+        table([(200, 400)]),
+        table([(15, 20), (0, 0)], [(0, 0), (3, 20)], [(5, 20), (9, 10)]),
+    ):
+        assert of_mean(outcomes(counts)) == pytest.approx(of_rate(counts), abs=0.03)
+
+
+def test_values_of_which_nothing_varies_have_no_interval() -> None:
+    assert of_mean([[np.full(20, 3.0)], [np.full(5, 3.0)]]) is None
+    assert of_mean([[np.full(20, 3.0)], [np.full(5, 7.0)]]) == (3, 7)
 
 
 def test_blind_trials_vary_beside_the_episodes() -> None:

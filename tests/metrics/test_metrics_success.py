@@ -168,6 +168,35 @@ def test_the_budget_is_what_every_failure_was_given():
     assert (other.value, other.undefined) == (30, {"solved at the start": 1})
 
 
+def test_what_is_no_rate_is_pooled_over_tasks_and_seeds_as_success_is():
+    """Six tasks that take 4, 8 .. 24 steps, and one that takes 6 or 22 as training went."""
+    quick = lambda env, steps, seed, policy="": dataclasses.replace(  # noqa: E731
+        soon(seed, steps + seed % 5 - 2), env=env, policy=policy
+    )
+    every = [quick(f"toy/{task}", 4 * task, s) for task in range(1, 7) for s in range(20)]
+    found = compute("steps_to_success", every)
+    assert found.value == pytest.approx(14)
+    # Tasks drawn with repetition: the starts, of deviation 1.4, add nearly nothing.
+    error = 4 * np.sqrt(35 / 12 / 6)
+    assert found.interval == pytest.approx((14 - 1.96 * error, 14 + 1.96 * error), abs=0.7)
+    assert found.parts["toy/2"].interval == pytest.approx((8 - 0.6, 8 + 0.6), abs=0.15)
+    fewer = compute("steps_to_success", [e for e in every if e.seed < 5 or e.env > "toy/3"])
+    assert fewer.value == pytest.approx(14)
+    seeds = [
+        quick(EASY, steps, s, name) for name, steps in (("a", 6), ("b", 22)) for s in range(20)
+    ]
+    two = compute("steps_to_success", seeds)
+    assert two.value == pytest.approx(14)
+    assert two.interval == pytest.approx((6, 22), abs=1)
+
+
+def test_every_measure_of_episodes_calls_them_by_policy_task_and_seed(episodes):
+    both = [dataclasses.replace(one, policy=name) for one in episodes[:3] for name in "ab"]
+    for name in ("steps_to_success", "restricted_steps_to_success", "motion_without_contact"):
+        found = compute(name, both)
+        assert set(found.items) == {f"{name}/{EASY}/{seed}" for name in "ab" for seed in range(3)}
+
+
 def test_what_cannot_be_computed_says_why(episodes):
     assert compute("success_any", []).why_not == "there are no episodes"
     assert "no blind rows" in compute("success_over_blind", episodes).why_not

@@ -16,6 +16,7 @@ from browser import Browser, driver
 from PIL import Image
 
 from wamlab.data.logs import save_probe
+from wamlab.metrics.base import state_name
 from wamlab.report import build as report
 from wamlab.report import whatif
 from wamlab.types import Probe
@@ -75,6 +76,11 @@ def test_the_page_asks_nobody_for_anything_but_the_report_beside_it(page):
     assert len(page) < 400_000
 
 
+def test_the_number_of_a_frame_that_plays_is_not_announced(page):
+    """An output is announced whenever it changes, unless it says otherwise."""
+    assert re.findall(r"<output [^>]*>", page) == ['<output id="when" for="frame" aria-live="off">']
+
+
 def test_every_branch_is_there_with_its_frames_and_their_entities(folder, page):
     states = data_of(page)["states"]
     assert [one["name"] for one in states] == [f"toy/pusher/{seed}-0" for seed in range(3)]
@@ -91,6 +97,20 @@ def test_every_branch_is_there_with_its_frames_and_their_entities(folder, page):
         marks = decoded(shown["marks"]["corner"])
         np.testing.assert_array_equal(marks[:, 48:] == 2, branch.masks["corner/block"][1])
         assert marks.max() == 2
+
+
+def test_frames_with_nan_are_refused_by_state_and_view(tmp_path):
+    probe = forced(0)
+    branch = probe.of("imposed")[0]
+    branch.imagined = {"corner": np.full(branch.imagined["corner"].shape, np.nan)}
+    bare = pusher.probe(1, samples=1)
+    bare.masks, bare.branches[0].masks = {}, {}
+    bare.branches[0].happened = {"corner": np.full((2, 48, 48, 3), np.inf)}
+    for one, what in ((probe, "imagined"), (bare, "executed")):
+        said = f"^{state_name(one)}: {what} frames of view 'corner' hold NaN or infinity$"
+        save_probe(tmp_path / what, one)
+        with pytest.raises(ValueError, match=said):
+            report.build_viewer(tmp_path / what)
 
 
 def test_scores_are_those_of_the_measure(page):
@@ -283,7 +303,8 @@ def test_tab_visits_every_control_with_a_focus_that_can_be_seen(opened):
 def test_play_runs_until_it_is_paused_and_says_nothing_on_the_way(opened):
     opened.click("#play")
     assert opened.text("#play") == "Pause"
-    assert opened.run('said.getAttribute("aria-live")') == "off"
+    live = "document.querySelectorAll('output, [role=status], [aria-live]')"
+    assert opened.run(f"[...{live}].every((one) => one.getAttribute('aria-live') === 'off')")
     opened.until('document.body.dataset.drawn === "0/0/corner/2"')
     opened.press("Home")
     assert opened.text("#play") == "Play"

@@ -13,7 +13,7 @@ import pytest
 from wamlab.metrics.stats import wilson
 from wamlab.sim.env import SPLITS, STARTS_PER_SPLIT, split_of, start_seed
 from wamlab.sim.instructions import INSTRUCTIONS, PARAPHRASES
-from wamlab.sim.registry import instruction_of, make, names
+from wamlab.sim.registry import PACKAGES, RATES, instruction_of, make, names
 from wamlab.sim.suites import blind_row, suite, suites
 
 
@@ -35,6 +35,14 @@ def test_instructions_cover_the_package() -> None:
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     assert {f"{task}-v3" for task in INSTRUCTIONS} == set(ALL_V3_ENVIRONMENTS)
+
+
+def test_the_rates_are_those_of_the_environments() -> None:
+    assert RATES.keys() == PACKAGES.keys()
+    for name in ("metaworld/reach", "scene/open-drawer"):
+        env = make(name, views=())
+        assert env.space.rate_hz == RATES[name.partition("/")[0]]
+        env.close()
 
 
 def test_make() -> None:

@@ -18,7 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from wamlab.config import nearest
-from wamlab.metrics.stats import Interval, interval_over
+from wamlab.metrics import pooled
+from wamlab.metrics.stats import FEWEST, Interval, interval_over
 from wamlab.types import Branch, Episode, Probe, Recording
 
 AXES: dict[str, tuple[str, ...]] = {
@@ -161,33 +162,72 @@ def why_nothing_imagined(probes: Sequence[Probe]) -> str:
     return f"nothing was imagined that can be shown{': ' + said if said else ''}"
 
 
+def rollout_name(episode: Episode) -> str:
+    """How an episode is called in results: two training seeds may have played one start."""
+    return "/".join(filter(None, (episode.policy, episode.env, str(episode.seed))))
+
+
+Played = Mapping[str, tuple[str, str]]
+"""By the name of an episode, its task and the policy that played it."""
+
+
+def who_played(episodes: Iterable[Episode]) -> Played:
+    """The task and the policy of each episode, by `rollout_name`."""
+    return {rollout_name(one): (one.env, one.policy) for one in episodes}
+
+
 def summarise(
-    name: str, unit: str, rows: Sequence[Row], undefined: Iterable[str] = (), **extra: Any
+    name: str,
+    unit: str,
+    rows: Sequence[Row],
+    undefined: Iterable[str] = (),
+    *,
+    played: Played | None = None,
+    **extra: Any,
 ) -> Result:
     """Mean over items of each item's mean, its bootstrap interval over items, and all parts.
 
-    Fewer than `FEWEST` items have no interval.
+    ``played`` says of episodes which task and policy they are of: every task then weighs the same,
+    and policies (training seeds), tasks and episodes are drawn, as those of a rate of success are
+    (`wamlab.metrics.pooled`). Fewer than `FEWEST` items have no interval.
     """
     reasons = dict(Counter(undefined))
     if not rows:
         said = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
         return Result(name, unit, why_not=said or "nothing to measure", undefined=reasons, **extra)
     items = item_means(rows)
-    values = np.array(list(items.values()))
+    value, interval = _mean_over_items(items, played)
     parts = sorted({row.part for row in rows}) if len({row.part for row in rows}) > 1 else []
     return Result(
         name,
         unit,
-        value=float(values.mean()),
-        interval=interval_over(values),
-        n=len(values),
+        value=value,
+        interval=interval,
+        n=len(items),
         items=items,
         undefined=reasons,
         parts={
-            part: summarise(name, unit, [row for row in rows if row.part == part]) for part in parts
+            part: summarise(name, unit, [row for row in rows if row.part == part], played=played)
+            for part in parts
         },
         **extra,
     )
+
+
+def _mean_over_items(
+    items: Mapping[str, float], played: Played | None
+) -> tuple[float, Interval | None]:
+    values = np.array(list(items.values()))
+    labels = [("", "") if played is None else played[item] for item in items]
+    tasks, policies = ([*dict.fromkeys(side)] for side in zip(*labels, strict=True))
+    if len(tasks) == len(policies) == 1:
+        return float(values.mean()), interval_over(values)
+    groups: dict[tuple[str, str], list[float]] = {}
+    for label, one in zip(labels, items.values(), strict=True):
+        groups.setdefault(label, []).append(one)
+    cells = [[np.array(groups.get((task, one), [])) for one in policies] for task in tasks]
+    mean = float(np.mean([np.concatenate(row).mean() for row in cells]))
+    return mean, pooled.of_mean(cells) if len(values) >= FEWEST else None
 
 
 def item_means(rows: Sequence[Row]) -> dict[str, float]:

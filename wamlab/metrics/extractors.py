@@ -159,40 +159,6 @@ class Remembering:
         return np.stack([self._known[key] for key in keys])
 
 
-@dataclass
-class Together:
-    """Several extractors as one: the features of each, of unit length, side by side.
-
-    An ensemble after DreamSim's pattern; it is named after its parts.
-
-    Raises:
-        ValueError: fewer than two parts, or parts that read clips.
-    """
-
-    parts: Sequence[Extractor]
-
-    def __post_init__(self) -> None:
-        if len(self.parts) < 2 or any(part.shortest for part in self.parts):
-            raise ValueError("an ensemble has two or more parts, which read single frames")
-
-    @property
-    def name(self) -> str:
-        return "+".join(part.name for part in self.parts)
-
-    @property
-    def resize(self) -> str:
-        return "; ".join(dict.fromkeys(part.resize for part in self.parts))
-
-    @property
-    def shortest(self) -> int:
-        return 0
-
-    def __call__(self, frames: Shaped[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-        found = [part(frames) for part in self.parts]
-        lengths = [np.linalg.norm(one, axis=1, keepdims=True) for one in found]
-        return np.concatenate([a / b for a, b in zip(found, lengths, strict=True)], axis=1)
-
-
 def make_extractor(name: str, weights: str | Path | None = None, **options: Any) -> Extractor:
     """The extractor of this name with its own options.
 

@@ -14,18 +14,22 @@ FD of about `noise_floor`, which falls as 1/N and grows as D^2. Where N <= D the
 singular as well. The authors of FID ask for more than D samples and at least 10,000 for D = 2048
 (notes of their code, TTUR): `ENOUGH` a dimension, below which a result warns. MMD has no such bias;
 what it lacks at small N is precision, which its interval shows.
+
+Samples are independent, and frames of one state are not: 24 states of which 50 frames were taken
+are as far from 24 others as single frames would be. Where ``states`` are given (the state of each
+row, the same of both sets) they are what is counted, cut and averaged over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from wamlab.metrics.base import Result
+from wamlab.metrics.base import Result, Row, item_means
 from wamlab.metrics.stats import interval_over
 
 ENOUGH = 5
@@ -201,8 +205,10 @@ def frechet(first: Moments, second: Moments) -> float:
     return max(0.0, apart + float(spread - 2 * shared.sum()))
 
 
-def noise_floor(first: Moments, second: Moments) -> float:
+def noise_floor(first: Moments, second: Moments, states: int | None = None) -> float:
     """What two samples of these sizes have as `frechet` where both are of one Gaussian.
+
+    ``states`` are the independent samples on each side, where several rows are of one.
 
     With eigenvalues l of the mean covariance, to first order in 1/N:
     ``(1/N1 + 1/N2)/2 (sum_ij l_i l_j / (l_i + l_j) + 5/2 sum_i l_i)``, for one l the known
@@ -212,7 +218,8 @@ def noise_floor(first: Moments, second: Moments) -> float:
     values = np.linalg.eigvalsh((first.covariance + second.covariance) / 2).clip(min=0)
     sums = values[:, None] + values
     pairs = np.divide(np.outer(values, values), sums, out=np.zeros_like(sums), where=sums > 0)
-    inverse = (1 / first.count + 1 / second.count) / 2
+    sizes = (states, states) if states else (first.count, second.count)
+    inverse = (1 / sizes[0] + 1 / sizes[1]) / 2
     return float(inverse * (pairs.sum() + 2.5 * values.sum()))
 
 
@@ -231,61 +238,78 @@ def cosine(first: Features, second: Features) -> Float[np.ndarray, " n"]:
     return (first.values * second.values).sum(axis=1) / np.prod(lengths, axis=0)
 
 
-def fd(real: Moments, shown: Moments) -> Comparison:
+def fd(real: Moments, shown: Moments, *, states: int | None = None) -> Comparison:
     """The Frechet distance, ``FD-<extractor>``, with its noise floor and, if N is small, a warning.
+
+    ``states`` is how many states the rows of each side are of, None where every row is its own.
 
     Raises:
         ValueError: features that cannot be compared, or a single sample.
     """
-    n, size, warnings = min(len(real), len(shown)), real.size, []
+    n, size, warnings = states or min(len(real), len(shown)), real.size, []
+    wanted = f"{ENOUGH * size} wanted"
     if n <= size:
-        warnings.append(f"N is not above D: the covariance is singular, {ENOUGH * size} wanted")
+        few = f"{states} states are" if states else "N is"
+        warnings.append(f"{few} not above D: the covariance is singular, {wanted}")
     elif n < ENOUGH * size:
-        warnings.append(f"fewer than {ENOUGH} samples a dimension, {ENOUGH * size} wanted")
+        one = "states" if states else "samples"
+        warnings.append(f"fewer than {ENOUGH} {one} a dimension, {wanted}")
     if len(real) != len(shown):
         warnings.append("unequal N: comparable only with rows of the same two")
-    value, floor = frechet(real, shown), noise_floor(real, shown)
+    value, floor = frechet(real, shown), noise_floor(real, shown, states)
     return comparison("FD", real, shown, value=value, floor=floor, warning="; ".join(warnings))
 
 
 def fd_infinity(
-    real: Features, shown: Features, *, sizes: Sequence[int] = (), seed: int = 0
+    real: Features,
+    shown: Features,
+    states: Sequence[str] = (),
+    *,
+    sizes: Sequence[int] = (),
+    seed: int = 0,
 ) -> Comparison:
-    """The Frechet distance of endless samples, ``FD-infinity-<extractor>``.
+    """The Frechet distance that endlessly many states would have, ``FD-infinity-<extractor>``.
 
     A straight line in 1/N through subsamples of both sets, read at 0: below 0 by chance where there
-    is none. ``sizes`` are five from a fifth of the smaller set to all of it unless given; at each
-    the sets are cut into as many parts as they hold, and ``details`` hold the mean distance. The
-    line is straight only well above D (the authors start at 5000 samples for D = 2048): a first
-    size below 2 D warns.
+    is none. N counts states, whose rows stay together and beside those of the same state in the
+    other set; of each there are as many rows as before. Without ``states`` every row is its own,
+    and the sets are cut apart from each other. ``sizes`` are five from a fifth of the smaller set
+    to all of it unless given; at each the sets are cut into as many parts as they hold, and
+    ``details`` hold the mean distance. The line is straight only well above D (the authors start at
+    5000 samples for D = 2048): a first size below 2 D warns.
 
     Raises:
-        ValueError: features that cannot be compared, or not two sizes from 2 to the smaller set.
+        ValueError: features that cannot be compared, another number of states than of rows, or not
+            two sizes from 2 to the smaller set.
     """
     check_alike(real, shown)
-    n = min(len(real), len(shown))
-    taken = sorted(set(sizes or np.linspace(n / 5, n, 5).round().astype(int).tolist()))
+    if len(states) and not len(states) == len(real) == len(shown):
+        rows = f"{len(real)} and {len(shown)} features"
+        raise ValueError(f"expected the state of each of {rows}, got {len(states)}")
+    n = len(set(states)) if len(states) else min(len(real), len(shown))
+    fifths = np.linspace(max(2, n / 5), n, 5).round().astype(int).tolist()
+    taken = sorted(set(sizes or fifths))
     if len(taken) < 2 or not 2 <= taken[0] <= taken[-1] <= n:
-        raise ValueError(f"expected two sizes or more from 2 to the smaller set's {n}, got {taken}")
+        whole = f"the {n} states" if len(states) else f"the smaller set's {n}"
+        raise ValueError(f"expected two sizes or more from 2 to {whole}, got {taken}")
     rng = np.random.default_rng(seed)
-    distances = {size: _mean_distance(real, shown, size, rng) for size in taken}
+    distances = {size: _mean_distance(real, shown, states, size, rng) for size in taken}
     value = float(np.polyfit(1 / np.array(taken), [*distances.values()], 1)[1])
-    bent = f"the line starts at {taken[0]} samples, below 2 D = {2 * real.size}, where it bends"
+    one = "states" if len(states) else "samples"
+    bent = f"the line starts at {taken[0]} {one}, below 2 D = {2 * real.size}, where it bends"
     warning, details = bent if taken[0] < 2 * real.size else "", {"distances": distances}
     return comparison("FD-infinity", real, shown, value=value, details=details, warning=warning)
 
 
-def similarity(real: Features, shown: Features, clusters: Sequence[Any] = ()) -> Comparison:
+def similarity(real: Features, shown: Features, states: Sequence[str] = ()) -> Comparison:
     """The mean cosine of pairs, ``cosine-<extractor>``, row by row; 1 where they are alike.
 
-    ``clusters`` are labels of the pairs, as in `bootstrap`: frames of one state go together.
+    The mean is over ``states``, and so is its interval; over rows where none are given.
 
     Raises:
         ValueError: as `cosine`.
     """
-    values = cosine(real, shown)
-    interval = interval_over(values, clusters)
-    return comparison("cosine", real, shown, value=float(values.mean()), interval=interval)
+    return _over_states("cosine", real, shown, cosine(real, shown), states)
 
 
 def centred(features: Features) -> Features:
@@ -294,19 +318,18 @@ def centred(features: Features) -> Features:
     return Features(features.extractor, features.values - means, features.seen)
 
 
-def centred_distance(real: Features, shown: Features, clusters: Sequence[Any] = ()) -> Comparison:
+def centred_distance(real: Features, shown: Features, states: Sequence[str] = ()) -> Comparison:
     """The mean of ``1 - cos`` of pairs whose own mean over D was taken off each feature.
 
     On the ensemble of DreamSim (Fu et al., arXiv 2306.09344) this is DreamSim: 0 where two frames
-    are alike, at most 2. How long a feature was before does not matter.
+    are alike, at most 2. How long a feature was before does not matter. ``states`` as in
+    `similarity`.
 
     Raises:
         ValueError: as `cosine`; a feature that is the same in all of D points nowhere.
     """
-    values = 1 - cosine(centred(real), centred(shown))
-    interval = interval_over(values, clusters)
-    found = {"value": float(values.mean()), "interval": interval}
-    return comparison("centred-distance", real, shown, **found)
+    apart = 1 - cosine(centred(real), centred(shown))
+    return _over_states("centred-distance", real, shown, apart, states)
 
 
 def comparison(
@@ -318,11 +341,45 @@ def comparison(
     return Comparison(name, n=min(n), counts=n, size=real.size, details=details, **found)
 
 
-def _mean_distance(real: Features, shown: Features, size: int, rng: np.random.Generator) -> float:
+def _over_states(
+    measure: str,
+    real: Features,
+    shown: Features,
+    values: Float[np.ndarray, " n"],
+    states: Sequence[str],
+) -> Comparison:
+    """The mean over states of a number of each pair."""
+    labels = states if len(states) else [*map(str, range(len(values)))]
+    rows = [Row(state, "", float(value)) for state, value in zip(labels, values, strict=True)]
+    items = item_means(rows)
+    means = np.array([*items.values()])
+    found = {"value": float(means.mean()), "interval": interval_over(means)}
+    return comparison(measure, real, shown, **found, items=items if len(states) else {})
+
+
+def _mean_distance(
+    real: Features, shown: Features, states: Sequence[str], size: int, rng: np.random.Generator
+) -> float:
     """The mean Frechet distance of all disjoint parts of this size, drawn from both sets."""
-    count = min(len(real), len(shown)) // size
-    parts = [map(Moments.of, one.parts(count, count * size, rng)) for one in (real, shown)]
-    return float(np.mean([frechet(a, b) for a, b in zip(*parts, strict=True)]))
+    if len(states):
+        pairs = _of_states(real, shown, states, size, rng)
+    else:
+        count = min(len(real), len(shown)) // size
+        pairs = zip(*(one.parts(count, count * size, rng) for one in (real, shown)), strict=True)
+    return float(np.mean([frechet(Moments.of(a), Moments.of(b)) for a, b in pairs]))
+
+
+def _of_states(
+    real: Features, shown: Features, states: Sequence[str], size: int, rng: np.random.Generator
+) -> Iterator[tuple[Features, Features]]:
+    """Disjoint parts of so many whole states, the same ones of both sets."""
+    labels = np.unique(np.asarray(states), return_inverse=True)[1]
+    drawn = rng.permutation(labels.max() + 1)
+    count = len(drawn) // size
+    for part in np.array_split(drawn[: count * size], count):
+        rows = np.isin(labels, part)
+        a, b = (Features(one.extractor, one.values[rows], one.seen) for one in (real, shown))
+        yield a, b
 
 
 def _roots(values: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:

@@ -45,7 +45,7 @@ from wamlab.metrics.base import (
 )
 from wamlab.metrics.rivals import NearestClip
 from wamlab.metrics.stats import interval_over
-from wamlab.metrics.visual import RivalFrames, check_same_shape, unit
+from wamlab.metrics.visual import RivalFrames, check_same_shape, named, unit
 from wamlab.types import Branch, Frames, Probe
 
 ROBOT = "robot"
@@ -89,21 +89,26 @@ class Look:
         return np.logical_or.reduce(here)
 
     def now(self) -> Float[np.ndarray, "h w c"]:
-        return unit(self.probe.now[self.view][0])
+        return unit(self.probe.now[self.view][0], self._named("frames now"))
 
     def imagined(self) -> Video:
         frames = [branch.imagined[self.view][self.t] for branch in self.own if branch.imagined]
-        return unit(np.stack(frames), "imagined frames")
+        return unit(np.stack(frames), self._named("imagined frames"))
 
     def controls(self) -> dict[str, Float[np.ndarray, "*k h w c"]]:
         """What the controls show in the place of the imagination."""
         shown = {"static": self.now(), "oracle": self.executed(self.own)}
         if self.retrieved is not None:
-            shown["retrieval"] = unit(self.retrieved[self.view][self.t], "retrieved frames")
+            clip = self.retrieved[self.view][self.t]
+            shown["retrieval"] = unit(clip, self._named("retrieved frames"))
         return shown
 
     def executed(self, branches: Sequence[Branch]) -> Video:
-        return unit(np.stack([branch.happened[self.view][self.t] for branch in branches]))
+        frames = [branch.happened[self.view][self.t] for branch in branches]
+        return unit(np.stack(frames), self._named("executed frames"))
+
+    def _named(self, what: str) -> str:
+        return named(state_name(self.probe), self.view, what)
 
     def places(self, branches: Sequence[Branch], step: int) -> Float[np.ndarray, "k 3"]:
         """Where the entity is after ``step`` actions, in metres."""

@@ -24,7 +24,7 @@ from wamlab.metrics.base import (
     why_nothing_imagined,
 )
 from wamlab.metrics.joint import EIC, LISTED, ROBOT, consistency
-from wamlab.metrics.visual import RivalFrames, psnr, unit
+from wamlab.metrics.visual import RivalFrames, named, psnr, unit
 from wamlab.types import Branch, Probe
 
 
@@ -76,10 +76,11 @@ def delta_psnr(probes: Sequence[Probe]) -> Result:
             undefined.append("imposed actions are not imagined")
             continue
         for view, shown in (own[0].imagined or {}).items():
-            real, seen = unit(own[0].happened[view]), unit(shown, "imagined frames")
+            dreamt = named(state_name(probe), view, "imagined frames")
+            real, seen = unit(own[0].happened[view]), unit(shown, dreamt)
             for t, offset in enumerate(own[0].offsets):
                 rivals = [
-                    psnr(unit((one.imagined or {})[view][t], "imagined frames"), real[t])
+                    psnr(unit((one.imagined or {})[view][t], dreamt), real[t])
                     for one in others
                     if t < len(one.offsets) and one.offsets[t] == offset
                 ]

@@ -33,6 +33,8 @@ from wamlab.types import Probe
 SCORES = ("spatial_iou", "spatiotemporal_iou", "weighted_iou", "mse")
 GREY = np.array([0.299, 0.587, 0.114])
 BLUR = np.array([1, 4, 6, 4, 1]) / 16
+PERCEPTION = 2 / 255
+"""Deviation of the noise through which a truth that repeats exactly is seen again, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -143,19 +145,22 @@ def perceived(frames: Video, noise: float, seed: int) -> Float[np.ndarray, "t h 
 def probe_motion_agreement(probes: Sequence[Probe], *, noise: float | None = None) -> Result:
     """How the imagined motion agrees with what happened, divided by how well the truth repeats.
 
-    ``noise`` is the deviation of perception in [0, 1]; None takes the probes' pixel noise. The
-    frame now stands before the offsets. ``details``: mean raw scores, and the ``original`` form.
+    ``noise`` is the deviation of perception in [0, 1]; None takes the largest pixel noise of the
+    probes, and at least `PERCEPTION`. The frame now stands before the offsets. ``details``: mean
+    raw scores, the ``original`` form, and the ``noise``.
     """
     found: list[Agreement] = []
+    seen = max(PERCEPTION, *(probe.pixel_noise / 255 for probe in probes))
+    deviation = seen if noise is None else noise
 
     def agreement(imagination: Imagination) -> float:
-        probe, real = imagination.probe, imagination.real()
-        deviation = probe.pixel_noise / 255 if noise is None else noise
-        other = perceived(real, deviation, len(found)) if deviation > 0 else None
+        real = imagination.real()
+        other = perceived(real, deviation, len(found))
         found.append(motion_agreement(imagination.shown(), real, other))
         return found[-1].value
 
     rows, undefined = over_imagined(probes, agreement)
     details = {name: float(np.mean([one.raw[name] for one in found])) for name in SCORES if found}
+    details["noise"] = deviation
     details |= {"original": float(np.mean([one.original for one in found]))} if found else {}
     return summarise("motion_agreement", "", rows, undefined, details=details)

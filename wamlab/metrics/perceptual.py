@@ -9,8 +9,8 @@ LPIPS over what moves takes the moving mask of `wamlab.metrics.visual`. It is no
 picture: a network's features see far, so that it says where a difference is felt.
 
 Feature distances compare the sets of all imagined and all executed frames of the own branches. N is
-that of frames, and stands in every result; frames of one state are alike, so N says too much, and
-``states`` stands beside it.
+that of frames, and stands in every result; frames of one state are alike, so N says too much:
+``states`` stands beside it, and is what a noise floor, a warning and an interval are of.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from jaxtyping import Float, Shaped
 
 from wamlab.metrics.base import (
     NotApplicable,
+    Played,
     Result,
     Row,
     imagining,
-    item_means,
     metric,
+    rollout_name,
     state_name,
     summarise,
+    who_played,
     why_nothing_imagined,
 )
 from wamlab.metrics.extractors import Remembering, make_extractor
@@ -42,16 +44,22 @@ from wamlab.metrics.features import (
     Extractor,
     Features,
     Moments,
-    centred,
-    comparison,
-    cosine,
+    centred_distance,
     extract,
     fd,
     fd_infinity,
+    similarity,
 )
 from wamlab.metrics.kernels import kernel_distance as mean_over_blocks
-from wamlab.metrics.stats import interval_over
-from wamlab.metrics.visual import FEWEST_PIXELS, MOVE_FLOOR, Compared, compared, pairs, unit
+from wamlab.metrics.visual import (
+    FEWEST_PIXELS,
+    MOVE_FLOOR,
+    Compared,
+    compared,
+    named,
+    pairs,
+    unit,
+)
 from wamlab.types import Episode, Probe
 
 BATCH = 32
@@ -95,7 +103,8 @@ def acting_lpips(episodes: Sequence[Episode], *, network: str = "alex", net: Any
 
     Only offsets up to the next plan count: beyond them other actions were executed.
     """
-    return _perceived("acting-LPIPS", _in_episodes(episodes), network, net)
+    played = who_played(episodes)
+    return _perceived("acting-LPIPS", _in_episodes(episodes), network, net, played=played)
 
 
 @metric("frechet_distance", needs="probes")
@@ -110,7 +119,7 @@ def frechet_distance(
     """
 
     def measure(real: Features, shown: Features, states: Sequence[str]) -> Comparison:
-        return fd(Moments.of(real), Moments.of(shown))
+        return fd(Moments.of(real), Moments.of(shown), states=len(set(states)))
 
     return _over_sets(probes, extractor, view, measure)
 
@@ -119,15 +128,11 @@ def frechet_distance(
 def frechet_infinity(
     probes: Sequence[Probe], *, extractor: str | Extractor = DEFAULT, view: str = ""
 ) -> Result:
-    """The Frechet distance that endless samples would have, ``FD-infinity-<extractor>``.
+    """The Frechet distance that endlessly many states would have, ``FD-infinity-<extractor>``.
 
     Options as `frechet_distance`. Below 0 by chance where there is none.
     """
-
-    def measure(real: Features, shown: Features, states: Sequence[str]) -> Comparison:
-        return fd_infinity(real, shown)
-
-    return _over_sets(probes, extractor, view, measure)
+    return _over_sets(probes, extractor, view, fd_infinity)
 
 
 @metric("kernel_distance", needs="probes")
@@ -161,11 +166,7 @@ def feature_similarity(
 
     On DINOv2 this is DINO similarity. Options as `frechet_distance`.
     """
-
-    def measure(real: Features, shown: Features, states: Sequence[str]) -> Comparison:
-        return _by_state("cosine", real, shown, cosine(real, shown), states)
-
-    return _over_sets(probes, extractor, view, measure)
+    return _over_sets(probes, extractor, view, similarity)
 
 
 @metric("feature_distance", needs="probes")
@@ -177,12 +178,7 @@ def feature_distance(
     Called ``centred-distance-<extractor>``; on DreamSim's ensemble this is DreamSim. Options as
     `frechet_distance`.
     """
-
-    def measure(real: Features, shown: Features, states: Sequence[str]) -> Comparison:
-        apart = 1 - cosine(centred(real), centred(shown))
-        return _by_state("centred-distance", real, shown, apart, states)
-
-    return _over_sets(probes, extractor, view, measure)
+    return _over_sets(probes, extractor, view, centred_distance)
 
 
 def _in_probes(probes: Sequence[Probe]) -> Iterator[Pair]:
@@ -197,7 +193,7 @@ def _in_episodes(episodes: Sequence[Episode]) -> Iterator[Pair]:
     """What each plan imagined of the time up to the next one."""
     told = False
     for episode in episodes:
-        name = f"{episode.env}/{episode.seed}"
+        name = rollout_name(episode)
         plans = episode.replans
         for plan, following in zip(plans, [*plans[1:], None], strict=False):
             end = len(episode) if following is None else following.step
@@ -211,7 +207,7 @@ def _in_episodes(episodes: Sequence[Episode]) -> Iterator[Pair]:
                 arrived = episode.frames[view][plan.step + offsets[lived]]
                 now, seen = episode.frames[view][plan.step], shown[lived]
                 for part, frames in compared(
-                    view, offsets[lived], now, seen, arrived, seen, MOVE_FLOOR
+                    view, offsets[lived], now, seen, arrived, seen, MOVE_FLOOR, item=name
                 ):
                     told = True
                     yield Pair(name, part, frames)
@@ -220,7 +216,13 @@ def _in_episodes(episodes: Sequence[Episode]) -> Iterator[Pair]:
 
 
 def _perceived(
-    name: str, found: Iterator[Pair], network: str, net: Any, *, moving: bool = False
+    name: str,
+    found: Iterator[Pair],
+    network: str,
+    net: Any,
+    *,
+    moving: bool = False,
+    played: Played | None = None,
 ) -> Result:
     """LPIPS of all pairs and, beside it, of the frame now in the imagination's place."""
     net = _published(network) if net is None else net
@@ -240,8 +242,9 @@ def _perceived(
             rows += [Row(p.item, p.part, float(d)) for p, d in zip(batch, shown, strict=True)]
             still += [Row(p.item, p.part, float(d)) for p, d in zip(batch, now, strict=True)]
     seen = " and ".join(f"{width} x {height} pixels, not resized" for height, width in sizes)
-    details = {"frames": seen, "last frame": float(np.mean([*item_means(still).values()]))}
-    return summarise(f"{name}-{net.network}", "", rows, few, details=details)
+    unmoved = summarise("", "", still, played=played).value
+    details = {"frames": seen, "last frame": unmoved}
+    return summarise(f"{name}-{net.network}", "", rows, few, played=played, details=details)
 
 
 def _distances(
@@ -347,26 +350,14 @@ def _clips(
             ahead = branch.offsets > 0
             for name, imagined in (branch.imagined or {}).items():
                 if (not view or name == view) and ahead.any():
-                    sides = (branch.happened[name][ahead], imagined[ahead])
-                    real, shown = (_bytes(unit(side, name)) for side in sides)
+                    sides = {"real": branch.happened[name][ahead], "imagined": imagined[ahead]}
+                    real, shown = (
+                        _bytes(unit(side, named(state_name(probe), name, f"{which} frames")))
+                        for which, side in sides.items()
+                    )
                     now = np.repeat(_bytes(unit(probe.now[name])), len(real), axis=0)
                     yield state_name(probe), real, shown, now
 
 
 def _bytes(frames: Float[np.ndarray, "n h w 3"]) -> Shaped[np.ndarray, "n h w 3"]:
     return np.rint(255 * frames).astype(np.uint8)
-
-
-def _by_state(
-    name: str,
-    real: Features,
-    shown: Features,
-    values: Float[np.ndarray, " n"],
-    states: Sequence[str],
-) -> Comparison:
-    """The mean over states of a number of each pair; its interval is over states."""
-    rows = [Row(state, "", float(value)) for state, value in zip(states, values, strict=True)]
-    items = item_means(rows)
-    means = np.array([*items.values()])
-    found = {"value": float(means.mean()), "interval": interval_over(means), "items": items}
-    return comparison(name, real, shown, **found)

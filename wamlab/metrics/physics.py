@@ -23,9 +23,18 @@ from jaxtyping import Bool, Float
 
 from wamlab.config import nearest
 from wamlab.geometry.boxes import Boxes, lowest, overlap
-from wamlab.metrics.base import NotApplicable, Result, Row, metric, summarise
+from wamlab.metrics.base import (
+    NotApplicable,
+    Result,
+    Row,
+    metric,
+    rollout_name,
+    summarise,
+    who_played,
+)
 from wamlab.metrics.joint import OBJECT, OBJECT_GATE, ROBOT
 from wamlab.metrics.paths import Paths
+from wamlab.sim.registry import RATES
 from wamlab.types import Episode
 
 GRAVITY = 9.81
@@ -194,9 +203,15 @@ def over_paths(paths: Paths, measure: Callable[[Way], float]) -> dict[str, float
 def episode_jump(
     episodes: Sequence[Episode], *, rate_hz: float | None = None, entity: str = OBJECT
 ) -> Result:
-    """The fastest step of things in episodes, the mean over episodes."""
-    rate = _rate(rate_hz)
-    return _over_things("jump", "m/s", episodes, entity, lambda _, __, way: jump(way, rate))
+    """The fastest step of things in episodes, the mean over episodes.
+
+    ``rate_hz`` is the environment's; None where `wamlab.sim.registry` knows it by its name.
+    """
+
+    def fastest(episode: Episode, _: str, way: Way) -> float:
+        return jump(way, _rate(episode, rate_hz, "jump"))
+
+    return _over_things("jump", "m/s", episodes, entity, fastest)
 
 
 @metric("motion_without_contact", needs="episodes", unit="m")
@@ -223,17 +238,21 @@ def episode_gravity(
 ) -> Result:
     """How far free flights of things in episodes are from falling, the mean over episodes.
 
-    ``boxes`` are those of things by environment, ``ground`` the height of the table in metres.
+    ``boxes`` are those of things by environment, as a simulator gives them; no log holds them.
+    ``ground`` is the height of the table in metres, ``rate_hz`` as in `episode_jump`.
     """
-    rate = _rate(rate_hz)
     if boxes is None:
-        raise NotApplicable("the boxes of things were not given: when they lie is not known")
+        raise NotApplicable(
+            "whether things lie or fly is told by their boxes, which no log holds: from Python, "
+            "compute('gravity', episodes, boxes=...) takes what an environment's boxes() gives"
+        )
 
     def error(episode: Episode, name: str, way: Way) -> float:
         if name not in boxes.get(episode.env, {}):
             raise NotApplicable(f"no boxes were given of {name!r} in {episode.env}")
         low = lowest(boxes[episode.env][name], episode.entities[name].astype(float))
         touched = touched_by(episode.contacts, name, grace=1)
+        rate = _rate(episode, rate_hz, "gravity")
         return gravity_error(way, in_flight(low, touched, ground=ground), rate)
 
     _need_contacts(episodes)
@@ -281,8 +300,8 @@ def _over_things(
             except NotApplicable as reason:
                 undefined.append(str(reason))
             else:
-                rows.append(Row(f"{episode.env}/{episode.seed}", thing, value))
-    return summarise(name, unit, rows, undefined)
+                rows.append(Row(rollout_name(episode), thing, value))
+    return summarise(name, unit, rows, undefined, played=who_played(episodes))
 
 
 def _things(episode: Episode, entity: str) -> Iterable[str]:
@@ -298,10 +317,15 @@ def _need_contacts(episodes: Sequence[Episode]) -> None:
         raise NotApplicable("the episodes do not hold the contacts of every instant")
 
 
-def _rate(rate_hz: float | None) -> float:
-    if rate_hz is None:
-        raise NotApplicable("episodes do not hold their rate: give rate_hz, the environment's")
-    return rate_hz
+def _rate(episode: Episode, rate_hz: float | None, measure: str) -> float:
+    """The rate that was given, or that of the simulator the environment is called after."""
+    rate = RATES.get(episode.env.partition("/")[0]) if rate_hz is None else rate_hz
+    if rate is None:
+        raise NotApplicable(
+            f"how often {episode.env} acts is not known, no log holds it: from Python, "
+            f"compute({measure!r}, episodes, rate_hz=...) takes it"
+        )
+    return rate
 
 
 def _check_length(what: str, array: np.ndarray, length: int) -> None:

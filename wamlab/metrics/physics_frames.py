@@ -34,7 +34,7 @@ from wamlab.metrics.base import (
     why_nothing_imagined,
 )
 from wamlab.metrics.joint import OBJECT, ROBOT
-from wamlab.metrics.visual import check_same_shape, unit
+from wamlab.metrics.visual import check_same_shape, named, unit
 from wamlab.types import Branch, Probe
 
 FEWEST_PIXELS = 4
@@ -246,6 +246,7 @@ class Imagination:
         now = self.probe.now[self.view]
         check_same_shape(self.probe, self.view, now[0], frames[0])
         ahead = self.branch.offsets > 0
+        what = named(state_name(self.probe), self.view, what)
         return np.concatenate([unit(now), unit(frames[ahead], what)])
 
     def _of(self, masks: Mapping[str, Masks]) -> dict[str, Masks]:

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from wamlab.config import nearest
 from wamlab.metrics.base import NotApplicable, Result, metric
 from wamlab.metrics.compare import Values, difference, success_values
-from wamlab.metrics.stats import FEWEST, Interval, bootstrap
+from wamlab.metrics.stats import FEWEST, ROUNDING, Interval, bootstrap
 from wamlab.metrics.success import success_any
 from wamlab.types import Episode
 
@@ -61,7 +61,8 @@ def film_success(episodes: Sequence[Episode], *, controls: Controls | None = Non
         "needs_object": None,
     }
     if ERASED in known:
-        lost = difference("success", "rate", CEILING, ERASED, values[CEILING], values[ERASED])
+        sides = values[CEILING], values[ERASED]
+        lost = difference("success", "rate", CEILING, ERASED, *sides, rate=True)
         details["needs_object"] = {"value": lost.value, "interval": lost.interval, "n": lost.n}
     return Result(
         "film_success",
@@ -92,9 +93,11 @@ def between(own: Values, floor: Values, ceiling: Values) -> Between:
     """``(own - floor) / (ceiling - floor)`` on the starts that all three have played.
 
     Every task weighs the same; the interval draws tasks, then starts inside them, the three of a
-    start together, and leaves out draws in which the ceiling is not above the floor. It has no
-    value where the ceiling cannot be told from the floor: then the judge cannot tell a real film
-    from a shuffled one, and nothing can be judged.
+    start together, and leaves out draws in which the ceiling is not above the floor. There is none
+    where every draw is the same: nothing is left to resample, and the scale has no ends from which
+    `wamlab.metrics.stats.alike` could take one. It has no value where the ceiling cannot be told
+    from the floor: then the judge cannot tell a real film from a shuffled one, and nothing can be
+    judged.
     """
     shared = sorted(own.keys() & floor.keys() & ceiling.keys())
     if len(shared) < 2:
@@ -108,7 +111,9 @@ def between(own: Values, floor: Values, ceiling: Values) -> Between:
     rows = np.array(
         [(own[i], floor[i], ceiling[i], w) for i, w in zip(shared, weight, strict=True)]
     )
-    return Between(_normalised(rows), bootstrap(rows, [tasks], statistic=_normalised), len(shared))
+    interval = bootstrap(rows, [tasks], statistic=_normalised)
+    drawn = interval if interval.high - interval.low > ROUNDING else None
+    return Between(_normalised(rows), drawn, len(shared))
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ inside each task, the luck of one training would count as often as there are tas
 weighs the same and has the rate of all its drawn episodes; one that none of the drawn seeds has
 played is left out of that draw. ``keep_tasks`` draws no tasks: "these tasks" and not "such tasks".
 
-Tables (T, S, C) hold counts by task and seed; a row of zeros was not played.
+Tables (T, S, C) hold counts by task and seed; a row of zeros was not played. What is no count is
+given episode by episode (`of_mean`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -79,6 +82,28 @@ def of_difference(paired: Paired, *, seed: int = 0) -> Interval:
     return alike(float(means[0]), int(n.sum()))
 
 
+def of_mean(
+    cells: Sequence[Sequence[Float[np.ndarray, " n"]]], *, seed: int = 0
+) -> Interval | None:
+    """The interval of the mean of the tasks' means, of values by task and seed (none: not played).
+
+    None where all draws are one: of numbers without known ends nothing says how wide it would be.
+    """
+    rng = np.random.default_rng(seed)
+    task, trained = _cells_drawn(len(cells), len(cells[0]), rng, keep_tasks=False)
+    totals, n = np.zeros(task.shape), np.zeros(task.shape, int)
+    for place, row in enumerate(cells):
+        for label, values in enumerate(row):
+            here = (task == place)[:, :, None] & (trained == label)[:, None, :]
+            draw, position, _ = np.nonzero(here)
+            if count := len(values):
+                drawn = values[rng.integers(count, size=(len(draw), count))].sum(-1)
+                np.add.at(totals, (draw, position), drawn)
+                n += count * here.sum(-1)
+    means = _mean_over_tasks(totals, n)
+    return _ends(means) if np.ptp(means) > ROUNDING else None
+
+
 def _outcomes(played: Played) -> Int[np.ndarray, "t s 2"]:
     """Successes and failures."""
     return np.stack([played[..., 0], played[..., 1] - played[..., 0]], axis=-1)
@@ -88,14 +113,20 @@ def _drawn(
     outcomes: Int[np.ndarray, "t s c"], rng: np.random.Generator, keep_tasks: bool
 ) -> tuple[Int[np.ndarray, "d t"], Int[np.ndarray, "d t c"]]:
     """Which tasks are drawn, and the outcomes of each under all drawn seeds."""
-    tasks, seeds, _ = outcomes.shape
-    task = np.broadcast_to(np.arange(tasks), (DRAWS, tasks))
-    if not keep_tasks:
-        task = rng.integers(tasks, size=(DRAWS, tasks))
-    trained = rng.integers(seeds, size=(DRAWS, seeds))
+    task, trained = _cells_drawn(*outcomes.shape[:2], rng, keep_tasks)
     cells = outcomes[task[:, :, None], trained[:, None, :]]
     n = cells.sum(-1)
     return task, rng.multinomial(n, cells / np.maximum(n, 1)[..., None]).sum(axis=2)
+
+
+def _cells_drawn(
+    tasks: int, seeds: int, rng: np.random.Generator, keep_tasks: bool
+) -> tuple[Int[np.ndarray, "d t"], Int[np.ndarray, "d s"]]:
+    """Which tasks and which seeds are drawn."""
+    task = np.broadcast_to(np.arange(tasks), (DRAWS, tasks))
+    if not keep_tasks:
+        task = rng.integers(tasks, size=(DRAWS, tasks))
+    return task, rng.integers(seeds, size=(DRAWS, seeds))
 
 
 def _mean_over_tasks(

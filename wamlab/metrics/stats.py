@@ -284,19 +284,6 @@ def interval_over(
     return bootstrap(rows, clusters, **options) if len(rows) >= FEWEST else None
 
 
-def paired_bootstrap(
-    first: Float[np.ndarray, " n"],
-    second: Float[np.ndarray, " m"],
-    clusters: Sequence[Any] = (),
-    **options: Any,
-) -> Interval:
-    """The interval of the mean difference of pairs; a pair stays a pair. See `bootstrap`."""
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    if first.shape != second.shape:
-        raise ValueError(f"pairs of {len(first)} and {len(second)} rows")
-    return bootstrap(first - second, clusters, **options)
-
-
 def spearman(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
     """The correlation of ranks, ties sharing theirs; NaN where one of the two never changes."""
     return _cosine(_centred_ranks(first), _centred_ranks(second))

@@ -3,8 +3,8 @@
 A task that is solved at the start is not solved by the policy and counts as a failure; how many
 there were is in the details. Per task the interval is Wilson's. Pooled, every task weighs the
 same and the interval is a bootstrap over policies (training seeds, each of which plays all tasks),
-tasks and episodes ("such tasks"); the one that keeps the tasks ("these tasks") is in the details.
-See `wamlab.metrics.pooled`.
+tasks and episodes ("such tasks"); of a rate the one that keeps the tasks ("these tasks") is in the
+details. What is no rate is pooled in the same way. See `wamlab.metrics.pooled`.
 
 A rate says how its episodes were chosen (Kress-Gazit et al., arXiv 2409.09491, ask for it):
 ``details["starts"]`` is what the logs show, ``details["chosen"]`` the `RULES` that were fixed
@@ -21,7 +21,15 @@ from jaxtyping import Float
 
 from wamlab.config import nearest
 from wamlab.metrics import pooled
-from wamlab.metrics.base import NotApplicable, Result, Row, metric, summarise
+from wamlab.metrics.base import (
+    NotApplicable,
+    Result,
+    Row,
+    metric,
+    rollout_name,
+    summarise,
+    who_played,
+)
 from wamlab.metrics.stats import Counts, newcombe, wilson
 from wamlab.sim.env import SPLITS, STARTS_PER_SPLIT, split_of
 from wamlab.sim.ogbench_tasks import tasks_of
@@ -110,12 +118,12 @@ def success_over_blind(
 def steps_to_success(episodes: Sequence[Episode]) -> Result:
     """Executed steps to the first success, averaged over the episodes that succeed."""
     rows = [
-        Row(_name(episode), episode.env, float(steps))
+        Row(rollout_name(episode), episode.env, float(steps))
         for episode in episodes
         if (steps := _first_success(episode)) is not None
     ]
     failures = ["no success"] * (len(episodes) - len(rows))
-    return summarise("steps_to_success", "steps", rows, failures)
+    return summarise("steps_to_success", "steps", rows, failures, played=who_played(episodes))
 
 
 @metric("restricted_steps_to_success", needs="episodes", unit="steps")
@@ -130,24 +138,30 @@ def restricted_steps_to_success(episodes: Sequence[Episode]) -> Result:
     started = [episode for episode in episodes if not episode.success_at_reset]
     budget = {env: _budget(group) for env, group in _by_env(started).items()}
     rows = [
-        Row(_name(e), e.env, float(min(_first_success(e) or budget[e.env], budget[e.env])))
+        Row(rollout_name(e), e.env, float(min(_first_success(e) or budget[e.env], budget[e.env])))
         for e in started
     ]
     solved = [AT_START] * (len(episodes) - len(started))
-    details = {"budget": budget}
-    return summarise("restricted_steps_to_success", "steps", rows, solved, details=details)
+    return summarise(
+        "restricted_steps_to_success",
+        "steps",
+        rows,
+        solved,
+        played=who_played(started),
+        details={"budget": budget},
+    )
 
 
 @metric("tasks_done", needs="episodes", unit="tasks")
 def tasks_done(episodes: Sequence[Episode]) -> Result:
     """How many tasks of an episode's chain were done in their order; one task is a chain of one."""
     rows = [
-        Row(_name(episode), episode.env, float(episode.columns["tasks_done"].max()))
+        Row(rollout_name(episode), episode.env, float(episode.columns["tasks_done"].max()))
         for episode in episodes
         if "tasks_done" in episode.columns
     ]
     others = ["no chain of tasks"] * (len(episodes) - len(rows))
-    return summarise("tasks_done", "tasks", rows, others)
+    return summarise("tasks_done", "tasks", rows, others, played=who_played(episodes))
 
 
 @metric("progress", needs="episodes", unit="share")
@@ -172,9 +186,9 @@ def progress(episodes: Sequence[Episode], *, asked: Mapping[str, int] | None = N
         else:
             done = int(episode.columns["tasks_done"].max())
             if done > tasks:
-                raise ValueError(f"{_name(episode)}: {done} tasks done of {tasks} asked")
-            rows.append(Row(_name(episode), episode.env, done / tasks))
-    return summarise("progress", "share", rows, undefined)
+                raise ValueError(f"{rollout_name(episode)}: {done} tasks done of {tasks} asked")
+            rows.append(Row(rollout_name(episode), episode.env, done / tasks))
+    return summarise("progress", "share", rows, undefined, played=who_played(episodes))
 
 
 @metric("action_smoothness", needs="episodes")
@@ -197,13 +211,14 @@ def action_smoothness(episodes: Sequence[Episode]) -> Result:
             undefined.append("fewer than 3 actions, or none that varies")
             continue
         jumps = _jumps(action[:, varies])
-        rows.append(Row(_name(episode), episode.env, 1 - float(jumps.mean())))
+        rows.append(Row(rollout_name(episode), episode.env, 1 - float(jumps.mean())))
         into_new = np.isin(np.arange(1, len(action)), [one.step for one in episode.replans])
         if into_new.any() and not into_new.all():
             seams.append((1 - jumps[into_new].mean(), 1 - jumps[~into_new].mean()))
     means = np.mean(seams, axis=0).tolist() if seams else []
     details = dict(zip(("at_replans", "inside_plans"), means, strict=False))
-    return summarise("action_smoothness", "", rows, undefined, details=details)
+    played = who_played(episodes)
+    return summarise("action_smoothness", "", rows, undefined, played=played, details=details)
 
 
 def _first_success(episode: Episode) -> int | None:
@@ -296,7 +311,7 @@ def _played(
 
 
 def _rate(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], bool]) -> Result:
-    items = {_name(episode): float(solved(episode)) for episode in episodes}
+    items = {rollout_name(episode): float(solved(episode)) for episode in episodes}
     if len(items) < len(episodes):
         raise NotApplicable(f"{episodes[0].env}: one policy has two episodes from one start seed")
     successes = int(sum(items.values()))
@@ -312,10 +327,6 @@ def _rate(name: str, episodes: Sequence[Episode], solved: Callable[[Episode], bo
             "at_reset": sum(episode.success_at_reset for episode in episodes),
         },
     )
-
-
-def _name(episode: Episode) -> str:
-    return "/".join(filter(None, (episode.policy, episode.env, str(episode.seed))))
 
 
 def _by_env(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:

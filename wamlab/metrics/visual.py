@@ -231,7 +231,8 @@ def pairs(probe: Probe, rival: Frames | None = None) -> Iterator[tuple[str, Comp
             pictures = imagined, branch.happened[view], shown
             check_same_shape(probe, view, *pictures)
             now = probe.now[view][0]
-            yield from compared(view, branch.offsets, now, *pictures, threshold)
+            state = state_name(probe)
+            yield from compared(view, branch.offsets, now, *pictures, threshold, item=state)
 
 
 def compared(
@@ -242,13 +243,30 @@ def compared(
     real: Shaped[np.ndarray, "t h w c"],
     shown: Shaped[np.ndarray, "t h w c"],
     threshold: float,
+    *,
+    item: str = "",
 ) -> Iterator[tuple[str, Compared]]:
-    """Every frame after now of one view beside the real one, by part (``<view>@<offset>``)."""
-    first, true = unit(now), unit(real)
-    seen, guess = unit(shown, "shown frames"), unit(imagined, "imagined frames")
+    """Every frame after now of one view beside the real one, by part (``<view>@<offset>``).
+
+    ``item`` is the state or episode that an error names.
+    """
+    first, true, guess, seen = (
+        unit(frames, named(item, view, what))
+        for what, frames in (
+            ("frames now", now),
+            ("real frames", real),
+            ("imagined frames", imagined),
+            ("shown frames", shown),
+        )
+    )
     for t, offset in enumerate(offsets):
         if offset > 0:
             yield f"{view}@{offset}", Compared(seen[t], true[t], guess[t], first, threshold)
+
+
+def named(item: str, view: str, what: str) -> str:
+    """How an error calls frames: of which state or episode, and of which view."""
+    return f"{item}: {what} of view {view!r}" if item else f"{what} of view {view!r}"
 
 
 def check_same_shape(probe: Probe, view: str, *videos: Shaped[np.ndarray, "..."]) -> None:

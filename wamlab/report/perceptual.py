@@ -21,7 +21,7 @@ MEANING = {
     "lpips": "whole frames; lower is better",
     "moving_lpips": "where something moves; lower is better",
     "frechet_distance": "all frames together; lower is better",
-    "frechet_infinity": "the same of endless samples; lower is better",
+    "frechet_infinity": "the same of endlessly many states; lower is better",
     "kernel_distance": "all frames together, unbiased; 0 is no difference",
     "feature_similarity": "each frame with its own; 1 is alike",
     "feature_distance": "each frame with its own; 0 is alike",

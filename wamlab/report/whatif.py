@@ -18,6 +18,7 @@ from jaxtyping import Bool, UInt8
 from wamlab.data.logs import read_probes, write_atomic
 from wamlab.metrics.base import state_name
 from wamlab.metrics.branches import BACKGROUND, Score, Sight, entities, sights
+from wamlab.metrics.visual import named, unit
 from wamlab.report.pictures import as_bytes, picture, png, sheet
 from wamlab.types import Branch, Frames, Probe
 
@@ -108,8 +109,8 @@ def branch_row(probe: Probe, branch: Branch) -> Row:
         "offsets": branch.offsets.tolist(),
         "why_not": branch.why_not,
         "solved": bool(branch.success),
-        "imagined": _sheets(imagined),
-        "happened": _sheets(branch.happened),
+        "imagined": _sheets(probe, imagined, "imagined frames"),
+        "happened": _sheets(probe, branch.happened, "executed frames"),
         "marks": {
             view: png(np.concatenate([marks(probe, view, branch.masks, t) for t in at], axis=1))
             for view in branch.happened
@@ -150,9 +151,13 @@ def _title(branch: Branch) -> str:
     return "own" if number == "0" else f"own, sample {number}"
 
 
-def _sheets(frames: Frames) -> dict[str, str]:
-    """By view the frames from left to right, as one picture."""
-    return {view: sheet(as_bytes(shots)) for view, shots in frames.items() if len(shots)}
+def _sheets(probe: Probe, frames: Frames, what: str) -> dict[str, str]:
+    """By view the frames from left to right, as one picture; ValueError names what holds NaN."""
+    return {
+        view: sheet(as_bytes(unit(shots, named(state_name(probe), view, what))))
+        for view, shots in frames.items()
+        if len(shots)
+    }
 
 
 def _score(one: Sight) -> Row:

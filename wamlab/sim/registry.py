@@ -14,6 +14,9 @@ from wamlab.sim import instructions, ogbench_tasks
 from wamlab.sim.env import Env
 
 PACKAGES = {"metaworld": "metaworld==3.1.1", "scene": "ogbench==1.2.2"}
+RATES = {"metaworld": 80.0, "scene": 20.0}
+"""How often, per second, an environment of each simulator executes an action."""
+
 _TASKS = Path(__file__).with_name("metaworld_tasks.json")
 
 
