@@ -33,6 +33,12 @@ def to(recipe: str) -> tuple[str, ...]:
         ((*TRAIN, "--set", "train.precision=f3"), ("did you mean 'f32'?",)),
         ((*TRAIN, "--set", "train.batch_size=0"), ("batch_size is 0, expected more than 0",)),
         ((*TRAIN, "--set", "model.chunk"), ("expected NAME=VALUE, got 'model.chunk'",)),
+        (
+            (*TRAIN, "--set", "data.episodes=1"),
+            ("data.episodes says how demonstrations are collected", "data.held_out, data.action"),
+        ),
+        ((*TRAIN, "--set", "data.envs=point/push"), ("data.envs says how", "`wam collect`")),
+        ((*TRAIN, "--set", 'data={{"envs": ["mw-demo"], "bursts": false}}'), ("data.bursts says",)),
         ((*TRAIN, "--steps", "none"), ("expected a number of at least 1, got 'none'",)),
         ((*TRAIN, "--device", "gpu"), ("no device 'gpu'", "did you mean 'cpu'?")),
         ((*TRAIN, "--setp", "a=1"), ("'--setp'", "did you mean '--set'?")),

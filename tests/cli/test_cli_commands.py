@@ -7,7 +7,7 @@ from pathlib import Path
 import point_env
 import pytest
 
-from wamlab.data.logs import load_blind, load_probes, load_rivals
+from wamlab.data.logs import load_blind, load_probes, load_rivals, read_json
 from wamlab.sim import shifts
 from wamlab.sim.suites import BlindRow
 
@@ -19,6 +19,20 @@ def known_row(env: str) -> BlindRow:
     if env != ROW.env:
         raise KeyError(f"no blind row of {env!r}")
     return ROW
+
+
+def test_a_run_is_recorded_with_the_environments_of_its_data(
+    wam, data: Path, tmp_path: Path
+) -> None:
+    words = ("train", "mw-demo/pupil", "--data", data, "--steps", 1, "--device", "cpu")
+    words = (*words, "--set", "train.augment_shift=0", "--set", "train.batch_size=4", "--out")
+    told = wam(*words, tmp_path / "out")
+    assert told.code == 0, told.err
+    said = "the data hold point/push; mw-demo/pupil is meant for mw-demo\n"
+    assert said in told.err
+    run = read_json(tmp_path / "out/run.json")["provenance"]["run"]
+    assert run["data"]["envs"] == ["point/push"]
+    assert '"point/push"' in told.out  # the run that is printed is the run that is recorded
 
 
 def test_rollouts_stand_beside_the_blind_rows_that_were_measured(
@@ -60,6 +74,9 @@ def test_probes_stand_beside_the_rivals_of_a_dataset(
 ) -> None:
     monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
     words = ("probe", run, "--env", "point/push", "--states", 1, "--samples", 1, "--out")
+    told = wam(*words, tmp_path / "no")
+    told.refused("none is known for point/push", "--set probe.imposed=zero,mirrored,truncated")
+    words = (*words[:-1], "--set", "probe.imposed=zero,mirrored", "--out")
     assert wam(*words, tmp_path / "bare").code == 0
     (bare,) = load_probes(tmp_path / "bare")
     assert load_rivals(tmp_path / "bare", bare) == {}

@@ -63,8 +63,7 @@ def train(options: Options) -> None:
         minutes=options.minutes, steps=options.steps
     )
     run = dataclasses.replace(run, train=dataclasses.replace(run.train, seed=options.seed))
-    run = run.vary(options.assignments)
-    _check_there(options.data)
+    run = _on_data(_vary_training(run, options.assignments), options.data)
     print(json.dumps(run.to_dict(), indent=1))
     from wamlab.recipes.work import plan_run, train_run
 
@@ -218,6 +217,39 @@ def _vary(run: Run, assignments: Sequence[str], command: str, reads: Sequence[st
             taken = f"`wam {command}` takes {', '.join(reads)}"
             raise ValueError(f"{name} was decided in training; {taken}")
     return varied
+
+
+def _vary_training(run: Run, assignments: Sequence[str]) -> Run:
+    """The run with these fields changed.
+
+    Raises:
+        ValueError: one that was decided when the demonstrations were collected.
+    """
+    from wamlab.recipes.run import COLLECTED
+
+    varied = run.vary(assignments)
+    fields = [field.name for field in dataclasses.fields(run.data)]
+    for name in COLLECTED:
+        if getattr(varied.data, name) != getattr(run.data, name):
+            taken = ", ".join(f"data.{one}" for one in fields if one not in COLLECTED)
+            raise ValueError(
+                f"data.{name} says how demonstrations are collected (`wam collect`), and --data "
+                f"are: training takes {taken}"
+            )
+    return varied
+
+
+def _on_data(run: Run, datasets: Sequence[str]) -> Run:
+    """The run as these datasets make it; says so where they are not those of its recipe."""
+    from wamlab.recipes.work import on_data
+
+    _check_there(datasets)
+    found = on_data(run, datasets)
+    if run.data.envs and found is not run:
+        there, asked = (", ".join(one.data.envs) for one in (found, run))
+        told = f"hold {there}" if there else "name no environment"
+        print(f"the data {told}; {run.recipe} is meant for {asked}", file=sys.stderr)
+    return found
 
 
 def _check_there(datasets: Sequence[str]) -> None:

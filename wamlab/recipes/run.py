@@ -17,6 +17,9 @@ from wamlab.sim.instructions import Sentence
 from wamlab.train.trainer import TrainConfig
 from wamlab.types import ACTION, FUTURE
 
+COLLECTED = ("envs", "episodes", "start", "variants", "bursts")
+"""Fields of `DataConfig` that say how demonstrations are made; training takes those it is given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:

@@ -354,4 +354,8 @@ def _check_told(names: Sequence[str], imposed: Sequence[str], others: Mapping[st
     """Raise ValueError unless another instruction is known wherever its action is imposed."""
     missing = [name for name in names if not others.get(name)]
     if OTHER_INSTRUCTION in imposed and missing:
-        raise ValueError(f"{OTHER_INSTRUCTION!r} is imposed, but none is known for {missing[0]}")
+        rest = ",".join(name for name in imposed if name != OTHER_INSTRUCTION)
+        raise ValueError(
+            f"{OTHER_INSTRUCTION!r} is imposed, but none is known for {missing[0]}: training said "
+            f"no other; impose the rest alone (--set probe.imposed={rest or 'zero'})"
+        )
