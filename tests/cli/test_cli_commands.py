@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import point_env
@@ -33,6 +34,27 @@ def test_a_run_is_recorded_with_the_environments_of_its_data(
     run = read_json(tmp_path / "out/run.json")["provenance"]["run"]
     assert run["data"]["envs"] == ["point/push"]
     assert '"point/push"' in told.out  # the run that is printed is the run that is recorded
+
+
+def test_recordings_are_of_one_reading_of_data_that_are_as_training_read_them(
+    wam, data: Path, tmp_path: Path
+) -> None:
+    words = ("train", "mw-demo/pupil", "--data", data, "--steps", 1, "--device", "cpu")
+    words = (*words, "--set", "train.augment_shift=0", "--set", "train.batch_size=4", "--out")
+    assert wam(*words, tmp_path / "out").code == 0
+    judge = ("eval", tmp_path / "out", "--dataset", data, "--episodes", 1, "--states", 1)
+    told = wam(*judge)
+    assert told.code == 0, told.err
+    assert wam(*judge).code == 0
+    other = wam(*judge, "--set", "data.alignment=o_after")
+    other.refused("holds other recordings", "alignment was None, now 'o_after'")
+
+    assert wam("collect", "--env", "point/push", "--episodes", 4, "--out", data).code == 0
+    words = ("--out", tmp_path / "more")
+    wam(*judge, *words).refused("data was trained on and has changed since")
+    shutil.copytree(data, tmp_path / "copy")
+    told = wam("eval", tmp_path / "out", "--dataset", tmp_path / "copy", *judge[4:], *words)
+    assert told.code == 0, told.err
 
 
 def test_rollouts_stand_beside_the_blind_rows_that_were_measured(

@@ -322,6 +322,16 @@ def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_notes_beside_foreign_data_are_no_content(tmp_path: Path) -> None:
+    write_v30(tmp_path / "f", [make_episode(i, 4) for i in range(2)])
+    before = Dataset(tmp_path / "f").digest
+    (tmp_path / "f/notes.txt").write_text("looked at it")
+    assert Dataset(tmp_path / "f").digest == before
+    stats = tmp_path / "f/meta/stats.json"
+    stats.write_text("{}" if not stats.exists() else stats.read_text() + "\n")
+    assert Dataset(tmp_path / "f").digest != before
+
+
 def test_inspection_shows_what_is_there(
     written: tuple[Path, list[Episode]], tmp_path: Path
 ) -> None:

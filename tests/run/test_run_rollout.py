@@ -199,3 +199,15 @@ def test_what_is_said_and_shifted_reaches_the_environment_and_the_claim(tmp_path
     for other in ({"sentence": "swapped"}, {"sentence": "swapped", "shift": "camera"}):
         with pytest.raises(ValueError, match="holds other episodes"):
             rollout(ExpertAgent(), "point/push", 1, **other, **options)
+
+
+def test_a_folder_in_which_nothing_was_logged_is_claimed_anew(tmp_path):
+    def broken(name, **options):
+        raise RuntimeError("no simulator")
+
+    options = {"progress": False, "out": tmp_path}
+    with pytest.raises(RuntimeError, match="no simulator"):
+        rollout(ExpertAgent(), "point/push", 1, make=broken, sentence=1, **options)
+    rollout(ExpertAgent(), "point/push", 1, make=point_env.make, **options)
+    with pytest.raises(ValueError, match="sentence was 0, now 1"):
+        rollout(ExpertAgent(), "point/push", 1, make=point_env.make, sentence=1, **options)

@@ -100,7 +100,7 @@ def _eval_env(options: Options, run: Run, policy: Policy) -> None:
 
 
 def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
-    from wamlab.recipes.recorded import read_datasets, replay_recorded
+    from wamlab.recipes.recorded import read_datasets, read_places, replay_recorded
     from wamlab.report.open_loop import judged
     from wamlab.report.words import on_recorded
 
@@ -110,8 +110,15 @@ def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
     run = dataclasses.replace(run, open_loop=wanted)
     reads = ("open_loop.*", "data.alignment", "data.resize")
     run = _vary(run, options.assignments, "eval --dataset", reads)
-    read = read_datasets(options.checkpoint)
-    found = replay_recorded(run, policy, options.dataset, options.out, read, seed=options.seed)
+    found = replay_recorded(
+        run,
+        policy,
+        options.dataset,
+        options.out,
+        read_datasets(options.checkpoint),
+        places=read_places(options.checkpoint),
+        seed=options.seed,
+    )
     print(f"{on_recorded(judged(found) or {})} {options.out}")
 
 

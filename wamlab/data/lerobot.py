@@ -34,6 +34,7 @@ observation after it, so the first action starts from nothing that was seen and 
 """
 
 STATE_COLUMN, ACTION_COLUMN = "observation.state", "action"
+CONTENT = ("meta/", "data/", "videos/")
 KEPT_TABLES = 4
 
 
@@ -98,8 +99,14 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """One digest of all the content; without a manifest every file is read for it."""
-        return manifest.digest(self._files or manifest.entries(self.path))
+        """One digest of all the content; without a manifest every file is read for it.
+
+        Notes that lie beside the data of other software are no content.
+        """
+        if self._files:
+            return manifest.digest(self._files)
+        names = [n for n in manifest.file_names(self.path) if n.startswith(CONTENT)]
+        return manifest.digest(manifest.entries(self.path, names))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -250,7 +250,11 @@ def train_run(
             statistics=processor.model_statistics(),
             action_space=processor.space,
             validation=validation,
-            about={"run": run.to_dict(), "dataset": [cache.dataset for cache in caches]},
+            about={
+                "run": run.to_dict(),
+                "dataset": [cache.dataset for cache in caches],
+                "data": [str(Path(path).resolve()) for path in data],
+            },
             before_stage=before_stage,
         )
 
