@@ -152,6 +152,12 @@ def test_only_the_first_episodes_keep_frames():
     assert episodes[0].seed == start_seed("evaluation", 0)
 
 
+def test_no_episodes_side_by_side_would_never_end(tmp_path):
+    with pytest.raises(ValueError, match="batch is 0, expected at least 1"):
+        run(ExpertAgent(), 1, "point/push", batch=0, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_unknown_environment_names_the_nearest():
     with pytest.raises(KeyError, match="did you mean 'point/push'"):
         run(ExpertAgent(), 1, "point/push2")
