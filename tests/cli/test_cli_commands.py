@@ -80,6 +80,18 @@ def test_under_a_shift_no_blind_row_holds(
     assert load_blind(tmp_path / "out") == {}
 
 
+def test_a_probe_that_cannot_be_is_refused_before_any_environment_is_tried(
+    wam, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
+    monkeypatch.setattr("wamlab.recipes.work.self_test", None)
+    words = ("probe", run, "--env", "point/push", "--out", tmp_path / "out")
+    wam(*words).refused("'other-instruction' is imposed, but none is known for point/push")
+    words = (*words, "--set", "probe.imposed=zero", "--judge")
+    wam(*words, tmp_path / "nowhere").refused("nowhere does not exist")
+    assert not (tmp_path / "out").exists()
+
+
 def test_blind_rows_of_other_environments_stay(
     tmp_path: Path, point_world: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,7 +124,13 @@ def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
 
 def probe(options: Options) -> None:
     from wamlab.policy.policy import load
-    from wamlab.recipes.work import acting_run, execute_imagination, restores, show_rivals
+    from wamlab.recipes.work import (
+        acting_run,
+        check_probes,
+        execute_imagination,
+        restores,
+        show_rivals,
+    )
     from wamlab.run.film import Judge
     from wamlab.run.reading import judge_probes, read_probes_of
 
@@ -134,6 +140,8 @@ def probe(options: Options) -> None:
     run = dataclasses.replace(run, probe=wanted)
     run = _vary(run, options.assignments, "probe", ("probe.*",))
     _check_there(options.data)
+    check_probes(run, policy, options.env)
+    judge = None if options.judge is None else Judge(load(options.judge, options.device))
     for env, found in restores(options.env):
         print(f"{env}, restored and acted on ten times: {found}")
     probes = execute_imagination(run, policy, options.env, options.out, seed=options.seed)
@@ -144,8 +152,7 @@ def probe(options: Options) -> None:
     if options.readers is not None:
         read = sum(bool(one.reader) for one in read_probes_of(policy, options.out, options.readers))
         print(f"{read} of them read by the state readers in {options.readers}")
-    if options.judge is not None:
-        judge = Judge(load(options.judge, options.device))
+    if judge is not None:
         read = sum(bool(one.judge) for one in judge_probes(judge, options.out))
         print(f"{read} of them judged by {judge.title}")
 

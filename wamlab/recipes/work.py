@@ -34,7 +34,8 @@ from wamlab.policy.policy import Policy, load
 from wamlab.recipes.clips import clips_of
 from wamlab.recipes.run import DataConfig, Run
 from wamlab.run.collect import Collected, collect
-from wamlab.run.probe import probe
+from wamlab.run.impose import check_imposed
+from wamlab.run.probe import check_told, probe
 from wamlab.run.rollout import rollout
 from wamlab.run.seats import make_env
 from wamlab.sim.env import SelfTest, self_test
@@ -386,6 +387,18 @@ def restores(envs: Sequence[str]) -> Iterator[tuple[str, SelfTest]]:
             yield env, self_test(world)
         finally:
             world.close()
+
+
+def check_probes(run: Run, policy: Policy, envs: Sequence[str]) -> None:
+    """Raise what `execute_imagination` would say of the run's ``probe``, before anything is done.
+
+    Raises:
+        KeyError: an unknown environment.
+        ValueError: an intervention that the action space or the training does not allow.
+    """
+    names, imposed = expand(envs), run.probe.imposed
+    check_imposed(imposed, policy.space)
+    check_told(names, imposed, other_instructions(run, names))
 
 
 def execute_imagination(
