@@ -36,7 +36,7 @@ def collect(options: Options) -> None:
     from wamlab.recipes.run import DataConfig
     from wamlab.recipes.work import collect_data
 
-    data = DataConfig(envs=tuple(options.env), episodes=options.episodes, start=options.seed)
+    data = DataConfig(envs=tuple(options.env), episodes=options.episodes, start=options.start)
     for count in collect_data(data, options.out):
         print(count)
 

@@ -39,7 +39,7 @@ or fixed, future and action in one draw or not, in which space the future is).""
         """\
 Scripted demonstrations into a LeRobot v3.0 dataset. The experts vary their route and speed, and are
 pushed off their way in short bursts. A collection that was interrupted opens with every finished
-episode in it.""",
+episode in it, and the same command goes on with it.""",
         "wam collect --env metaworld/dial-turn --episodes 50 --out data/dial-turn",
     ),
     "data inspect": Teach(

@@ -168,6 +168,13 @@ def _count(parser: Parser, flag: str, default: int, what: str) -> None:
     )
 
 
+def natural(text: str) -> int:
+    """A number of at least zero."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """A count of at least one."""
     if not text.isdecimal() or int(text) < 1:
@@ -207,7 +214,13 @@ def _collect(commands: Any) -> None:
     _env(parser)
     _count(parser, "--episodes", 40, "demonstrations of each environment")
     _out(parser, "the dataset's folder")
-    _seed(parser, "the first training start")
+    parser.add_argument(
+        "--start",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="the first training start; they are tried in order (default: 0)",
+    )
 
 
 def _data(commands: Any) -> None:
