@@ -29,7 +29,15 @@ def to(recipe: str) -> tuple[str, ...]:
         ((*TRAIN, "--set", "model.chunk=many"), ("chunk: expected a whole number, got 'many'",)),
         ((*TRAIN, "--set", "chunk=4"), ("did you mean 'model.chunk'?",)),
         ((*TRAIN, "--set", "optim.lr=1"), ("did you mean 'train.optim.lr'?",)),
-        ((*TRAIN, "--set", "train.minutes=abc"), ("expected a number or none, got 'abc'",)),
+        ((*TRAIN, "--set", "train.minutes=3"), ("the run has steps=2: use --minutes 3",)),
+        (
+            (*TRAIN[:6], "--minutes", "1", "--set", "train.steps=3"),
+            ("the run has minutes=1: use --steps 3",),
+        ),
+        (
+            (*TRAIN[:6], "--minutes", "1", "--set", "train.minutes=abc"),
+            ("expected a number or none, got 'abc'",),
+        ),
         ((*TRAIN, "--set", "train.precision=f3"), ("did you mean 'f32'?",)),
         ((*TRAIN, "--set", "train.batch_size=0"), ("batch_size is 0, expected more than 0",)),
         ((*TRAIN, "--set", "model.chunk"), ("expected NAME=VALUE, got 'model.chunk'",)),
@@ -71,11 +79,19 @@ def to(recipe: str) -> tuple[str, ...]:
         ((*IMAGINE, "{out}.png"), ("'.png'", ".gif", ".mp4")),
         (("list", "metrcs"), ("no list 'metrcs'", "did you mean 'metrics'?")),
         (("trian",), ("'trian'", "did you mean 'train'?")),
-        (("report", "{out}"), ("holds no logs", "episodes/")),
+        (("report", "{out}"), ("there is no folder", "out")),
+        (("report", "{run}/checkpoints"), ("holds no logs", "episodes/")),
+        (("compare", "{run}", "{out}"), ("there is no folder", "out")),
+        (("data", "inspect", "{out}"), ("there is no folder", "out")),
+        (("probe", "{run}", *EVAL[2:], "--data", "{out}"), ("there is no folder", "out")),
         (("eval", "{out}", *EVAL[2:]), ("does not exist", "config.json")),
         (("eval", "{out}", "--env", "point/push"), ("out does not exist",)),
         (("probe", "{data}", "--env", "point/push"), ("is no run folder", "give --out")),
-        ((*TRAIN[:2], "--data", "{out}", *TRAIN[4:]), ("is no LeRobot dataset",)),
+        ((*TRAIN[:2], "--data", "{out}", *TRAIN[4:]), ("there is no folder",)),
+        (
+            ("train", "own-data/pupil", "--data", "{out}", "--out", "{out}"),
+            ("there is no folder",),
+        ),
         (("data", "check", "{out}"), ("out: no such folder",)),
         (("eval", "{data}", *EVAL[2:]), ("is no checkpoint and no run", "config.json")),
         (("data", "inspect", "{run}"), ("is no LeRobot dataset", "meta/info.json")),
@@ -104,7 +120,7 @@ def test_an_unknown_public_name_or_metric_or_device(made: Path) -> None:
 
 def test_a_dataset_that_is_not_there_is_missed_before_the_run_is_printed(wam, tmp_path: Path):
     told = wam(*TRAIN[:2], "--data", tmp_path / "no", "--out", tmp_path / "out")
-    told.refused("is no LeRobot dataset")
+    told.refused(f"there is no folder {tmp_path / 'no'}")
     assert told.out == ""
 
 

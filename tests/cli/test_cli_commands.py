@@ -92,6 +92,32 @@ def test_a_probe_that_cannot_be_is_refused_before_any_environment_is_tried(
     assert not (tmp_path / "out").exists()
 
 
+def test_counts_that_are_not_asked_for_are_the_runs_own(
+    wam, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def roll_out(run, *_, **__):
+        asked.append((run.rollout.episodes,))
+        return []
+
+    def imagine(run, *_, **__):
+        asked.append((run.probe.states, run.probe.samples))
+        return []
+
+    monkeypatch.setattr("wamlab.recipes.work.roll_out", roll_out)
+    monkeypatch.setattr("wamlab.recipes.work.execute_imagination", imagine)
+    monkeypatch.setattr("wamlab.recipes.work.restores", lambda envs: [])
+    monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
+    words = (run, "--env", "point/push", "--out", tmp_path)
+    for more in ((), ("--episodes", 3), ("--set", "rollout.episodes=4")):
+        assert wam("eval", *words, *more).code == 0
+    words = (*words, "--set", "probe.imposed=zero")
+    for more in ((), ("--states", 3), ("--samples", 2), ("--set", "probe.samples=1")):
+        assert wam("probe", *words, *more).code == 0
+    assert asked == [(10,), (3,), (4,), (6, 4), (3, 4), (6, 2), (6, 1)]
+
+
 def test_blind_rows_of_other_environments_stay(
     tmp_path: Path, point_world: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

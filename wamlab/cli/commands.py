@@ -88,7 +88,7 @@ def _eval_env(options: Options, run: Run, policy: Policy) -> None:
     from wamlab.metrics.success import success_any
     from wamlab.recipes.work import roll_out, save_blind_rows
 
-    rollouts = dataclasses.replace(run.rollout, episodes=options.episodes)
+    rollouts = dataclasses.replace(run.rollout, **_given(options, "episodes"))
     run = dataclasses.replace(run, rollout=rollouts)
     run = _vary(run, options.assignments, "eval", ("rollout.*",))
     episodes = roll_out(run, policy, options.env, options.out, seed=options.seed)
@@ -104,9 +104,7 @@ def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
     from wamlab.report.open_loop import judged
     from wamlab.report.words import on_recorded
 
-    wanted = dataclasses.replace(run.open_loop, episodes=options.episodes)
-    if options.states:
-        wanted = dataclasses.replace(wanted, states=options.states)
+    wanted = dataclasses.replace(run.open_loop, **_given(options, "episodes", "states"))
     run = dataclasses.replace(run, open_loop=wanted)
     reads = ("open_loop.*", "data.alignment", "data.resize")
     run = _vary(run, options.assignments, "eval --dataset", reads)
@@ -136,7 +134,7 @@ def probe(options: Options) -> None:
 
     options.out = options.out or _run_folder(options.checkpoint)
     run, policy = acting_run(options.checkpoint, options.device)
-    wanted = dataclasses.replace(run.probe, states=options.states, samples=options.samples)
+    wanted = dataclasses.replace(run.probe, **_given(options, "states", "samples"))
     run = dataclasses.replace(run, probe=wanted)
     run = _vary(run, options.assignments, "probe", ("probe.*",))
     _check_there(options.data)
@@ -173,12 +171,14 @@ def imagine(options: Options) -> None:
 def report(options: Options) -> None:
     from wamlab.report.build import build
 
+    _check_folders([options.folder])
     print(build(options.folder, options.features))
 
 
 def compare(options: Options) -> None:
     from wamlab.report import compare
 
+    _check_folders(options.folders)
     found = compare.compare(options.folders)
     if options.json:
         print(json.dumps(compare.plain(found), indent=1))
@@ -219,6 +219,11 @@ def weights(options: Options) -> None:
     print(convert(options.name, options.source))
 
 
+def _given(options: Options, *names: str) -> dict[str, int]:
+    """The counts of these that were asked for; of the others the run's own hold."""
+    return {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+
+
 def _vary(run: Run, assignments: Sequence[str], command: str, reads: Sequence[str]) -> Run:
     """The run with these fields changed, of those that a command ``reads``.
 
@@ -241,6 +246,7 @@ def _vary_training(run: Run, assignments: Sequence[str]) -> Run:
     """
     from wamlab.recipes.run import COLLECTED
 
+    _check_budget(run, assignments)
     varied = run.vary(assignments)
     fields = [field.name for field in dataclasses.fields(run.data)]
     for name in COLLECTED:
@@ -251,6 +257,15 @@ def _vary_training(run: Run, assignments: Sequence[str]) -> Run:
                 f"are: training takes {taken}"
             )
     return varied
+
+
+def _check_budget(run: Run, assignments: Sequence[str]) -> None:
+    """Raise ValueError for a second budget beside the run's own, which has a flag to replace it."""
+    for name, _, value in (assignment.partition("=") for assignment in assignments):
+        for one, other in (("minutes", "steps"), ("steps", "minutes")):
+            own = getattr(run.train, other)
+            if name.strip() == f"train.{one}" and own is not None and value.strip() != "none":
+                raise ValueError(f"the run has {other}={own:g}: use --{one} {value.strip()}")
 
 
 def _on_data(run: Run, datasets: Sequence[str]) -> Run:
@@ -264,6 +279,12 @@ def _on_data(run: Run, datasets: Sequence[str]) -> Run:
         told = f"hold {there}" if there else "name no environment"
         print(f"the data {told}; {run.recipe} is meant for {asked}", file=sys.stderr)
     return found
+
+
+def _check_folders(folders: Sequence[str]) -> None:
+    for folder in folders:
+        if not Path(folder).exists():
+            raise FileNotFoundError(f"there is no folder {folder}")
 
 
 def _check_there(datasets: Sequence[str]) -> None:

@@ -61,8 +61,9 @@ error; warnings alone give 0.""",
         "a recipe on a dataset, into a run folder with checkpoints",
         """\
 Train a recipe, named PROTOCOL/MODEL, on a dataset. --minutes times the first seconds and then fixes
-the number of steps, so that everything afterwards is a function of the step; --resume continues
-bit for bit. --dry-run trains nothing and prints parameters, tokens, GFLOPs, memory and minutes.""",
+the number of steps, so that everything afterwards is a function of the step; --resume continues, on
+a CPU bit for bit. --dry-run trains nothing and prints parameters, tokens, GFLOPs, memory and
+minutes; like training it decodes the dataset into the cache, once.""",
         "wam train mw-demo/uwm --data data/demo --out runs/uwm --minutes 10",
     ),
     "eval": Teach(

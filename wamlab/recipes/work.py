@@ -270,7 +270,10 @@ def serve_latents(
 
 
 def plan_run(run: Run, data: Sequence[str | Path], *, device: str = "auto") -> Plan:
-    """What training a run on datasets will take; a few steps are measured, nothing is written."""
+    """What training a run on datasets will take; a few steps are measured.
+
+    Nothing is written but the cache of the datasets, which training reads.
+    """
     caches = open_caches(run, data)
     model, processor = build_model(run), fit_processor(run, caches)
     model.fit(processor.model_statistics())
