@@ -49,6 +49,7 @@ def test_a_strangers_model_is_trained_and_judged_without_touching_another_file(
     limit = ["--episodes", "1", "--out", "run"]
     assert "over 1 episodes" in wam("eval", "run", *own, "--env", TASK, *limit)
     limit = ["--states", "1", "--samples", "1", "--data", "data", "--out", "run"]
+    limit += ["--set", "probe.imposed=zero,mirrored"]  # one task: there is no other instruction
     wam("probe", "run", *own, "--env", TASK, *limit)
     wam("report", "run")
     assert "nothing is wrong" in wam("verify", "run")

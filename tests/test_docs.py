@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def test_every_command_in_the_documents_is_one() -> None:
     assert len(commands) > 10
     for command in commands:
         parse(parser, command.split()[1:])
+
+
+def test_the_readmes_example_needs_nothing_that_it_does_not_import() -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    tree, known = ast.parse(block), {}
+    imports = [one for one in tree.body if isinstance(one, (ast.Import, ast.ImportFrom))]
+    exec(compile(ast.Module(imports, []), "README.md", "exec"), known)
+    names = {one for one in ast.walk(tree) if isinstance(one, ast.Name)}
+    made = {one.id for one in names if isinstance(one.ctx, ast.Store)}
+    assert {one.id for one in names} <= {*known, *made}
 
 
 def test_every_link_leads_to_a_file() -> None:

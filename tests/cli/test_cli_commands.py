@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import point_env
 import pytest
 
-from wamlab.data.logs import load_blind, load_probes, load_rivals
+from wamlab.data.logs import load_blind, load_probes, load_rivals, read_json
 from wamlab.sim import shifts
 from wamlab.sim.suites import BlindRow
 
@@ -19,6 +20,41 @@ def known_row(env: str) -> BlindRow:
     if env != ROW.env:
         raise KeyError(f"no blind row of {env!r}")
     return ROW
+
+
+def test_a_run_is_recorded_with_the_environments_of_its_data(
+    wam, data: Path, tmp_path: Path
+) -> None:
+    words = ("train", "mw-demo/pupil", "--data", data, "--steps", 1, "--device", "cpu")
+    words = (*words, "--set", "train.augment_shift=0", "--set", "train.batch_size=4", "--out")
+    told = wam(*words, tmp_path / "out")
+    assert told.code == 0, told.err
+    said = "the data hold point/push; mw-demo/pupil is meant for mw-demo\n"
+    assert said in told.err
+    run = read_json(tmp_path / "out/run.json")["provenance"]["run"]
+    assert run["data"]["envs"] == ["point/push"]
+    assert '"point/push"' in told.out  # the run that is printed is the run that is recorded
+
+
+def test_recordings_are_of_one_reading_of_data_that_are_as_training_read_them(
+    wam, data: Path, tmp_path: Path
+) -> None:
+    words = ("train", "mw-demo/pupil", "--data", data, "--steps", 1, "--device", "cpu")
+    words = (*words, "--set", "train.augment_shift=0", "--set", "train.batch_size=4", "--out")
+    assert wam(*words, tmp_path / "out").code == 0
+    judge = ("eval", tmp_path / "out", "--dataset", data, "--episodes", 1, "--states", 1)
+    told = wam(*judge)
+    assert told.code == 0, told.err
+    assert wam(*judge).code == 0
+    other = wam(*judge, "--set", "data.alignment=o_after")
+    other.refused("holds other recordings", "alignment was None, now 'o_after'")
+
+    assert wam("collect", "--env", "point/push", "--episodes", 4, "--out", data).code == 0
+    words = ("--out", tmp_path / "more")
+    wam(*judge, *words).refused("data was trained on and has changed since")
+    shutil.copytree(data, tmp_path / "copy")
+    told = wam("eval", tmp_path / "out", "--dataset", tmp_path / "copy", *judge[4:], *words)
+    assert told.code == 0, told.err
 
 
 def test_rollouts_stand_beside_the_blind_rows_that_were_measured(
@@ -44,6 +80,44 @@ def test_under_a_shift_no_blind_row_holds(
     assert load_blind(tmp_path / "out") == {}
 
 
+def test_a_probe_that_cannot_be_is_refused_before_any_environment_is_tried(
+    wam, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
+    monkeypatch.setattr("wamlab.recipes.work.self_test", None)
+    words = ("probe", run, "--env", "point/push", "--out", tmp_path / "out")
+    wam(*words).refused("'other-instruction' is imposed, but none is known for point/push")
+    words = (*words, "--set", "probe.imposed=zero", "--judge")
+    wam(*words, tmp_path / "nowhere").refused("nowhere does not exist")
+    assert not (tmp_path / "out").exists()
+
+
+def test_counts_that_are_not_asked_for_are_the_runs_own(
+    wam, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def roll_out(run, *_, **__):
+        asked.append((run.rollout.episodes,))
+        return []
+
+    def imagine(run, *_, **__):
+        asked.append((run.probe.states, run.probe.samples))
+        return []
+
+    monkeypatch.setattr("wamlab.recipes.work.roll_out", roll_out)
+    monkeypatch.setattr("wamlab.recipes.work.execute_imagination", imagine)
+    monkeypatch.setattr("wamlab.recipes.work.restores", lambda envs: [])
+    monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
+    words = (run, "--env", "point/push", "--out", tmp_path)
+    for more in ((), ("--episodes", 3), ("--set", "rollout.episodes=4")):
+        assert wam("eval", *words, *more).code == 0
+    words = (*words, "--set", "probe.imposed=zero")
+    for more in ((), ("--states", 3), ("--samples", 2), ("--set", "probe.samples=1")):
+        assert wam("probe", *words, *more).code == 0
+    assert asked == [(10,), (3,), (4,), (6, 4), (3, 4), (6, 2), (6, 1)]
+
+
 def test_blind_rows_of_other_environments_stay(
     tmp_path: Path, point_world: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +134,9 @@ def test_probes_stand_beside_the_rivals_of_a_dataset(
 ) -> None:
     monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
     words = ("probe", run, "--env", "point/push", "--states", 1, "--samples", 1, "--out")
+    told = wam(*words, tmp_path / "no")
+    told.refused("none is known for point/push", "--set probe.imposed=zero,mirrored,truncated")
+    words = (*words[:-1], "--set", "probe.imposed=zero,mirrored", "--out")
     assert wam(*words, tmp_path / "bare").code == 0
     (bare,) = load_probes(tmp_path / "bare")
     assert load_rivals(tmp_path / "bare", bare) == {}

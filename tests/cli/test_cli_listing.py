@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from wamlab.cli import listing
 from wamlab.cli.listing import models
 from wamlab.models.base import WorldActionModel, available, model_class
 
@@ -24,3 +25,10 @@ def test_parameters_and_network_calls_are_those_of_one_size(shipped: None) -> No
         assert {query: answer["calls"] for query, answer in row["queries"].items()} == calls
         assert row["parameters"] == sum(p.numel() for p in small.parameters())
     assert listed["reactive"]["queries"]["POLICY"]["calls"] == 4  # two in its tiny size
+
+
+def test_the_longest_name_stands_apart_from_its_sentence() -> None:
+    names = ["scene/short", "scene/" + "a-long-name-of-a-chain" * 3]
+    lines = listing._lines({name: {"instruction": "open it"} for name in names}).splitlines()
+    assert [line.split("  ")[0] for line in lines] == names
+    assert len({line.index("open it") for line in lines}) == 1

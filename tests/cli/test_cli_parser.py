@@ -11,7 +11,7 @@ EVERYWHERE = ["--import", "--traceback"]
 PUBLIC = {
     "demo": ["--quick", "--out", "--seed", "--device"],
     "list": ["WHAT", "--json"],
-    "collect": ["--env", "--episodes", "--out", "--seed"],
+    "collect": ["--env", "--episodes", "--out", "--start"],
     "data inspect": ["PATH", "--out"],
     "data check": ["PATH"],
     "train": [
@@ -94,7 +94,7 @@ def test_every_example_is_a_valid_command_line(command: str) -> None:
         ("train r --data d --out o --minutes nan", "expected minutes above 0"),
         ("train r --data d --out o --minutes 1 --steps 2", "not allowed with"),
         ("train r", "--data, --out"),
-        ("collect --env e --out o --seed x", "invalid int value"),
+        ("collect --env e --out o --start -1", "expected a number of at least 0"),
         ("", "command"),
     ],
 )

@@ -19,7 +19,42 @@ def test_the_lag_is_found(lag: int) -> None:
     result = check_alignment(states, actions)
     assert result.best == lag
     assert result.ok is (lag == 0)
-    assert result.correlations[lag] == pytest.approx(1, abs=1e-9)
+    assert result.weights[lag] == pytest.approx(1, abs=1e-9)
+
+
+def lagging(noise: float, *, feedback: float = 0.0) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Smooth actions, and a controller that follows them over many ticks."""
+    rng = np.random.default_rng(2)
+    states, actions = [], []
+    for _ in range(10):
+        state, speed, wish, goal = 0.0, 0.0, 0.0, 1.0
+        states.append([state])
+        actions.append([])
+        for _ in range(200):
+            wish = 0.9 * wish + 0.1 * rng.normal()
+            actions[-1].append(wish if not feedback else feedback * (goal - state))
+            speed = 0.8 * speed + 0.2 * actions[-1][-1] if not feedback else actions[-1][-1]
+            state += 0.1 * speed + noise * rng.normal()
+            states[-1].append(state)
+    as_rows = lambda parts: [np.array(part)[:, None] for part in parts]  # noqa: E731
+    return as_rows(states), as_rows(actions)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.001])
+@pytest.mark.parametrize("lag", [-1, 0, 1])
+def test_smooth_actions_of_a_lagging_controller_are_told_from_shifted_ones(lag, noise) -> None:
+    """The largest correlation lies two ticks late, whatever is declared."""
+    states, actions = lagging(noise)
+    if lag:
+        states = [state[1:] if lag < 0 else state[:-1] for state in states]
+        actions = [action[:-1] if lag < 0 else action[1:] for action in actions]
+    result = check_alignment(states, actions)
+    assert (result.best, result.ok) == (lag, lag == 0)
+
+
+def test_actions_that_answer_what_happened_do_not_cause_it() -> None:
+    """A push by noise is answered one tick later: the answer explains it, but moved nothing."""
+    assert check_alignment(*lagging(0.05, feedback=1.0)).ok is None
 
 
 def test_sizes_decide_where_directions_cannot() -> None:

@@ -72,6 +72,39 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     assert [cache.path.exists() for cache in caches] == [True, False, True]
 
 
+def test_only_caches_make_room(tmp_path: Path) -> None:
+    """A dataset, a run and a stranger's hidden folder stay, whatever they are called."""
+    limit = 1.5 * 13 * (2 * SIZE**2 * 3 + 256) / 1e9
+    make_dataset(tmp_path / "a", [make_episode(0)])
+    first = open_cache(tmp_path / "a", limit_gb=limit)
+    folder = first.path.parent
+    dead = folder / f".{first.path.name}.999999999.tmp"
+    others = [folder / "data", folder / ("a" * 32), folder / ".mine.tmp", folder / ".my.0.tmp"]
+    for other in others[:2]:
+        make_dataset(other, [make_episode(2)])
+    for hidden in (*others[2:], dead):
+        hidden.mkdir()
+    make_dataset(tmp_path / "b", [make_episode(1)])
+    open_cache(tmp_path / "b", limit_gb=limit)
+    assert not first.path.exists()
+    assert not dead.exists()
+    assert all(other.is_dir() for other in others)
+    assert Dataset(others[0]).frames("corner", 0).shape == (13, SIZE, SIZE, 3)
+
+
+def test_the_limit_can_be_set(
+    written: tuple[Path, list[Episode]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAMLAB_CACHE_GB", "1e-6")
+    with pytest.raises(DataError, match=r"limited to 1e-06 GB; WAMLAB_CACHE_GB sets the limit"):
+        open_cache(written[0])
+    monkeypatch.setenv("WAMLAB_CACHE_GB", "much")
+    with pytest.raises(DataError, match="WAMLAB_CACHE_GB is 'much', expected gigabytes above 0"):
+        open_cache(written[0])
+    monkeypatch.setenv("WAMLAB_CACHE_GB", "0.5")
+    assert open_cache(written[0]).path.is_dir()
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [

@@ -322,6 +322,39 @@ def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+@pytest.mark.parametrize(
+    ("stats", "said"),
+    [
+        ({"action": {"min": [0, 0], "max": [1, 1, 1]}}, r"action.min is \[0, 0\], expected 3 numb"),
+        ({"action": {"min": [0, 0, 0], "max": [1, 1]}}, r"action.max is \[1, 1\], expected 3 numb"),
+        ({"action": {"min": None, "max": [1, 1, 1]}}, r"action.min is None, expected 3 numbers"),
+        ({"action": {"min": [0, None, 0], "max": [1, 1, 1]}}, r"action.min is \[0, None, 0\], exp"),
+        ({"action": {"min": ["a"] * 3, "max": [1, 1, 1]}}, r"action.min is \['a', 'a', 'a'\], exp"),
+        ({"action": {"min": [0, 0, 0]}}, r"action.max is None, expected 3 numbers"),
+        ({"action": {"max": [0, 0, 0]}}, r"action.min is None, expected 3 numbers"),
+        ({"action": [0, 1]}, "action holds no statistics by name"),
+        ([{"action": 1}], "holds no statistics by column"),
+    ],
+)
+def test_wrong_statistics_are_named(tmp_path: Path, stats: Any, said: str) -> None:
+    write_v30(tmp_path / "f", [make_episode(i, 4) for i in range(2)])
+    (tmp_path / "f/meta/stats.json").write_text(json.dumps(stats))
+    with pytest.raises(DataError, match=rf"f/meta/stats\.json.* {said}"):
+        Dataset(tmp_path / "f")
+    (problem,) = check(tmp_path / "f", progress=False)
+    assert "meta/stats.json" in problem.what
+
+
+def test_notes_beside_foreign_data_are_no_content(tmp_path: Path) -> None:
+    write_v30(tmp_path / "f", [make_episode(i, 4) for i in range(2)])
+    before = Dataset(tmp_path / "f").digest
+    (tmp_path / "f/notes.txt").write_text("looked at it")
+    assert Dataset(tmp_path / "f").digest == before
+    stats = tmp_path / "f/meta/stats.json"
+    stats.write_text("{}" if not stats.exists() else stats.read_text() + "\n")
+    assert Dataset(tmp_path / "f").digest != before
+
+
 def test_inspection_shows_what_is_there(
     written: tuple[Path, list[Episode]], tmp_path: Path
 ) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +239,20 @@ def test_save_and_load_are_equal(processor: Processor, batch: Batch, tmp_path: P
     (tmp_path / "processor.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read"):
         Processor.load(tmp_path)
+
+
+def test_a_full_disk_is_an_error_of_the_system(processor: Processor, tmp_path: Path) -> None:
+    """Whoever saves catches OSError; another library's error would pass it by."""
+    processor.sentences["push"] = torch.ones(384), torch.ones(4, 384)
+    folder = tmp_path / "checkpoint"
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
+        try:
+            processor.save(folder)
+        except OSError as error:
+            os._exit(error.errno or 0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == errno.EFBIG
+    assert list(folder.iterdir()) == []

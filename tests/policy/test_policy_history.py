@@ -18,7 +18,7 @@ from wamlab.policy.executors import ChunkExecutor
 from wamlab.policy.history import History
 from wamlab.policy.policy import Policy
 from wamlab.run.rollout import rollout
-from wamlab.types import JOINT, Batch, Text
+from wamlab.types import JOINT, POLICY, Batch, Text
 
 CONFIG = dataclasses.replace(
     GR1.Config.tiny(), views=("top", "side"), image_size=16, text_dim=8, rate_hz=10.0
@@ -135,3 +135,17 @@ def test_a_fuller_history_changes_what_is_done(model: Recorded) -> None:
     agent.reset(0, env, seed=0)
     without = agent.act({0: observation})[0][0]
     assert np.abs(with_past - without).max() > 1e-4
+
+
+def test_a_robots_loop_tells_the_model_what_a_rollout_tells_it(model: Recorded) -> None:
+    """As docs/own-data.md says: a history of the policy's depth, pushed after each action."""
+    policy, env = Policy(model, Encoded(), point_env.SPACE), point_env.make("point/push")
+    past, observation = History(policy.depth), env.reset(seed=3)[0]
+    for _ in range(STEPS):
+        chunk = policy.query(observation, POLICY, histories=[past], seed=0).action.values[0]
+        action = policy.space.clip(chunk[0])
+        past.push(observation, action)
+        observation = env.step(action)[0]
+    seen = [int(look.seen_BT.sum()) for look in model.looks]
+    assert seen == sorted(seen)
+    assert seen[0] < seen[-1]

@@ -24,6 +24,13 @@ def test_the_other_instruction_is_that_of_the_next_environment_of_the_run() -> N
     assert other_instructions(mw_demo.quick("reactive"), [mw_demo.TASK]) == {}
 
 
+def test_environments_that_are_not_here_say_nothing() -> None:
+    run = mw_demo.run("reactive")
+    envs = ("elsewhere/wipe", *DEMO[:2])
+    run = dataclasses.replace(run, data=dataclasses.replace(run.data, envs=envs))
+    assert other_instructions(run, DEMO[:1]) == {DEMO[0]: instruction_of(DEMO[1])}
+
+
 def test_the_demo_imposes_everything_and_a_run_without_wishes_the_fixed_set() -> None:
     run = mw_demo.run("reactive")
     assert set(run.probe.imposed) == {*IMPOSED, OTHER_INSTRUCTION}

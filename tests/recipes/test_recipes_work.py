@@ -14,7 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
 import foreign
-from fixture import make_episode
+from fixture import make_dataset, make_episode
 
 from wamlab.data.manifest import DataError
 from wamlab.models.uwm import UWM
@@ -24,10 +24,12 @@ from wamlab.recipes.work import (
     build_model,
     feed,
     fit_processor,
+    on_data,
     open_caches,
     plan_run,
     train_run,
 )
+from wamlab.sim.suites import suite
 
 
 class Sentences:
@@ -72,6 +74,24 @@ def test_a_dataset_that_moves_further_than_the_first_is_trained_on(tmp_path: Pat
             raw = batches.batch(step, stage.name)
             assert np.abs(raw["action"].values[..., 2]).max() == 1.0
             assert torch.isfinite(processor.normalize(raw)["action"].values).all()
+
+
+def test_a_run_names_the_environments_of_its_data_where_they_are_not_its_recipes(
+    tmp_path: Path,
+) -> None:
+    make_dataset(tmp_path / "point", [make_episode(0, 12)])
+    foreign.write_v30(tmp_path / "foreign", [make_episode(i, 12) for i in range(2)])
+    run = recipe("mw-demo/reactive")
+    assert on_data(run, [tmp_path / "foreign"]).data.envs == ()
+    other = on_data(run, [tmp_path / "foreign", tmp_path / "point"])
+    assert other.data.envs == ("fixture/point",)
+    assert on_data(other, [tmp_path / "point"]) is other
+
+    demo = [make_episode(i, 12) for i in range(3)]
+    for episode, env in zip(demo, suite("mw-demo"), strict=True):
+        episode.env = env
+    make_dataset(tmp_path / "demo", demo[::-1])
+    assert on_data(run, [tmp_path / "demo"]) is run  # a suite by its name, in its own order
 
 
 def in_latents(data: Path, *, shift: int) -> Run:

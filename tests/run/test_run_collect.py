@@ -84,6 +84,24 @@ def test_a_collection_goes_on_where_it_was(tmp_path):
     assert len(Dataset(tmp_path / "parts")) == 8
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_dataset_has_one_first_start(tmp_path, workers):
+    run(tmp_path, 2, "point/push", start=100)
+    for start in (0, 99, 101):
+        with pytest.raises(ValueError, match=f"push begin at start 100, asked for was {start}: gi"):
+            run(tmp_path, 3, "point/push", start=start, workers=workers)
+    assert len(Dataset(tmp_path)) == 2
+    (more,) = run(tmp_path, 3, "point/push", start=100)
+    assert str(more) == "point/push: 3 kept of 3 starts (0 failed, 0 solved at the start)"
+
+
+def test_starts_that_failed_before_the_first_that_is_there_were_tried(tmp_path):
+    run(tmp_path, 1, "point/flaky", start=1)
+    (more,) = run(tmp_path, 2, "point/flaky", start=1)
+    assert (more.kept, more.failed) == (2, 2)
+    assert sorted(stored(tmp_path)) == [("point/flaky", 2), ("point/flaky", 4)]
+
+
 def test_failed_demonstrations_are_kept_when_asked_for(tmp_path):
     counts = run(tmp_path, 4, "point/flaky", only_successful=False)
     assert counts[0].kept == 4

@@ -152,6 +152,12 @@ def test_only_the_first_episodes_keep_frames():
     assert episodes[0].seed == start_seed("evaluation", 0)
 
 
+def test_no_episodes_side_by_side_would_never_end(tmp_path):
+    with pytest.raises(ValueError, match="batch is 0, expected at least 1"):
+        run(ExpertAgent(), 1, "point/push", batch=0, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_unknown_environment_names_the_nearest():
     with pytest.raises(KeyError, match="did you mean 'point/push'"):
         run(ExpertAgent(), 1, "point/push2")
@@ -199,3 +205,15 @@ def test_what_is_said_and_shifted_reaches_the_environment_and_the_claim(tmp_path
     for other in ({"sentence": "swapped"}, {"sentence": "swapped", "shift": "camera"}):
         with pytest.raises(ValueError, match="holds other episodes"):
             rollout(ExpertAgent(), "point/push", 1, **other, **options)
+
+
+def test_a_folder_in_which_nothing_was_logged_is_claimed_anew(tmp_path):
+    def broken(name, **options):
+        raise RuntimeError("no simulator")
+
+    options = {"progress": False, "out": tmp_path}
+    with pytest.raises(RuntimeError, match="no simulator"):
+        rollout(ExpertAgent(), "point/push", 1, make=broken, sentence=1, **options)
+    rollout(ExpertAgent(), "point/push", 1, make=point_env.make, **options)
+    with pytest.raises(ValueError, match="sentence was 0, now 1"):
+        rollout(ExpertAgent(), "point/push", 1, make=point_env.make, sentence=1, **options)

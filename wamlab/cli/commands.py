@@ -36,7 +36,7 @@ def collect(options: Options) -> None:
     from wamlab.recipes.run import DataConfig
     from wamlab.recipes.work import collect_data
 
-    data = DataConfig(envs=tuple(options.env), episodes=options.episodes, start=options.seed)
+    data = DataConfig(envs=tuple(options.env), episodes=options.episodes, start=options.start)
     for count in collect_data(data, options.out):
         print(count)
 
@@ -63,8 +63,7 @@ def train(options: Options) -> None:
         minutes=options.minutes, steps=options.steps
     )
     run = dataclasses.replace(run, train=dataclasses.replace(run.train, seed=options.seed))
-    run = run.vary(options.assignments)
-    _check_there(options.data)
+    run = _on_data(_vary_training(run, options.assignments), options.data)
     print(json.dumps(run.to_dict(), indent=1))
     from wamlab.recipes.work import plan_run, train_run
 
@@ -89,7 +88,7 @@ def _eval_env(options: Options, run: Run, policy: Policy) -> None:
     from wamlab.metrics.success import success_any
     from wamlab.recipes.work import roll_out, save_blind_rows
 
-    rollouts = dataclasses.replace(run.rollout, episodes=options.episodes)
+    rollouts = dataclasses.replace(run.rollout, **_given(options, "episodes"))
     run = dataclasses.replace(run, rollout=rollouts)
     run = _vary(run, options.assignments, "eval", ("rollout.*",))
     episodes = roll_out(run, policy, options.env, options.out, seed=options.seed)
@@ -101,33 +100,46 @@ def _eval_env(options: Options, run: Run, policy: Policy) -> None:
 
 
 def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
-    from wamlab.recipes.recorded import read_datasets, replay_recorded
+    from wamlab.recipes.recorded import read_datasets, read_places, replay_recorded
     from wamlab.report.open_loop import judged
     from wamlab.report.words import on_recorded
 
-    wanted = dataclasses.replace(run.open_loop, episodes=options.episodes)
-    if options.states:
-        wanted = dataclasses.replace(wanted, states=options.states)
+    wanted = dataclasses.replace(run.open_loop, **_given(options, "episodes", "states"))
     run = dataclasses.replace(run, open_loop=wanted)
     reads = ("open_loop.*", "data.alignment", "data.resize")
     run = _vary(run, options.assignments, "eval --dataset", reads)
-    read = read_datasets(options.checkpoint)
-    found = replay_recorded(run, policy, options.dataset, options.out, read, seed=options.seed)
+    found = replay_recorded(
+        run,
+        policy,
+        options.dataset,
+        options.out,
+        read_datasets(options.checkpoint),
+        places=read_places(options.checkpoint),
+        seed=options.seed,
+    )
     print(f"{on_recorded(judged(found) or {})} {options.out}")
 
 
 def probe(options: Options) -> None:
     from wamlab.policy.policy import load
-    from wamlab.recipes.work import acting_run, execute_imagination, restores, show_rivals
+    from wamlab.recipes.work import (
+        acting_run,
+        check_probes,
+        execute_imagination,
+        restores,
+        show_rivals,
+    )
     from wamlab.run.film import Judge
     from wamlab.run.reading import judge_probes, read_probes_of
 
     options.out = options.out or _run_folder(options.checkpoint)
     run, policy = acting_run(options.checkpoint, options.device)
-    wanted = dataclasses.replace(run.probe, states=options.states, samples=options.samples)
+    wanted = dataclasses.replace(run.probe, **_given(options, "states", "samples"))
     run = dataclasses.replace(run, probe=wanted)
     run = _vary(run, options.assignments, "probe", ("probe.*",))
     _check_there(options.data)
+    check_probes(run, policy, options.env)
+    judge = None if options.judge is None else Judge(load(options.judge, options.device))
     for env, found in restores(options.env):
         print(f"{env}, restored and acted on ten times: {found}")
     probes = execute_imagination(run, policy, options.env, options.out, seed=options.seed)
@@ -138,8 +150,7 @@ def probe(options: Options) -> None:
     if options.readers is not None:
         read = sum(bool(one.reader) for one in read_probes_of(policy, options.out, options.readers))
         print(f"{read} of them read by the state readers in {options.readers}")
-    if options.judge is not None:
-        judge = Judge(load(options.judge, options.device))
+    if judge is not None:
         read = sum(bool(one.judge) for one in judge_probes(judge, options.out))
         print(f"{read} of them judged by {judge.title}")
 
@@ -160,12 +171,14 @@ def imagine(options: Options) -> None:
 def report(options: Options) -> None:
     from wamlab.report.build import build
 
+    _check_folders([options.folder])
     print(build(options.folder, options.features))
 
 
 def compare(options: Options) -> None:
     from wamlab.report import compare
 
+    _check_folders(options.folders)
     found = compare.compare(options.folders)
     if options.json:
         print(json.dumps(compare.plain(found), indent=1))
@@ -206,6 +219,11 @@ def weights(options: Options) -> None:
     print(convert(options.name, options.source))
 
 
+def _given(options: Options, *names: str) -> dict[str, int]:
+    """The counts of these that were asked for; of the others the run's own hold."""
+    return {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+
+
 def _vary(run: Run, assignments: Sequence[str], command: str, reads: Sequence[str]) -> Run:
     """The run with these fields changed, of those that a command ``reads``.
 
@@ -218,6 +236,55 @@ def _vary(run: Run, assignments: Sequence[str], command: str, reads: Sequence[st
             taken = f"`wam {command}` takes {', '.join(reads)}"
             raise ValueError(f"{name} was decided in training; {taken}")
     return varied
+
+
+def _vary_training(run: Run, assignments: Sequence[str]) -> Run:
+    """The run with these fields changed.
+
+    Raises:
+        ValueError: one that was decided when the demonstrations were collected.
+    """
+    from wamlab.recipes.run import COLLECTED
+
+    _check_budget(run, assignments)
+    varied = run.vary(assignments)
+    fields = [field.name for field in dataclasses.fields(run.data)]
+    for name in COLLECTED:
+        if getattr(varied.data, name) != getattr(run.data, name):
+            taken = ", ".join(f"data.{one}" for one in fields if one not in COLLECTED)
+            raise ValueError(
+                f"data.{name} says how demonstrations are collected (`wam collect`), and --data "
+                f"are: training takes {taken}"
+            )
+    return varied
+
+
+def _check_budget(run: Run, assignments: Sequence[str]) -> None:
+    """Raise ValueError for a second budget beside the run's own, which has a flag to replace it."""
+    for name, _, value in (assignment.partition("=") for assignment in assignments):
+        for one, other in (("minutes", "steps"), ("steps", "minutes")):
+            own = getattr(run.train, other)
+            if name.strip() == f"train.{one}" and own is not None and value.strip() != "none":
+                raise ValueError(f"the run has {other}={own:g}: use --{one} {value.strip()}")
+
+
+def _on_data(run: Run, datasets: Sequence[str]) -> Run:
+    """The run as these datasets make it; says so where they are not those of its recipe."""
+    from wamlab.recipes.work import on_data
+
+    _check_there(datasets)
+    found = on_data(run, datasets)
+    if run.data.envs and found is not run:
+        there, asked = (", ".join(one.data.envs) for one in (found, run))
+        told = f"hold {there}" if there else "name no environment"
+        print(f"the data {told}; {run.recipe} is meant for {asked}", file=sys.stderr)
+    return found
+
+
+def _check_folders(folders: Sequence[str]) -> None:
+    for folder in folders:
+        if not Path(folder).exists():
+            raise FileNotFoundError(f"there is no folder {folder}")
 
 
 def _check_there(datasets: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ or fixed, future and action in one draw or not, in which space the future is).""
         """\
 Scripted demonstrations into a LeRobot v3.0 dataset. The experts vary their route and speed, and are
 pushed off their way in short bursts. A collection that was interrupted opens with every finished
-episode in it.""",
+episode in it, and the same command goes on with it.""",
         "wam collect --env metaworld/dial-turn --episodes 50 --out data/dial-turn",
     ),
     "data inspect": Teach(
@@ -61,8 +61,9 @@ error; warnings alone give 0.""",
         "a recipe on a dataset, into a run folder with checkpoints",
         """\
 Train a recipe, named PROTOCOL/MODEL, on a dataset. --minutes times the first seconds and then fixes
-the number of steps, so that everything afterwards is a function of the step; --resume continues
-bit for bit. --dry-run trains nothing and prints parameters, tokens, GFLOPs, memory and minutes.""",
+the number of steps, so that everything afterwards is a function of the step; --resume continues, on
+a CPU bit for bit. --dry-run trains nothing and prints parameters, tokens, GFLOPs, memory and
+minutes; like training it decodes the dataset into the cache, once.""",
         "wam train mw-demo/uwm --data data/demo --out runs/uwm --minutes 10",
     ),
     "eval": Teach(

@@ -75,12 +75,13 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _lines(table: Table) -> str:
-    return "\n".join(line for name, row in table.items() for line in _row(name, row))
+    width = max([38, *map(len, table)])
+    return "\n".join(line for name, row in table.items() for line in _row(name, row, width))
 
 
-def _row(name: str, row: dict[str, Any]) -> list[str]:
+def _row(name: str, row: dict[str, Any], width: int) -> list[str]:
     if "queries" not in row:
-        return [f"{name:<40}{'; '.join(map(_words, row.values()))}".rstrip()]
+        return [f"{name:<{width}}  {'; '.join(map(_words, row.values()))}".rstrip()]
     lines = [f"{name}  {row['parameters'] / 1e6:.1f} M parameters (small)"]
     lines += [f"  {field}: {value}" for field, value in row["card"].items()]
     return lines + [f"  {query:<8} {_answer(answer)}" for query, answer in row["queries"].items()]

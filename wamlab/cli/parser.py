@@ -162,10 +162,18 @@ def _logs(parser: Parser) -> None:
     parser.add_argument("--out", metavar="DIR", help="where the logs go (default: CHECKPOINT)")
 
 
-def _count(parser: Parser, flag: str, default: int, what: str) -> None:
+def _count(parser: Parser, flag: str, default: int | None, what: str) -> None:
+    said = "the run's own" if default is None else default
     parser.add_argument(
-        flag, type=positive, default=default, metavar="N", help=f"{what} (default: {default})"
+        flag, type=positive, default=default, metavar="N", help=f"{what} (default: {said})"
     )
+
+
+def natural(text: str) -> int:
+    """A number of at least zero."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
+    return int(text)
 
 
 def positive(text: str) -> int:
@@ -207,7 +215,13 @@ def _collect(commands: Any) -> None:
     _env(parser)
     _count(parser, "--episodes", 40, "demonstrations of each environment")
     _out(parser, "the dataset's folder")
-    _seed(parser, "the first training start")
+    parser.add_argument(
+        "--start",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="the first training start; they are tried in order (default: 0)",
+    )
 
 
 def _data(commands: Any) -> None:
@@ -244,13 +258,8 @@ def _eval(commands: Any) -> None:
     where.add_argument(
         "--dataset", metavar="DIR", help="a dataset whose recorded episodes are judged open loop"
     )
-    _count(parser, "--episodes", 20, "starts of each environment, or recorded episodes in all")
-    parser.add_argument(
-        "--states",
-        type=positive,
-        metavar="N",
-        help="instants of each recorded episode, with --dataset (default: 4)",
-    )
+    _count(parser, "--episodes", None, "starts of each environment, or recorded episodes in all")
+    _count(parser, "--states", None, "instants of each recorded episode, with --dataset")
     _seed(parser, "of the policy's draws")
     _logs(parser)
     _set(
@@ -265,8 +274,8 @@ def _probe(commands: Any) -> None:
     parser = _command(commands, "probe")
     _checkpoint(parser)
     _env(parser)
-    _count(parser, "--states", 20, "saved states of each environment")
-    _count(parser, "--samples", 4, "joint samples from each state")
+    _count(parser, "--states", None, "saved states of each environment")
+    _count(parser, "--samples", None, "joint samples from each state")
     parser.add_argument(
         "--data",
         nargs="+",

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,13 +29,34 @@ from wamlab.data.manifest import DataError
 from wamlab.types import ActionSpace, Episode
 
 SCHEMA = 1
+INDEX = "index.json"
 LIMIT_GB = 20.0
 FOLDER_VARIABLE = "WAMLAB_CACHE"
+LIMIT_VARIABLE = "WAMLAB_CACHE_GB"
+KEY = re.compile(r"[0-9a-f]{32}")
+UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.(\d+)\.tmp")
+"""How a cache is called, and one that a process (its number) is still writing."""
 
 
 def cache_folder() -> Path:
     """Where caches are kept: ``$WAMLAB_CACHE``, else ``~/.cache/wamlab``."""
     return Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache/wamlab")
+
+
+def cache_limit_gb() -> float:
+    """How much the folder may hold: ``$WAMLAB_CACHE_GB``, else `LIMIT_GB`.
+
+    Raises:
+        DataError: the variable is no number above 0.
+    """
+    said = os.environ.get(LIMIT_VARIABLE) or str(LIMIT_GB)
+    try:
+        limit = float(said)
+    except ValueError:
+        limit = 0.0
+    if not 0 < limit < float("inf"):
+        raise DataError(f"{LIMIT_VARIABLE} is {said!r}, expected gigabytes above 0")
+    return limit
 
 
 @dataclass(frozen=True)
@@ -73,12 +95,13 @@ class Cache:
         action_size: int | None = None,
         resize: bool = False,
         folder: Path | None = None,
-        limit_gb: float = LIMIT_GB,
+        limit_gb: float | None = None,
         progress: bool = True,
     ) -> Cache:
         """The cache of a dataset, decoded now where there is none yet.
 
-        ``resize`` allows frames of another size, made with antialiased bilinear filtering.
+        ``resize`` allows frames of another size, made with antialiased bilinear filtering, and
+        ``limit_gb`` is what the folder may hold (None: `cache_limit_gb`).
 
         Raises:
             KeyError: the dataset lacks a wanted view (with the nearest that it has).
@@ -119,23 +142,36 @@ def _needed(dataset: Dataset, views: Sequence[str], image_size: int) -> int:
     return rows * (len(views) * image_size**2 * 3 + 256)
 
 
-def make_room(folder: Path, needed: int, limit_gb: float) -> None:
-    """Remove the caches that were not used for longest until ``needed`` bytes fit."""
+def make_room(folder: Path, needed: int, limit_gb: float | None = None) -> None:
+    """Remove the caches that were not used for longest until ``needed`` bytes fit.
+
+    Whatever else lies in the folder stays.
+    """
+    limit_gb = cache_limit_gb() if limit_gb is None else limit_gb
     limit = int(limit_gb * 1e9)
     if needed > limit:
         raise DataError(
             f"the dataset needs {needed / 1e9:.2f} GB, but the cache {folder} is limited to "
-            f"{limit_gb} GB"
+            f"{limit_gb:g} GB; {LIMIT_VARIABLE} sets the limit"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    for unfinished in folder.glob(".*.tmp"):
-        if not Path(f"/proc/{unfinished.suffixes[-2].lstrip('.')}").exists():
-            shutil.rmtree(unfinished, ignore_errors=True)
-    kept = [p for p in folder.iterdir() if (p / manifest.MANIFEST).is_file()]
+    for path in folder.iterdir():
+        writer = UNFINISHED.fullmatch(path.name)
+        if writer and not Path(f"/proc/{writer[1]}").exists():
+            shutil.rmtree(path, ignore_errors=True)
+    kept = [path for path in folder.iterdir() if _is_cache(path)]
     kept.sort(key=lambda p: p.stat().st_mtime_ns)
     sizes = {p: sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for p in kept}
     while kept and sum(sizes[p] for p in kept) + needed > limit:
         shutil.rmtree(kept.pop(0), ignore_errors=True)
+
+
+def _is_cache(path: Path) -> bool:
+    """Whether a folder is one of ours: frames and columns with their index, or codes alone."""
+    if not KEY.fullmatch(path.name) or not (path / manifest.MANIFEST).is_file():
+        return False
+    inside = {child.name for child in path.iterdir()} - {manifest.MANIFEST}
+    return INDEX in inside or all(name.endswith(".npy") for name in inside)
 
 
 @contextmanager
@@ -270,11 +306,11 @@ def _write_index(
         "lengths": list(lengths),
         "episodes": infos,
     }
-    (path / "index.json").write_text(json.dumps(content, default=str))
+    (path / INDEX).write_text(json.dumps(content, default=str))
 
 
 def _load(path: Path) -> Cache:
-    index = json.loads((path / "index.json").read_text())
+    index = json.loads((path / INDEX).read_text())
     mapped = lambda name: np.load(path / name, mmap_mode="r", allow_pickle=False)  # noqa: E731
     columns: dict[str, Shaped[np.ndarray, "r d"]] = {
         file.stem: np.load(file, allow_pickle=False) for file in (path / "columns").glob("*.npy")

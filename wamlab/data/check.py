@@ -163,7 +163,7 @@ def _misaligned(dataset: Dataset) -> list[Problem]:
     if result.ok is False:
         what = f"actions are {result}"
         if result.best is not None and result.best > 0:
-            why = f"{what}: the controller lags, or columns are shifted"
+            why = f"{what}: the controller waits, or columns are shifted"
             return [Problem("warning", "alignment", why, "lag 0")]
         return [Problem("error", "alignment", what, f"lag 0 as {dataset.alignment} declares")]
     if result.ok is None and len(dataset):

@@ -124,10 +124,10 @@ def _plot_alignment(dataset: Dataset, path: Path) -> None:
     result = alignment_of(dataset)
     figure = Figure(figsize=(4, 2.5), layout="constrained")
     axes = figure.add_subplot()
-    lags = list(result.correlations)
+    lags = list(result.weights)
     colours = ["tab:green" if lag == 0 else "tab:grey" for lag in lags]
-    axes.bar(lags, list(result.correlations.values()), color=colours)
+    axes.bar(lags, list(result.weights.values()), color=colours)
     axes.set_xlabel("lag of the state's change behind the action (ticks)")
-    axes.set_ylabel("correlation")
+    axes.set_ylabel("weight beside the other lags")
     axes.set_title(str(result).split(" (")[0], fontsize=9)
     figure.savefig(path, dpi=120)

@@ -20,7 +20,7 @@ from jaxtyping import Shaped, UInt8
 from tqdm import tqdm
 
 from wamlab.data import manifest
-from wamlab.data.cache import LIMIT_GB, Cache, begin_array, built, make_room
+from wamlab.data.cache import Cache, begin_array, built, make_room
 from wamlab.nn.codec import Codec
 from wamlab.nn.vision import to_pixels
 
@@ -30,7 +30,7 @@ CHUNK = 256
 
 
 def open_latents(
-    cache: Cache, codec: Codec, *, limit_gb: float = LIMIT_GB, progress: bool = True
+    cache: Cache, codec: Codec, *, limit_gb: float | None = None, progress: bool = True
 ) -> dict[str, Shaped[np.ndarray, "r *shape"]]:
     """The codes of all frames by view, in the rows of the cache; encoded now where they are not.
 

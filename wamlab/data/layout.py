@@ -86,6 +86,8 @@ def read_layout(path: Path) -> Layout:
     Raises:
         DataError: there is no dataset, or its metadata is damaged.
     """
+    if not path.exists():
+        raise DataError(f"there is no folder {path}")
     if not (path / "meta/info.json").is_file():
         raise DataError(f"{path} is no LeRobot dataset: there is no meta/info.json")
     try:

@@ -34,6 +34,8 @@ observation after it, so the first action starts from nothing that was seen and 
 """
 
 STATE_COLUMN, ACTION_COLUMN = "observation.state", "action"
+CONTENT = ("meta/", "data/", "videos/")
+EXTREMES = ("min", "max")
 KEPT_TABLES = 4
 
 
@@ -98,8 +100,14 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """One digest of all the content; without a manifest every file is read for it."""
-        return manifest.digest(self._files or manifest.entries(self.path))
+        """One digest of all the content; without a manifest every file is read for it.
+
+        Notes that lie beside the data of other software are no content.
+        """
+        if self._files:
+            return manifest.digest(self._files)
+        names = [n for n in manifest.file_names(self.path) if n.startswith(CONTENT)]
+        return manifest.digest(manifest.entries(self.path, names))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -224,14 +232,32 @@ class Dataset:
         """The declared space; else, for a foreign dataset, bounds as observed (and a note)."""
         if space := own.get("space"):
             return from_dict(ActionSpace, space)
-        stats = self._stats.get(ACTION_COLUMN)
-        if ACTION_COLUMN not in self.features or not stats or "min" not in stats:
+        if ACTION_COLUMN not in self.features:
+            return None
+        names = _names(self.features, ACTION_COLUMN)
+        if (ends := self._extremes(ACTION_COLUMN, len(names))) is None:
             return None
         self.notes.append("no action space is declared: its bounds are the extremes of the data")
-        low, high = np.ravel(stats["min"]).tolist(), np.ravel(stats["max"]).tolist()
-        names = _names(self.features, ACTION_COLUMN)
-        unknown = ("unknown",) * len(low)
-        return ActionSpace(names, tuple(low), tuple(high), unknown, unknown, self.fps)
+        unknown = ("unknown",) * len(names)
+        return ActionSpace(names, *ends, unknown, unknown, self.fps)
+
+    def _extremes(self, name: str, size: int) -> tuple[tuple[float, ...], ...] | None:
+        """Minima and maxima of a column, as the statistics say; None where they say neither.
+
+        Raises:
+            DataError: one of the two alone, or no ``size`` numbers.
+        """
+        files = ("meta/stats.json", "meta/episodes_stats.jsonl")
+        there = [file for file in files if (self.path / file).is_file()]
+        where = f"{self.path}/{there[0] if there else files[0]}"
+        if not isinstance(self._stats, dict):
+            raise DataError(f"{where} holds no statistics by column")
+        stats = self._stats.get(name) or {}
+        if not isinstance(stats, dict):
+            raise DataError(f"{where}: {name} holds no statistics by name")
+        if "min" not in stats and "max" not in stats:
+            return None
+        return tuple(_numbers(stats.get(end), size, f"{where}: {name}.{end}") for end in EXTREMES)
 
     def _episode_info(self, entry: Entry) -> EpisodeInfo:
         extras = dict(entry.extras)
@@ -371,6 +397,17 @@ def _is_view(feature: dict[str, Any]) -> bool:
 
 def _view_name(key: str) -> str:
     return key.removeprefix("observation.images.").removeprefix("observation.")
+
+
+def _numbers(value: Any, size: int, where: str) -> tuple[float, ...]:
+    """Raises DataError for anything but so many finite numbers."""
+    try:
+        numbers = np.ravel(np.asarray(value, np.float64))
+    except (TypeError, ValueError):
+        numbers = np.zeros(0)
+    if len(numbers) != size or not np.isfinite(numbers).all():
+        raise DataError(f"{where} is {value!r}, expected {size} numbers")
+    return tuple(numbers.tolist())
 
 
 def _names(features: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -205,11 +205,13 @@ def write_json(path: str | Path, value: Any) -> Path:
 def claim(folder: str | Path, kind: str, made_by: Mapping[str, Any]) -> None:
     """Say who makes the logs of one kind in a folder, or check that it is who began them.
 
+    Where nothing has been logged yet, a claim binds nobody: what asked may have been refused.
+
     Raises:
         LogError: they were made with other weights or settings; names what differs.
     """
     path, asked = Path(folder) / kind / "made_by.json", json.loads(json.dumps(made_by))
-    if not path.exists():
+    if not path.exists() or not any(path.parent.glob("*/*.npz")):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, asked)
         return

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from wamlab.config import from_dict, nearest
-from wamlab.data.manifest import DataError
+from wamlab.data.manifest import DataError, write_file
 from wamlab.data.normalize import Statistics
 from wamlab.nn.vision import to_pixels
 from wamlab.types import ACTION, IMAGE, LATENT, ROLES, STATE, ActionSpace, Batch, Stream, Text
@@ -141,7 +142,11 @@ class Processor:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write ``processor.json`` and ``processor.safetensors`` into a checkpoint's folder."""
+        """Write ``processor.json`` and ``processor.safetensors`` into a checkpoint's folder.
+
+        Raises:
+            OSError: they cannot be written, as on a full disk.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         sentences = list(self.sentences)
@@ -156,8 +161,9 @@ class Processor:
         for index, sentence in enumerate(sentences):
             pooled, tokens = self.sentences[sentence]
             tensors[f"{index}.pooled"], tensors[f"{index}.tokens"] = pooled, tokens
-        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, folder / FILES[1])
-        (folder / FILES[0]).write_text(json.dumps(content, indent=1))
+        own = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+        write_file(folder / FILES[1], tensor_bytes(own))
+        write_file(folder / FILES[0], json.dumps(content, indent=1).encode())
 
     @classmethod
     def load(cls, folder: str | Path, *, encoder: Encoder | None = None) -> Processor:

@@ -7,6 +7,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from wamlab.data.cache import Cache
+from wamlab.data.manifest import DataError
 from wamlab.metrics.likelihood import noise_levels
 from wamlab.policy.policy import Policy
 from wamlab.recipes.clips import clips_of
@@ -23,6 +24,11 @@ def read_datasets(checkpoint: str | Path) -> list[str]:
     return list(provenance_of(checkpoint).get("dataset", []))
 
 
+def read_places(checkpoint: str | Path) -> list[str]:
+    """The folders in which those datasets lay."""
+    return list(provenance_of(checkpoint).get("data", []))
+
+
 def replay_recorded(
     run: Run,
     policy: Policy,
@@ -30,6 +36,7 @@ def replay_recorded(
     out: str | Path,
     trained_on: Collection[str],
     *,
+    places: Collection[str] = (),
     seed: int = 0,
 ) -> list[Recording]:
     """What a policy answers at instants of a dataset's episodes, logged in ``out``.
@@ -37,9 +44,20 @@ def replay_recorded(
     Args:
         trained_on: digests of the datasets that the run read; of one of these, the episodes that
             it held out are taken where there are some.
+        places: folders in which the run read its datasets.
+
+    Raises:
+        DataError: the run read this folder, which has changed since: which of its episodes training
+            saw cannot be told, and none may pass for unread.
     """
     (cache,) = open_caches(run, [dataset])
-    wanted = run.open_loop
+    if cache.dataset not in trained_on and str(Path(dataset).resolve()) in places:
+        raise DataError(
+            f"{dataset} was trained on and has changed since: which of its episodes training saw "
+            "cannot be told; give it as it was, or a dataset of new episodes alone"
+        )
+    wanted, how = run.open_loop, run.data
+    read_as = {"alignment": how.alignment, "resize": how.resize}
     origin, candidates = usable(cache, run, trained_on)
     episodes = take_turns(cache, candidates, wanted.episodes)
     envs = {cache.episodes[e].env for e in episodes}
@@ -59,6 +77,7 @@ def replay_recorded(
         origin=origin,
         clips=clips,
         levels=levels,
+        read_as={name: value for name, value in read_as.items() if value},
         seed=seed,
         out=out,
     )

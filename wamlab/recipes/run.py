@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from wamlab.config import from_dict, override, to_dict
+from wamlab.config import from_dict, nearest, override, to_dict
 from wamlab.data.lerobot import Alignment
 from wamlab.metrics.joint import LISTED
 from wamlab.models.base import ModelConfig, Sampling, model_class
 from wamlab.policy.executors import Choice
+from wamlab.run.impose import IMPOSED, OTHER_INSTRUCTION
+from wamlab.run.reach import STRATA
 from wamlab.run.states import TAKEN
 from wamlab.sim.instructions import Sentence
 from wamlab.train.trainer import TrainConfig
 from wamlab.types import ACTION, FUTURE
+
+COLLECTED = ("envs", "episodes", "start", "variants", "bursts")
+"""Fields of `DataConfig` that say how demonstrations are made; training takes those it is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,13 @@ class RolloutConfig:
     shift: str = ""
     keep_frames: int | None = 4
 
+    def __post_init__(self) -> None:
+        counts = ("execute_steps", "samples", "batch", "network_steps")
+        _check_counts(self, counts, least=1)
+        _check_counts(self, ("episodes", "sentence", "keep_frames"), least=0)
+        if self.shift:
+            _check_shift(self.shift)
+
     @property
     def sampler(self) -> dict[str, Sampling] | None:
         if self.network_steps is None:
@@ -92,6 +105,13 @@ class ProbeConfig:
     imposed: tuple[str, ...] = LISTED
     strata: tuple[str, ...] = TAKEN
 
+    def __post_init__(self) -> None:
+        _check_counts(self, ("states", "samples"), least=1)
+        _check_names(self.imposed, (*IMPOSED, OTHER_INSTRUCTION), "intervention")
+        _check_names(self.strata, STRATA, "stratum")
+        if not self.strata:
+            raise ValueError(f"strata is empty, expected some of {', '.join(STRATA)}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenLoopConfig:
@@ -103,6 +123,11 @@ class OpenLoopConfig:
     episodes: int = 20
     states: int = 4
     levels: int = 16
+
+    def __post_init__(self) -> None:
+        _check_counts(self, ("episodes", "states"), least=1)
+        if self.levels < 0 or self.levels == 1:
+            raise ValueError(f"levels is {self.levels}, expected 0, or 2 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +173,28 @@ class Run:
         kind = model_class(values["system"]).Config
         model = from_dict(kind, values["model"])
         return dataclasses.replace(from_dict(cls, {**values, "model": {}}), model=model)
+
+
+def _check_counts(config: Any, names: Iterable[str], *, least: int) -> None:
+    """Raise ValueError for a number below ``least``; what is None or no number is another's."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, int) and value < least:
+            raise ValueError(f"{name} is {value}, expected at least {least}")
+
+
+def _check_names(names: Iterable[str], known: Collection[str], what: str) -> None:
+    for name in names:
+        if name not in known:
+            raise KeyError(f"no {what} {name!r}{nearest(name, known)}")
+
+
+def _check_shift(name: str) -> None:
+    """Without a simulator nothing is known of shifts, and nothing can be shifted."""
+    with suppress(ImportError):
+        from wamlab.sim.shifts import shifts
+
+        _check_names([name], shifts(), "shift")
 
 
 def small(model: str) -> ModelConfig:

@@ -5,8 +5,10 @@ Each function is one arrow of docs/architecture.md, with the run's numbers fille
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ from tqdm import tqdm
 
 from wamlab.config import nearest
 from wamlab.data.cache import Cache
+from wamlab.data.commit import steady
+from wamlab.data.layout import read_layout
 from wamlab.data.lerobot import Dataset
 from wamlab.data.logs import load_blind, read_json, save_blind, save_rivals
 from wamlab.data.manifest import check_open
@@ -30,7 +34,8 @@ from wamlab.policy.policy import Policy, load
 from wamlab.recipes.clips import clips_of
 from wamlab.recipes.run import DataConfig, Run
 from wamlab.run.collect import Collected, collect
-from wamlab.run.probe import probe
+from wamlab.run.impose import check_imposed
+from wamlab.run.probe import check_told, probe
 from wamlab.run.rollout import rollout
 from wamlab.run.seats import make_env
 from wamlab.sim.env import SelfTest, self_test
@@ -70,6 +75,29 @@ def collect_data(data: DataConfig, out: str | Path, *, workers: int = 2) -> list
         bursts=data.bursts,
         workers=workers,
     )
+
+
+def on_data(run: Run, data: Sequence[str | Path]) -> Run:
+    """The run as these datasets make it: ``data.envs`` are the environments that they hold.
+
+    Raises:
+        DataError: there is no dataset, or its metadata is damaged.
+    """
+    layouts = [steady(path, partial(read_layout, path)) for path in map(Path, data)]
+    named = (entry.extras.get("env") for layout in layouts for entry in layout.entries)
+    found = dict.fromkeys(str(env) for env in named if env)
+    if set(found) in ({*run.data.envs}, {*taught_in(run)}):
+        return run
+    return dataclasses.replace(run, data=dataclasses.replace(run.data, envs=tuple(found)))
+
+
+def taught_in(run: Run) -> list[str]:
+    """The environments of a run's data, of those that there are here."""
+    from wamlab.sim.registry import names
+    from wamlab.sim.suites import suites
+
+    known = {*suites(), *names()}
+    return expand([env for env in run.data.envs if env in known])
 
 
 def open_caches(run: Run, data: Sequence[str | Path]) -> list[Cache]:
@@ -189,9 +217,12 @@ def train_run(
 ) -> Result:
     """Train a run on datasets; the folder then loads as a policy and knows its whole run.
 
+    What it knows as ``data.envs`` are the environments of these datasets (`on_data`).
+
     Raises:
         ValueError: validation is asked for, but no episode is held out for it.
     """
+    run = on_data(run, data)
     caches = open_caches(run, data)
     kept_out = any(split_episodes(cache, run.data).held_out for cache in caches)
     if run.train.validate_every and not kept_out:
@@ -220,7 +251,11 @@ def train_run(
             statistics=processor.model_statistics(),
             action_space=processor.space,
             validation=validation,
-            about={"run": run.to_dict(), "dataset": [cache.dataset for cache in caches]},
+            about={
+                "run": run.to_dict(),
+                "dataset": [cache.dataset for cache in caches],
+                "data": [str(Path(path).resolve()) for path in data],
+            },
             before_stage=before_stage,
         )
 
@@ -235,7 +270,10 @@ def serve_latents(
 
 
 def plan_run(run: Run, data: Sequence[str | Path], *, device: str = "auto") -> Plan:
-    """What training a run on datasets will take; a few steps are measured, nothing is written."""
+    """What training a run on datasets will take; a few steps are measured.
+
+    Nothing is written but the cache of the datasets, which training reads.
+    """
     caches = open_caches(run, data)
     model, processor = build_model(run), fit_processor(run, caches)
     model.fit(processor.model_statistics())
@@ -354,6 +392,18 @@ def restores(envs: Sequence[str]) -> Iterator[tuple[str, SelfTest]]:
             world.close()
 
 
+def check_probes(run: Run, policy: Policy, envs: Sequence[str]) -> None:
+    """Raise what `execute_imagination` would say of the run's ``probe``, before anything is done.
+
+    Raises:
+        KeyError: an unknown environment.
+        ValueError: an intervention that the action space or the training does not allow.
+    """
+    names, imposed = expand(envs), run.probe.imposed
+    check_imposed(imposed, policy.space)
+    check_told(names, imposed, other_instructions(run, names))
+
+
 def execute_imagination(
     run: Run, policy: Policy, envs: Sequence[str], out: str | Path, *, seed: int = 0
 ) -> list[Probe]:
@@ -380,8 +430,7 @@ def other_instructions(run: Run, envs: Sequence[str]) -> dict[str, str]:
     that says something else; none for a run of one instruction."""
     from wamlab.sim.registry import instruction_of
 
-    taught = expand(run.data.envs)
-    found = {}
+    taught, found = taught_in(run), {}
     for env in envs:
         after = taught.index(env) + 1 if env in taught else 0
         said = [instruction_of(other) for other in (*taught[after:], *taught[:after])]

@@ -134,10 +134,12 @@ def collect(
     it goes on after the last start that is there.
 
     Args:
+        start: the first start of ``split``; what a dataset holds of an environment has one.
         workers: processes that simulate; the dataset does not depend on their number.
 
     Raises:
         CollectError: most starts of an environment fail; the counts so far are in the message.
+        ValueError: the dataset's demonstrations of an environment begin at another start.
     """
     names = [env_names] if isinstance(env_names, str) else list(env_names)
     demos = [Demonstration(name, variants, bursts, stop_after) for name in names]
@@ -146,11 +148,17 @@ def collect(
         stored = _stored(Path(out))
         counts = [_resumed(name, stored, start_seed(split, start)) for name in names]
         bar.update(sum(min(count.kept, episodes) for count in counts))
+        wanted = lambda episode: episode.success_any or not only_successful  # noqa: E731
         with _crew(make, workers) as run:
+            for demo in demos:
+                before = _before(demo.env, stored, split, start)
+                tried = itertools.islice(run(demo, start_seed(split, start)), before)
+                if any(map(wanted, tried)):  # it would be there, had its start been tried
+                    raise _begun_elsewhere(demo.env, start + before, start)
             for demo, count in zip(demos, counts, strict=True):
                 first = start_seed(split, start + count.attempts)
                 for episode in run(demo, first) if count.kept < episodes else ():
-                    kept = episode.success_any or not only_successful
+                    kept = wanted(episode)
                     if kept:
                         writer.add(episode)
                         bar.update()
@@ -204,6 +212,26 @@ def _stored(path: Path) -> list[tuple[str, int]]:
     shards = sorted((path / "meta" / "episodes").rglob("*.parquet"))
     tables = [pq.ParquetFile(shard).read(["env", "seed"]).to_pylist() for shard in shards]
     return [(row["env"], row["seed"]) for table in tables for row in table]
+
+
+def _before(env: str, stored: Sequence[tuple[str, int]], split: Split, start: int) -> int:
+    """How many starts from ``start`` on lie before the first that is stored of an environment.
+
+    Raises:
+        ValueError: one before ``start`` is stored.
+    """
+    numbers = [seed - start_seed(split, 0) for name, seed in stored if name == env]
+    first = min((n for n in numbers if 0 <= n < STARTS_PER_SPLIT), default=start)
+    if first < start:
+        raise _begun_elsewhere(env, first, start)
+    return first - start
+
+
+def _begun_elsewhere(env: str, there: int, asked: int) -> ValueError:
+    return ValueError(
+        f"the demonstrations of {env} begin at start {there}, asked for was {asked}: give "
+        f"--start {there}, or another folder"
+    )
 
 
 def _resumed(env: str, stored: Sequence[tuple[str, int]], first: int) -> Collected:

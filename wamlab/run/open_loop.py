@@ -9,7 +9,7 @@ stands in `wamlab.metrics.open_loop`; only `wamlab.run.probe` executes a model's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ def open_loop(
     origin: Origin,
     clips: Clips,
     levels: Sequence[float] = (),
+    read_as: Mapping[str, Any] | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     progress: bool = True,
@@ -74,6 +75,8 @@ def open_loop(
         origin: what training did with these episodes.
         clips: what the rivals are made of; an episode's own clips are not shown to it.
         levels: noise levels of the likelihood; empty for none.
+        read_as: what besides the dataset decided what ``cache`` holds: another alignment than it
+            declares, frames resized.
         out: a folder for the logs; an instant that is there already is not asked about again.
 
     Raises:
@@ -85,7 +88,7 @@ def open_loop(
         check_open(Path(out))
         who = {"policy": policy.name, "weights": policy.digest, "dataset": cache.dataset}
         how = {"states": states, "levels": [float(x) for x in levels], "seed": seed}
-        claim(out, "recordings", {**who, **how})
+        claim(out, "recordings", {**who, **how, **(read_as or {})})
     found: list[Recording] = []
     for place in tqdm(episodes, desc="recorded episodes", disable=not progress):
         steps = reader.steps(place, states)

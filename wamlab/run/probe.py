@@ -96,7 +96,7 @@ def probe(
     check_imposed(imposed, policy.space)
     check_worlds(worlds)
     told = others or {}
-    _check_told(names, imposed, told)
+    check_told(names, imposed, told)
     made_by: dict[str, Any] = {
         "policy": policy.name,
         "weights": policy.digest,
@@ -350,8 +350,12 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one.astype(np.int16) - other.astype(np.int16)).max())
 
 
-def _check_told(names: Sequence[str], imposed: Sequence[str], others: Mapping[str, str]) -> None:
+def check_told(names: Sequence[str], imposed: Sequence[str], others: Mapping[str, str]) -> None:
     """Raise ValueError unless another instruction is known wherever its action is imposed."""
     missing = [name for name in names if not others.get(name)]
     if OTHER_INSTRUCTION in imposed and missing:
-        raise ValueError(f"{OTHER_INSTRUCTION!r} is imposed, but none is known for {missing[0]}")
+        rest = ",".join(name for name in imposed if name != OTHER_INSTRUCTION)
+        raise ValueError(
+            f"{OTHER_INSTRUCTION!r} is imposed, but none is known for {missing[0]}: training said "
+            f"no other; impose the rest alone (--set probe.imposed={rest or 'zero'})"
+        )

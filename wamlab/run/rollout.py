@@ -72,8 +72,11 @@ def rollout(
         shift: one of `wamlab.sim.shifts`, put on every environment.
 
     Raises:
-        ValueError: ``out`` holds episodes of another agent, or is no folder for logs.
+        ValueError: ``out`` holds episodes of another agent, or is no folder for logs; a ``batch``
+            of none.
     """
+    if batch < 1:
+        raise ValueError(f"batch is {batch}, expected at least 1 episode side by side")
     names = [env_names] if isinstance(env_names, str) else list(env_names)
     jobs = [(name, start_seed(split, start + i)) for name in names for i in range(episodes)]
     last = start_seed(split, start) + (episodes if keep_frames is None else keep_frames)

@@ -92,7 +92,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give either a number of steps or of minutes")
-        for name in ("steps", "minutes", "batch_size", "checkpoint_every", "log_every"):
+        counts = ("batch_size", "checkpoint_every", "keep", "log_every", "validate_batches")
+        for name in ("steps", "minutes", *counts):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} is {value}, expected more than 0")
