@@ -117,7 +117,7 @@ def train_cell(run: Run, data: Path, folder: Path) -> None:
 def play(run: Run, folder: Path, middle: int) -> None:
     """Rollouts of the trained and of the half-trained policy on the same starts."""
     envs, seed = run.data.envs, run.train.seed
-    roll_out(run, load(folder, "cpu"), envs, folder, seed=seed)
+    roll_out(run, load(folder, "cpu"), envs, folder, checkpoint=folder, seed=seed)
     save_blind_rows(envs, folder)
     if middle:
         rollouts = dataclasses.replace(run.rollout, episodes=middle, keep_frames=0)

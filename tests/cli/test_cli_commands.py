@@ -8,7 +8,7 @@ from pathlib import Path
 import point_env
 import pytest
 
-from wamlab.data.logs import load_blind, load_probes, load_rivals, read_json
+from wamlab.data.logs import LogError, load_blind, load_chosen, load_probes, load_rivals, read_json
 from wamlab.sim import shifts
 from wamlab.sim.suites import BlindRow
 
@@ -67,6 +67,24 @@ def test_rollouts_stand_beside_the_blind_rows_that_were_measured(
     assert wam(*words, "point/push").code == 0
     assert load_blind(tmp_path / "out") == {"point/push": SAVED}
     assert "better blind replay" in Path(wam("report", tmp_path / "out").out.strip()).read_text()
+
+
+def test_rollouts_say_by_which_rule_they_were_chosen(wam, run: Path, tmp_path: Path) -> None:
+    """Of a run its newest checkpoint, of a checkpoint that one; other logs say nothing."""
+    words = ("--episodes", 1, "--env", "point/push")
+    assert wam("eval", run, *words, "--out", tmp_path / "newest").code == 0
+    assert load_chosen(tmp_path / "newest") == {
+        "starts": "all evaluation starts below 1: nothing is trained on them",
+        "checkpoint": "the newest of the run",
+        "seeds": "0, given before training",
+    }
+    (kept,) = (run / "checkpoints").glob("step-*")
+    assert wam("eval", kept, *words, "--out", tmp_path / "kept").code == 0
+    assert load_chosen(tmp_path / "kept")["checkpoint"] == kept.name
+    assert load_chosen(tmp_path) == {}
+    (tmp_path / "chosen.json").write_text("[1]")
+    with pytest.raises(LogError, match="does not hold a sentence for each rule"):
+        load_chosen(tmp_path)
 
 
 def test_under_a_shift_no_blind_row_holds(

@@ -15,7 +15,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "metrics"))
 import pusher
 
-from wamlab.data.logs import save_blind, save_episode, save_probe, save_rivals, write_json
+from wamlab.data.logs import (
+    save_blind,
+    save_chosen,
+    save_episode,
+    save_probe,
+    save_rivals,
+    write_json,
+)
 from wamlab.metrics.rivals import Clips, dataset_rivals, show
 
 TASKS = {"toy/push-left": 0.95, "toy/push-right": 0.7, "toy/push-slowly": 0.35}
@@ -48,6 +55,7 @@ def write(folder: Path, *, episodes: int = 20, states: int = 12, fault: str = "o
             line = {"step": step, "stage": "joint", "loss": loss, "loss_action": loss / 3}
             file.write(json.dumps({**line, "lr": 3e-4, "grad_norm": 1 + loss}) + "\n")
     save_blind(folder, blind())
+    save_chosen(folder, {"starts": "the first 20", "checkpoint": "the newest", "seeds": "0"})
     write_json(folder / "run.json", about())
     return folder
 

@@ -132,6 +132,7 @@ def test_rivals_measures_curves_and_facts_are_on_the_page(page):
     said = " ".join(text_of(page, "dd"))
     assert "wam demo --out runs/demo" in said
     assert "0 to 5" in said
+    assert "the first 20 the newest 0" in said
     assert text_of(page, "summary") == ["model 13 values"]
     assert page.count('class="curve"') == 4
     assert page.count('class="strip"') == 10
@@ -210,6 +211,15 @@ def test_worst_and_random_states_are_a_function_of_the_logs(folder):
     assert worst == sorted(items, key=items.get)[:5]
     assert len(first["pictures"]["random"]) == 5
     assert json.loads((folder / "results.json").read_text()) == first
+
+
+def test_rates_say_by_which_rule_their_episodes_were_chosen(folder):
+    success = results(folder)["success"]
+    rules = {"starts": "the first 20", "checkpoint": "the newest", "seeds": "0"}
+    rates = ("success_any", "success_last", "success_at_reset", "success_over_blind")
+    assert {name: success[name]["details"]["chosen"] for name in rates} == dict.fromkeys(
+        rates, rules
+    )
 
 
 def test_what_is_compared_is_looked_at_where_models_are_compared_alone(folder, monkeypatch):

@@ -91,7 +91,9 @@ def _eval_env(options: Options, run: Run, policy: Policy) -> None:
     rollouts = dataclasses.replace(run.rollout, **_given(options, "episodes"))
     run = dataclasses.replace(run, rollout=rollouts)
     run = _vary(run, options.assignments, "eval", ("rollout.*",))
-    episodes = roll_out(run, policy, options.env, options.out, seed=options.seed)
+    episodes = roll_out(
+        run, policy, options.env, options.out, checkpoint=options.checkpoint, seed=options.seed
+    )
     if not run.rollout.shift:  # the rows were measured without one
         save_blind_rows(options.env, options.out)
     result = success_any(episodes)

@@ -41,7 +41,7 @@ def demonstrate(out: Path, *, quick: bool, seed: int, device: str) -> Path:
         train_run(run, [data], folder, resume=True, device=device)
         policy = load(folder, device)
     with chapter("3/5 rollouts on unseen starts"):
-        roll_out(run, policy, envs, folder, seed=seed)
+        roll_out(run, policy, envs, folder, checkpoint=folder, seed=seed)
         save_blind_rows(envs, folder)
     with chapter("4/5 executing the imagination"):
         probes = execute_imagination(run, policy, envs, folder, seed=seed)

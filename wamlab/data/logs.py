@@ -1,6 +1,7 @@
 """What a run leaves behind, and how it is read again: episodes, probes, recordings, loss curves.
 
-A run folder holds ``run.json``, ``loss.jsonl``, ``blind.json``, ``episodes/<env>/<seed>.npz``,
+A run folder holds ``run.json``, ``loss.jsonl``, ``blind.json``, ``chosen.json`` (by which rules the
+episodes were chosen, `wamlab.metrics.success.RULES`), ``episodes/<env>/<seed>.npz``,
 ``probes/<env>/<seed>-<step>.npz`` (``/`` in an environment's name becomes ``__``) and
 ``recordings/<episode>/<step>.npz``. Beside a probe lies what its rivals showed,
 ``<seed>-<step>.rivals.npz``, so that a report needs nothing else; a recording holds its own.
@@ -176,6 +177,24 @@ def load_rivals(folder: str | Path, probe: Probe) -> dict[str, Frames]:
     """What each rival showed for this probe; empty when no rivals were saved."""
     path = _probe_path(folder, probe, RIVALS)
     return _load(path, dict) if path.exists() else {}
+
+
+def save_chosen(folder: str | Path, rules: Mapping[str, str]) -> Path:
+    """Write ``chosen.json``: by which rule the starts, the checkpoint and the seed were chosen."""
+    return write_json(Path(folder) / "chosen.json", dict(rules))
+
+
+def load_chosen(folder: str | Path) -> dict[str, str]:
+    """By which rules a folder's episodes were chosen; empty when nobody said.
+
+    Raises:
+        LogError: anything but a sentence by name.
+    """
+    path = Path(folder) / "chosen.json"
+    found = read_json(path) if path.exists() else {}
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        raise LogError(f"{path} does not hold a sentence for each rule")
+    return found
 
 
 def load_losses(folder: str | Path) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from wamlab.data.cache import Cache
 from wamlab.data.commit import steady
 from wamlab.data.layout import read_layout
 from wamlab.data.lerobot import Dataset
-from wamlab.data.logs import load_blind, read_json, save_blind, save_rivals
+from wamlab.data.logs import load_blind, read_json, save_blind, save_chosen, save_rivals
 from wamlab.data.manifest import check_open
 from wamlab.data.mixture import Mixture
 from wamlab.data.normalize import statistics
@@ -324,12 +324,19 @@ def roll_out(
     envs: Sequence[str],
     out: str | Path,
     *,
+    checkpoint: str | Path | None = None,
     seed: int = 0,
     workers: int = 2,
 ) -> list[Episode]:
-    """The run's rollouts of a policy, logged in ``out``; ``workers`` processes simulate."""
+    """The run's rollouts of a policy, logged in ``out``, with the rules by which they were chosen.
+
+    Args:
+        checkpoint: where the policy was loaded from: a run folder, whose newest it then is, or one
+            of its checkpoints.
+        workers: processes that simulate.
+    """
     rollouts = run.rollout
-    return rollout(
+    episodes = rollout(
         acting(
             policy,
             execute_steps=rollouts.execute_steps,
@@ -347,6 +354,20 @@ def roll_out(
         sentence=rollouts.sentence,
         shift=rollouts.shift,
     )
+    save_chosen(out, _rules(run, checkpoint))
+    return episodes
+
+
+def _rules(run: Run, checkpoint: str | Path | None) -> dict[str, str]:
+    """By which rule starts, checkpoint and seed of a run's rollouts are chosen, before judging."""
+    rules = {
+        "starts": f"all evaluation starts below {run.rollout.episodes}: nothing is trained on them",
+        "seeds": f"{run.train.seed}, given before training",
+    }
+    if checkpoint is not None:
+        newest = (Path(checkpoint) / "run.json").is_file()
+        rules["checkpoint"] = "the newest of the run" if newest else Path(checkpoint).name
+    return rules
 
 
 def save_blind_rows(envs: Sequence[str], out: str | Path) -> None:

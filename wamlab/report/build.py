@@ -103,7 +103,7 @@ def render(
             perceptual=perceptual.shown(found["perceptual"]),
             joint=joint_rows(found),
             curves=curve_rows(found["loss"]),
-            facts=facts(found["run"], found["starts"]),
+            facts=facts(found["run"], found["starts"], found["chosen"]),
             cards=cards,
             rollouts=rollouts,
             recorded=open_loop.shown(found["recorded"]),
@@ -199,12 +199,19 @@ def curve_rows(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[Row]:
     ]
 
 
-def facts(run: Mapping[str, Any], starts: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """What ``run.json`` says: short things as one list, each long thing as a list of its own."""
+def facts(
+    run: Mapping[str, Any], starts: Mapping[str, Sequence[int]], chosen: Mapping[str, str]
+) -> dict[str, Any]:
+    """What ``run.json`` says: short things as one list, each long thing as a list of its own.
+
+    ``starts`` are the first and the last of episodes and probes, ``chosen`` the rules by which the
+    episodes' were chosen.
+    """
     said = {**run.get("provenance", {}), **{k: v for k, v in run.items() if k != "provenance"}}
     flat = {name: _flat(name, value) for name, value in said.items()}
     short = [pair for pairs in flat.values() if len(pairs) <= SHORT for pair in pairs]
     short += [(f"starts of {k}", f"{v[0]} to {v[1]}") for k, v in starts.items() if v]
+    short += [(f"{rule} chosen by rule", said) for rule, said in chosen.items()]
     long = {name: pairs for name, pairs in flat.items() if len(pairs) > SHORT}
     return {"short": short, "long": long}
 

@@ -17,6 +17,7 @@ from wamlab.config import to_dict
 from wamlab.data.logs import (
     LogError,
     load_blind,
+    load_chosen,
     load_episodes,
     load_losses,
     load_probes,
@@ -35,7 +36,8 @@ from wamlab.types import Episode, Probe, Recording
 
 SCHEMA = 1
 LOGS = ("episodes", "probes", "recordings", "loss.jsonl")
-SUCCESS = ("success_any", "success_last", "steps_to_success", "tasks_done")
+RATES = ("success_any", "success_last", "success_at_reset")
+SUCCESS = ("steps_to_success", "tasks_done")
 FIDELITY = ("moving_psnr", "static_psnr", "psnr", "ssim")
 JOINT = ("eic", "eic_cf", "skill")
 ENTITIES = ("robot", "object")
@@ -71,8 +73,12 @@ def results(
     if compared and (offsets := comparable(probes)):
         rivals, probes = rivals_at(rivals, probes, offsets), at_offsets(probes, offsets)
     blind = load_blind(folder)
-    success = {name: compute(name, episodes) for name in SUCCESS}
-    success["success_over_blind"] = compute("success_over_blind", episodes, blind=blind)
+    chosen = load_chosen(folder)
+    success = {name: compute(name, episodes, chosen=chosen) for name in RATES}
+    success |= {name: compute(name, episodes) for name in SUCCESS}
+    success["success_over_blind"] = compute(
+        "success_over_blind", episodes, blind=blind, chosen=chosen
+    )
     fidelity = {name: compute(name, probes) for name in FIDELITY}
     logs: list[Episode | Probe | Recording] = [*episodes, *probes, *recordings]
     policies = {one.policy for one in logs}
@@ -88,6 +94,7 @@ def results(
         "joint": {entity: _plain(_joint(probes, entity, rivals)) for entity in ENTITIES},
         "axes": {axis: _plain(ones) for axis, ones in further(episodes, probes, success).items()},
         "starts": {"episodes": _range(episodes), "probes": _range(probes)},
+        "chosen": chosen,
         "probes": _census(probes),
         "pictures": picked(probes, fidelity["moving_psnr"]),
         "recorded": judged(recordings),
