@@ -1,4 +1,8 @@
-from wamlab.report.axes import beside, between, figure
+import dataclasses
+
+import pusher
+
+from wamlab.report.axes import beside, between, figure, further
 
 
 def test_a_figure_has_three_digits_and_a_rounding_error_none():
@@ -24,3 +28,13 @@ def test_a_control_is_named_where_another_detail_says_what_it_is():
         ("wrong world (gain 0.7)", "0.25"),
         ("fitted gain", "0.9 (0.8 to 1)"),
     ]
+
+
+def test_a_report_knows_how_often_an_environment_of_the_library_acts():
+    episode = pusher.episode(3)
+    ours = dataclasses.replace(episode, env="metaworld/push")
+    known, unknown = (further([one], [], {})["physical commonsense"] for one in (ours, episode))
+    assert known["jump"].value is not None
+    assert known["jump"].value > 0
+    assert "rate_hz=" in unknown["jump"].why_not
+    assert "boxes=" in known["gravity"].why_not

@@ -424,7 +424,7 @@ def test_lpips_and_features_stand_beside_the_last_frame(published, tmp_path):
     assert "N = 16 and 16, D = 256, 4 states" in rows["FD-AlexNet"]
     said = " ".join(text_of(page, "p"))
     assert "Frames of 48 x 48 pixels, not resized." in said
-    assert "FD-AlexNet: N is not above D: the covariance is singular, 1280 wanted." in said
+    assert "FD-AlexNet: 4 states are not above D: the covariance is singular, 1280 wanted." in said
 
 
 def test_features_that_cannot_be_had_are_an_error_when_they_are_asked_for(tmp_path):

@@ -113,7 +113,8 @@ def _drawn(
     outcomes: Int[np.ndarray, "t s c"], rng: np.random.Generator, keep_tasks: bool
 ) -> tuple[Int[np.ndarray, "d t"], Int[np.ndarray, "d t c"]]:
     """Which tasks are drawn, and the outcomes of each under all drawn seeds."""
-    task, trained = _cells_drawn(*outcomes.shape[:2], rng, keep_tasks)
+    tasks, seeds, _ = outcomes.shape
+    task, trained = _cells_drawn(tasks, seeds, rng, keep_tasks)
     cells = outcomes[task[:, :, None], trained[:, None, :]]
     n = cells.sum(-1)
     return task, rng.multinomial(n, cells / np.maximum(n, 1)[..., None]).sum(axis=2)
