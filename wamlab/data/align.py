@@ -76,7 +76,9 @@ def check_alignment(
     if not pairs or not pairs[0][0].shape[1] or not pairs[0][1].shape[1]:
         return AlignmentResult({}, None, None, "no data")
     lags, acts, change = _stack(pairs)
-    together = np.max([_correlation(change, acts[:, i]) for i, k in enumerate(lags) if k in LAGS], 0)
+    together = np.max(
+        [_correlation(change, acts[:, i]) for i, k in enumerate(lags) if k in LAGS], 0
+    )
     paired = [(s, int(a)) for s, a in enumerate(together.argmax(1)) if together[s, a] >= PAIRED]
     if paired:
         method = ", ".join(f"state {state} with action {action}" for state, action in paired[:3])
