@@ -267,6 +267,7 @@ def test_bf16_trains_to_other_but_finite_weights(unbroken, tmp_path):
 def test_nan_stops_names_the_step_and_keeps_the_batch(tmp_path):
     with pytest.raises(Diverged, match="'loss' is nan at step 7 of stage 'joint'") as caught:
         go(tmp_path, model=make(poison_at=7))
+    assert "read it by `wamlab.train.evidence.load_batch`" in str(caught.value)
     assert "step-000005" in str(caught.value)
     saved = load_batch(tmp_path / "diverged-joint-000007")
     batch = TinyBatches().batch(7, "joint")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wamlab.data.manifest import Problem
@@ -140,7 +140,7 @@ def probe(options: Options) -> None:
     run = dataclasses.replace(run, probe=wanted)
     run = _vary(run, options.assignments, "probe", ("probe.*",))
     _check_there(options.data)
-    check_probes(run, policy, options.env)
+    check_probes(run, policy, options.env, options.out)
     judge = None if options.judge is None else Judge(load(options.judge, options.device))
     for env, found in restores(options.env):
         print(f"{env}, restored and acted on ten times: {found}")
@@ -221,7 +221,7 @@ def weights(options: Options) -> None:
     print(convert(options.name, options.source))
 
 
-def _given(options: Options, *names: str) -> dict[str, int]:
+def _given(options: Options, *names: str) -> dict[str, Any]:
     """The counts of these that were asked for; of the others the run's own hold."""
     return {n: getattr(options, n) for n in names if getattr(options, n) is not None}
 

@@ -238,10 +238,10 @@ class Dataset:
         if (ends := self._extremes(ACTION_COLUMN, len(names))) is None:
             return None
         self.notes.append("no action space is declared: its bounds are the extremes of the data")
-        unknown = ("unknown",) * len(names)
-        return ActionSpace(names, *ends, unknown, unknown, self.fps)
+        (low, high), unknown = ends, ("unknown",) * len(names)
+        return ActionSpace(names, low, high, unknown, unknown, self.fps)
 
-    def _extremes(self, name: str, size: int) -> tuple[tuple[float, ...], ...] | None:
+    def _extremes(self, name: str, size: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Minima and maxima of a column, as the statistics say; None where they say neither.
 
         Raises:
@@ -257,7 +257,8 @@ class Dataset:
             raise DataError(f"{where}: {name} holds no statistics by name")
         if "min" not in stats and "max" not in stats:
             return None
-        return tuple(_numbers(stats.get(end), size, f"{where}: {name}.{end}") for end in EXTREMES)
+        low, high = (_numbers(stats.get(e), size, f"{where}: {name}.{e}") for e in EXTREMES)
+        return low, high
 
     def _episode_info(self, entry: Entry) -> EpisodeInfo:
         extras = dict(entry.extras)

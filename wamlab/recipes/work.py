@@ -413,13 +413,15 @@ def restores(envs: Sequence[str]) -> Iterator[tuple[str, SelfTest]]:
             world.close()
 
 
-def check_probes(run: Run, policy: Policy, envs: Sequence[str]) -> None:
-    """Raise what `execute_imagination` would say of the run's ``probe``, before anything is done.
+def check_probes(run: Run, policy: Policy, envs: Sequence[str], out: str | Path) -> None:
+    """Raise what `execute_imagination` would say of what it is asked, before anything is done.
 
     Raises:
+        DataError: ``out`` cannot take logs.
         KeyError: an unknown environment.
         ValueError: an intervention that the action space or the training does not allow.
     """
+    check_open(Path(out))
     names, imposed = expand(envs), run.probe.imposed
     check_imposed(imposed, policy.space)
     check_told(names, imposed, other_instructions(run, names))

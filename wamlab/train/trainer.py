@@ -357,7 +357,10 @@ class _Trainer:
             about = {"stage": stage, "step": error.step, "seed": self.config.seed}
             save_batch(error.batch, folder, error=str(error), **about)
             newest = newest_verified(self.out) or "none"
-            text = f"{error}; its batch is saved in {folder}; the newest checkpoint is {newest}"
+            text = (
+                f"{error}; its batch is saved in {folder}, read it by "
+                f"`wamlab.train.evidence.load_batch`; the newest checkpoint is {newest}"
+            )
             raise Diverged(text, error.batch, error.step) from error
 
     def _end(self, learner: Learner, index: int) -> Path:
