@@ -244,6 +244,28 @@ def test_the_bias_of_outcomes_is_read_against_the_reader_and_a_still_future():
     assert never.why_not == "OCB needs both outcomes among the executions: 0 of 96 succeed"
 
 
+def test_a_stratum_without_both_outcomes_leaves_the_others_their_bias():
+    logs = probes("optimist")
+    for probe in logs:
+        solved = any(one.success for one in probe.of("own"))
+        probe.stratum = "contact" if solved else "free"
+    found = compute("state_ocb", logs)
+    assert found.value == pytest.approx(compute("state_ocb", probes("optimist")).value)
+    assert found.parts["contact"].value is not None
+    assert "0 of" in found.parts["free"].why_not
+
+
+def test_of_actions_that_are_not_imagined_there_is_no_bias():
+    logs = changed(unimagined)
+    assert compute("state_ocb_imposed", logs).why_not == "imposed actions are not imagined"
+    assert compute("state_ocb", logs).value is not None
+
+
+def unimagined(probe: Probe) -> None:
+    for one in probe.of("imposed"):
+        one.imagined = None
+
+
 def test_outcomes_in_another_physics_are_a_control_of_the_bias():
     """A world of which no outcome is another is none; of the others the least bias stands."""
     logs = changed(lambda probe: in_worlds(probe, {"gain 0.7": 1, "slip 0.5": 2, "gain 1": 0}))
@@ -258,6 +280,7 @@ def test_outcomes_in_another_physics_are_a_control_of_the_bias():
 
 def in_worlds(probe: Probe, turned: dict[str, int]) -> None:
     """Every own action in these worlds, where as many outcomes of each state are turned round."""
+    probe.branches = [one for one in probe.branches if one.kind != "world"]
     for world, count in turned.items():
         for k, one in enumerate(probe.of("own")):
             probe.branches.append(

@@ -177,7 +177,7 @@ def state_ocb(probes: Sequence[Probe]) -> Result:
     order, and *wrong_world* what comes of them in another physics: of all in which some outcome is
     another the one whose bias is least, which ``wrong_world_is``.
     """
-    return _ocb("state_ocb", probes, imagining)
+    return by_stratum(_ocb("state_ocb", probes, imagining), probes, state_ocb)
 
 
 @metric("state_ocb_imposed", needs="probes", unit="rate")
@@ -186,7 +186,9 @@ def state_ocb_imposed(probes: Sequence[Probe]) -> Result:
 
     As `state_ocb`, of which the controls *static* and *retrieval* are there.
     """
-    return _ocb("state_ocb_imposed", probes, _listed)
+    if not any(branch.imagined for probe in probes for branch in _listed(probe)):
+        raise NotApplicable("imposed actions are not imagined")
+    return by_stratum(_ocb("state_ocb_imposed", probes, _listed), probes, state_ocb_imposed)
 
 
 def _ocb(name: str, probes: Sequence[Probe], of: Callable[[Probe], list[Branch]]) -> Result:
@@ -208,7 +210,7 @@ def _ocb(name: str, probes: Sequence[Probe], of: Callable[[Probe], list[Branch]]
         elsewhere=_outcomes_elsewhere(probes, executed) if own else None,
         others=None if own else _successes(probes, lambda one: one.of("own")),
     )
-    return by_stratum(replace(found, metric=name), probes, lambda some: _ocb(name, some, of))
+    return replace(found, metric=name)
 
 
 def _done(reading: Reading | None) -> bool:

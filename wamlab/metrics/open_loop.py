@@ -196,7 +196,10 @@ def _pairs(one: Recording, query: str, rival: str) -> Iterator[tuple[str, Compar
     for view, imagined in guess.imagined.items():
         seen = shown[view][columns] if rival else imagined
         real = one.ahead[view][columns]
-        yield from compared(view, guess.offsets, one.now[view][0], imagined, real, seen, MOVE_FLOOR)
+        yield from compared(
+            view, guess.offsets, one.now[view][0], imagined, real, seen, MOVE_FLOOR,
+            item=episode_name(one),
+        )  # fmt: skip
 
 
 def _normalised(one: Recording, error: Error) -> float:
