@@ -91,6 +91,9 @@ Two models know one action from each state, so that all of its executions are on
 is a matter of the reader's error for the oracle itself: CMR is undefined here, where the prototype
 gave chance.
 
+All signs are those of the prototype but one: whether the excited one, which pushes further, sees
+the block on the goal more or less often is a matter of where blocks start.
+
 The same faults planted in Meta-World, with real rendering and a trained reader, are in
 [results.md](results.md).
 """
