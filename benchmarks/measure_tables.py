@@ -22,6 +22,8 @@ AGAINST = (
     *("fitted_gain", "fitted_friction"),
 )
 ENTITIES = ("robot", "object")
+POSES = ("div",)
+"""Measures of where things go when the own actions are executed: of no pixels."""
 NOTHING = "n/a"
 
 
@@ -104,7 +106,8 @@ def _rows(cell: Mapping[str, Any]) -> dict[str, str]:
     }
     for entity in ENTITIES:
         for measure, one in cell["joint"].get(entity, {}).items():
-            rows[f"{title(measure)}, {entity} (pixels)"] = _cell(one)
+            of = f"{title(measure)}, {entity}"
+            rows[of if measure in POSES else f"{of} (pixels)"] = _cell(one)
     for measures in cell["axes"].values():
         rows |= {title(measure): _cell(one) for measure, one in measures.items()}
     return rows

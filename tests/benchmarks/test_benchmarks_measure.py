@@ -65,6 +65,7 @@ def test_the_page_has_a_row_for_each_measure_and_a_column_for_each_model(vector)
     assert "oracle 1" in row
     assert "static" in row
     assert row.endswith("| n/a |")
+    assert [line for line in lines if line.startswith("| DIV, robot |")]
     (unread,) = [line for line in lines if line.startswith("Without a value for any of them")]
     assert "; state EIC, robot; " in unread
     assert "; EIC, robot (pixels)" not in unread
