@@ -299,7 +299,7 @@ def faults() -> str:
 
 
 def worlds() -> str:
-    import test_metrics_coupling as checks
+    import test_metrics_worlds as checks
 
     def told(found: Any) -> str:
         if found.value is None:

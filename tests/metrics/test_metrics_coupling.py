@@ -14,6 +14,7 @@ import numpy as np
 import pusher
 import pytest
 from lines import beside, line
+from planted_paths import SCENE, forced, joined, own
 
 from wamlab.metrics.base import NotApplicable, Result
 from wamlab.metrics.coupling import cmr, div, eic, eic_cf, eic_ref, icc, skill
@@ -36,20 +37,6 @@ SIGNATURES = {
     "slip .5": ((0.98, 0.19), (1, 0.29), (1, 0.39), 0.28, 0.82, -0.17, 0.49, 0.07),
     "one mode": (NONE, (0.12, 0.12), (1, 1), 1.0, None, 0, 0.98, 0.05),
 }
-# DWA: the nearest world of robot and of block as found here; the published margin, of both at once.
-WORLD = {
-    "oracle": ("true", "true", 12.5),
-    "blind": ("true", "gain .7", 1.0),
-    "static": ("gain .7", "slip .25", 0.69),
-    "static zero": (None, None, 1.0),
-    "object-blind": ("true", "slip .25", 0.14),
-    "optimist": ("true", "gain .7", 0.87),
-    "late": ("true", "true", 2.2),
-    "excited": ("gain 1.3", "true", 0.97),
-    "gain .7": ("gain .7", "gain .7", 0.05),
-    "slip .5": ("true", "slip .5", 0.08),
-    "one mode": ("true", "true", 13.0),
-}
 ALIKE = ("static zero", "one mode")
 """Models whose executions from a state are all one: even the oracle, as read, guesses its own."""
 # Capped separation, cosine, distance correlation, mean absolute error x 100; IEA.
@@ -65,21 +52,9 @@ COMPARED = {
     "slip .5": ((1, 0.44), (1, 0.87), (1, 0.74), (0.3, 3.9), (1, 0.38)),
     "late": ((0.99, 1), (1, 0.99), (1, 1), (0.6, 0.3), (1, 1)),
 }
-SCENE = pusher.scene()
 
 
 pytestmark = pytest.mark.usefixtures("few_draws")
-
-
-@cache
-def own(model: str) -> dict[str, Paths]:
-    return pusher.paths(model, pusher.acting(model, SCENE))
-
-
-@cache
-def forced(model: str) -> dict[str, Paths]:
-    scene = pusher.acting(model, SCENE)
-    return pusher.paths(model, scene, scene.imposed)
 
 
 @cache
@@ -92,32 +67,6 @@ def outcome(model: str) -> Result:
     block = own(model)["block"]
     ends = (pusher.reached(places[:, :, -1]) for places in (block.imagined, block.executed))
     return ocb(*ends, block.states)
-
-
-@cache
-def attribution(model: str, entity: str) -> Result:
-    return dwa(own(model)[entity], least_eic=None)
-
-
-@cache
-def attribution_of_both(model: str) -> Result:
-    """As one vector, as the prototype took them."""
-    return dwa(joined(own(model)), least_eic=None)
-
-
-def joined(paths: dict[str, Paths]) -> Paths:
-    """Both entities as one vector, as no one should."""
-    robot, block = paths.values()
-    names = ("start", "imagined", "executed", "reread")
-    both = {
-        name: np.concatenate([getattr(robot, name), getattr(block, name)], axis=-1)
-        for name in names
-    }
-    worlds = {
-        world: np.concatenate([places, block.elsewhere[world]], axis=-1)
-        for world, places in robot.elsewhere.items()
-    }
-    return dataclasses.replace(robot, elsewhere=worlds, **both)
 
 
 def near(found: float | None, published: float | None, tolerance: float) -> bool:
@@ -163,59 +112,6 @@ def test_the_signs_of_the_published_table_come_out_but_for_one():
     assert turned == {("excited", "OCB")}
 
 
-@pytest.mark.parametrize("model", WORLD)
-@pytest.mark.parametrize("entity", ["robot", "block"])
-def test_the_world_that_was_imagined_is_named_by_entity(model, entity):
-    result, world = attribution(model, entity), WORLD[model][entity == "block"]
-    assert result.details.get("world") == world
-    if world is None:
-        assert result.why_not == "no world leads the entity elsewhere"
-    else:
-        assert (result.value > 1) == (world == "true")
-
-
-@pytest.mark.parametrize("model", sorted(set(WORLD) - {"static zero", "optimist"}))
-def test_the_margin_of_both_entities_together_is_the_published_one(model):
-    published = WORLD[model][2]
-    assert attribution_of_both(model).value == pytest.approx(published, rel=0.2, abs=0.02)
-
-
-def test_where_the_margin_of_the_optimist_differs_from_the_published_one():
-    """Its robot is right, so that of the worlds only slip is left to compare, and in one of less
-    slip the block is left behind: nearer to the goal or further, as it starts from before it."""
-    both = attribution_of_both("optimist")
-    assert (both.details["world"], both.value) == ("true", pytest.approx(1.11, abs=0.03))
-    nearest = sorted(both.details["distance"], key=both.details["distance"].get)
-    assert nearest[:3] == ["true", "slip .5", "slip .25"]
-    ahead = pusher.scene(shift=0.06)
-    assert dwa(joined(pusher.paths("optimist", ahead)), least_eic=None).value < 1
-    assert attribution("optimist", "block").value == pytest.approx(0.90, abs=0.03)
-
-
-def test_over_the_whole_path_a_lag_costs_most_of_the_margin():
-    """At the end alone, where little moves, it would not."""
-    late, oracle = (own(model)["block"] for model in ("late", "oracle"))
-    assert dwa(late, least_eic=None).value < 0.4 * dwa(oracle, least_eic=None).value
-    ends = [dwa(paths, at=[16], least_eic=None).value for paths in (late, oracle)]
-    assert ends[0] > 0.9 * ends[1]
-
-
-def test_the_margin_stands_between_those_of_a_still_future_and_of_the_executions():
-    for entity, still in (("robot", 0.7), ("block", 0.15)):
-        found = attribution("oracle", entity)
-        assert found.details["oracle"] == pytest.approx(found.value, rel=0.05)
-        assert found.details["static"] == pytest.approx(still, abs=0.02)
-        assert attribution("static", entity).value == pytest.approx(still, abs=0.02)
-
-
-def test_nothing_is_attributed_where_nothing_is_coupled():
-    for model in ("blind", "static", "static zero", "one mode"):
-        for paths in own(model).values():
-            assert "nothing to attribute" in dwa(paths).why_not
-    assert dwa(own("gain .7")["robot"]).details["world"] == "gain .7"
-    assert "EIC is 0.07" in dwa(own("gain .7")["block"]).why_not
-
-
 def test_the_measures_see_what_the_others_miss():
     """The lag shows in ICC alone, the block's faults on the block alone, the policy's in SKILL."""
     assert [cycle(model).details["lag"] for model in ("oracle", "late")] == [0, 1]
@@ -239,14 +135,6 @@ def test_the_controls_stand_in_the_same_result():
     exact = pusher.paths("oracle", SCENE, noise=0)["robot"]
     assert eic(exact).value == eic(exact).details["oracle"] == 1
     assert icc(exact, SCENE.own, pusher.velocity).value == pytest.approx(1, abs=1e-5)
-
-
-def test_an_exact_imagination_has_no_margin():
-    for exact in pusher.paths("oracle", SCENE, noise=0).values():
-        result = dwa(exact)
-        assert "no end" in result.why_not
-        assert result.details["world"] == "true"
-        assert result.details["oracle"] is None
 
 
 def counterfactual(model: str, entity: str) -> Result:
@@ -462,23 +350,6 @@ def test_the_imagined_motion_holds_the_action_at_its_lag():
     assert late.details["lag"] == 1
     assert late.details["lags"][1] == 1
     assert late.details["oracle"] == 1
-
-
-def test_the_parameter_of_a_planted_world_is_found():
-    for model, entity, parameter, value in (
-        ("gain .7", "robot", "gain", 0.7),
-        ("slip .5", "block", "slip", 0.5),
-        ("oracle", "robot", "gain", 1.0),
-        ("oracle", "block", "slip", 1.0),
-    ):
-        assert attribution(model, entity).details[f"fitted_{parameter}"] == pytest.approx(
-            value, abs=0.01
-        )
-    assert attribution("gain .7", "robot").details["oracle_gain"] == pytest.approx(1, abs=0.001)
-    assert attribution("oracle", "block").details["fitted_slip_is"] == "at an end of the grid"
-    assert attribution("oracle", "robot").details["unfitted"] == {
-        "slip": "no value of it leads elsewhere"
-    }
 
 
 def test_what_another_physics_would_score_stands_among_the_controls():

@@ -1,21 +1,129 @@
-"""Which physics was imagined and with what outcome: cases whose value is known by arithmetic.
+"""Which physics was imagined and with what outcome: of the planted models, and by arithmetic.
 
-The planted faults of the pusher are in `test_metrics_coupling`.
+``WORLD`` holds the margins that the prototype of `test_metrics_coupling` gave.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
 import numpy as np
+import pusher
 import pytest
 from lines import beside, line
+from planted_paths import SCENE, joined, own
 
-from wamlab.metrics.base import NotApplicable
+from wamlab.metrics.base import NotApplicable, Result
 from wamlab.metrics.paths import Paths
 from wamlab.metrics.worlds import dwa, ius, ocb
 
+# DWA: the nearest world of robot and of block as found here; the published margin, of both at once.
+WORLD = {
+    "oracle": ("true", "true", 12.5),
+    "blind": ("true", "gain .7", 1.0),
+    "static": ("gain .7", "slip .25", 0.69),
+    "static zero": (None, None, 1.0),
+    "object-blind": ("true", "slip .25", 0.14),
+    "optimist": ("true", "gain .7", 0.87),
+    "late": ("true", "true", 2.2),
+    "excited": ("gain 1.3", "true", 0.97),
+    "gain .7": ("gain .7", "gain .7", 0.05),
+    "slip .5": ("true", "slip .5", 0.08),
+    "one mode": ("true", "true", 13.0),
+}
+
+
 pytestmark = pytest.mark.usefixtures("few_draws")
+
+
+@cache
+def attribution(model: str, entity: str) -> Result:
+    return dwa(own(model)[entity], least_eic=None)
+
+
+@cache
+def attribution_of_both(model: str) -> Result:
+    """As one vector, as the prototype took them."""
+    return dwa(joined(own(model)), least_eic=None)
+
+
+@pytest.mark.parametrize("model", WORLD)
+@pytest.mark.parametrize("entity", ["robot", "block"])
+def test_the_world_that_was_imagined_is_named_by_entity(model, entity):
+    result, world = attribution(model, entity), WORLD[model][entity == "block"]
+    assert result.details.get("world") == world
+    if world is None:
+        assert result.why_not == "no world leads the entity elsewhere"
+    else:
+        assert (result.value > 1) == (world == "true")
+
+
+@pytest.mark.parametrize("model", sorted(set(WORLD) - {"static zero", "optimist"}))
+def test_the_margin_of_both_entities_together_is_the_published_one(model):
+    published = WORLD[model][2]
+    assert attribution_of_both(model).value == pytest.approx(published, rel=0.2, abs=0.02)
+
+
+def test_where_the_margin_of_the_optimist_differs_from_the_published_one():
+    """Its robot is right, so that of the worlds only slip is left to compare, and in one of less
+    slip the block is left behind: nearer to the goal or further, as it starts from before it."""
+    both = attribution_of_both("optimist")
+    assert (both.details["world"], both.value) == ("true", pytest.approx(1.11, abs=0.03))
+    nearest = sorted(both.details["distance"], key=both.details["distance"].get)
+    assert nearest[:3] == ["true", "slip .5", "slip .25"]
+    ahead = pusher.scene(shift=0.06)
+    assert dwa(joined(pusher.paths("optimist", ahead)), least_eic=None).value < 1
+    assert attribution("optimist", "block").value == pytest.approx(0.90, abs=0.03)
+
+
+def test_over_the_whole_path_a_lag_costs_most_of_the_margin():
+    """At the end alone, where little moves, it would not."""
+    late, oracle = (own(model)["block"] for model in ("late", "oracle"))
+    assert dwa(late, least_eic=None).value < 0.4 * dwa(oracle, least_eic=None).value
+    ends = [dwa(paths, at=[16], least_eic=None).value for paths in (late, oracle)]
+    assert ends[0] > 0.9 * ends[1]
+
+
+def test_the_margin_stands_between_those_of_a_still_future_and_of_the_executions():
+    for entity, still in (("robot", 0.7), ("block", 0.15)):
+        found = attribution("oracle", entity)
+        assert found.details["oracle"] == pytest.approx(found.value, rel=0.05)
+        assert found.details["static"] == pytest.approx(still, abs=0.02)
+        assert attribution("static", entity).value == pytest.approx(still, abs=0.02)
+
+
+def test_nothing_is_attributed_where_nothing_is_coupled():
+    for model in ("blind", "static", "static zero", "one mode"):
+        for paths in own(model).values():
+            assert "nothing to attribute" in dwa(paths).why_not
+    assert dwa(own("gain .7")["robot"]).details["world"] == "gain .7"
+    assert "EIC is 0.07" in dwa(own("gain .7")["block"]).why_not
+
+
+def test_an_exact_imagination_has_no_margin():
+    for exact in pusher.paths("oracle", SCENE, noise=0).values():
+        result = dwa(exact)
+        assert "no end" in result.why_not
+        assert result.details["world"] == "true"
+        assert result.details["oracle"] is None
+
+
+def test_the_parameter_of_a_planted_world_is_found():
+    for model, entity, parameter, value in (
+        ("gain .7", "robot", "gain", 0.7),
+        ("slip .5", "block", "slip", 0.5),
+        ("oracle", "robot", "gain", 1.0),
+        ("oracle", "block", "slip", 1.0),
+    ):
+        assert attribution(model, entity).details[f"fitted_{parameter}"] == pytest.approx(
+            value, abs=0.01
+        )
+    assert attribution("gain .7", "robot").details["oracle_gain"] == pytest.approx(1, abs=0.001)
+    assert attribution("oracle", "block").details["fitted_slip_is"] == "at an end of the grid"
+    assert attribution("oracle", "robot").details["unfitted"] == {
+        "slip": "no value of it leads elsewhere"
+    }
 
 
 def test_the_nearest_world_and_the_margin_over_it():

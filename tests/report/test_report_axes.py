@@ -38,3 +38,10 @@ def test_a_report_knows_how_often_an_environment_of_the_library_acts():
     assert known["jump"].value > 0
     assert "rate_hz=" in unknown["jump"].why_not
     assert "boxes=" in known["gravity"].why_not
+
+
+def test_a_measure_of_one_entity_is_of_the_robot_and_of_the_object():
+    found = further([], [pusher.probe(0)], {})["joint coupling"]
+    for name in ("instruction_contrast", "state_eic"):
+        assert {f"{name}, robot", f"{name}, object"} <= {*found}
+        assert name not in found

@@ -18,6 +18,7 @@ default the last alone, for CMR, ICC and DWA all. Gates and controls: `wamlab.me
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -136,7 +137,7 @@ def error(paths: Paths, *, at: Sequence[int] | None = None) -> Result:
         details={
             "moved": float(paths.motion()[:, columns].mean()),
             "static": float(found["static"].mean()),
-            **further(paths, lambda shown: float(paths.away(shown, columns).mean()), higher=False),
+            **further(paths, lambda shown: float(paths.away(shown, columns).mean()), operator.neg),
         },
     )
 

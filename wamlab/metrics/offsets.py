@@ -49,10 +49,9 @@ def at_offsets(probes: Sequence[Probe], offsets: Sequence[int]) -> list[Probe]:
         replace(
             probe,
             branches=[_branch(probe, branch, offsets) for branch in probe.branches],
-            retrieved=_reading(probe.retrieved, _kept(own.offsets, offsets)) if own else None,
+            retrieved=_reading(probe.retrieved, _kept(_own_offsets(probe), offsets)),
         )
         for probe in probes
-        for own in [next(iter(imagining(probe)), None)]
     ]
 
 
@@ -60,11 +59,7 @@ def rivals_at(
     rivals: RivalFrames, probes: Sequence[Probe], offsets: Sequence[int]
 ) -> dict[str, dict[str, Frames]]:
     """What rivals showed for these probes, which are whole, at these offsets alone."""
-    kept = {
-        state_name(probe): _kept(own.offsets, offsets)
-        for probe in probes
-        for own in imagining(probe)[:1]
-    }
+    kept = {state_name(probe): _kept(_own_offsets(probe), offsets) for probe in probes}
     return {
         state: {name: _frames(shown, kept[state]) for name, shown in by_name.items()}
         for state, by_name in rivals.items()
@@ -83,6 +78,12 @@ def guessed_alike(runs: Mapping[str, Sequence[Recording]]) -> dict[str, list[Rec
         ]
         for run, logs in runs.items()
     }
+
+
+def _own_offsets(probe: Probe) -> Offsets:
+    """Where the model imagines, and with it its rivals; nowhere if it does not."""
+    own = imagining(probe)
+    return own[0].offsets if own else ()
 
 
 def _branch(probe: Probe, branch: Branch, offsets: Sequence[int]) -> Branch:

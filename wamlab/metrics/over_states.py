@@ -26,7 +26,7 @@ states say so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from typing import Any
 
@@ -94,20 +94,29 @@ def consistency(
 
 
 def further(
-    paths: Paths, scored: Callable[[Places], float], *, higher: bool = True
+    paths: Paths,
+    scored: Callable[[Places], float],
+    goodness: Callable[[float], float] = lambda score: score,
 ) -> dict[str, Any]:
     """The details of the controls that only some probes hold, as far as they have a score.
 
-    ``higher`` says that a higher score is a better one.
+    ``goodness`` is higher for a better score.
     """
     scores = lambda shown: {  # noqa: E731
         name: value for name, one in shown.items() if np.isfinite(value := scored(one))
     }
-    found, worlds = scores(paths.further_controls()), scores(paths.wrong_worlds())
-    if not worlds:
-        return found
-    best = max(worlds, key=lambda world: worlds[world] if higher else -worlds[world])
-    return {**found, "wrong_world": worlds[best], "wrong_world_is": best, "wrong_worlds": worlds}
+    worlds = scores(paths.wrong_worlds())
+    return {**scores(paths.further_controls()), **wrong_world(worlds, goodness)}
+
+
+def wrong_world(
+    scores: Mapping[str, float], goodness: Callable[[float], float] = lambda score: score
+) -> dict[str, Any]:
+    """The details of the control *wrong world*, from the scores of all that lead elsewhere."""
+    if not scores:
+        return {}
+    best = max(scores, key=lambda world: goodness(scores[world]))
+    return {"wrong_world": scores[best], "wrong_world_is": best, "wrong_worlds": dict(scores)}
 
 
 def cannot_tell(states: int, scored: str) -> str:

@@ -28,6 +28,7 @@ from wamlab.metrics.over_states import (
     over_states,
     share,
     surely_above,
+    wrong_world,
 )
 from wamlab.metrics.paths import Paths, Places, Steps, apart, check_shape, check_states
 from wamlab.metrics.stats import Interval, alike, interval_over
@@ -195,17 +196,7 @@ def ocb(
         **_correlation("mcc", rows),
         "markedness": marked,
     }
-    for name, shown in (controls or {}).items():
-        check_shape(f"outcomes of {name}", shown, executed.shape)
-        details[name] = _bias(_outcomes(shown, executed))
-    wrong = {
-        world: _bias(_outcomes(outcomes, executed))
-        for world, outcomes in (elsewhere or {}).items()
-        if (outcomes != executed).any()
-    }
-    if wrong:
-        least = min(wrong, key=lambda world: abs(wrong[world]))
-        details |= {"wrong_world": wrong[least], "wrong_world_is": least}
+    details |= _biases(executed, controls or {}, elsewhere or {})
     if reread is not None:
         check_shape("outcomes as read", reread, executed.shape)
         read = _outcomes(reread, executed)
@@ -216,6 +207,23 @@ def ocb(
         }
     found = over_states("state_ocb", states, rows, _bias, unit="rate", details=details)
     return replace(found, interval=_bias_interval(rows))
+
+
+def _biases(
+    executed: Bool[np.ndarray, "n k"],
+    controls: Mapping[str, Bool[np.ndarray, "n k"]],
+    elsewhere: Mapping[str, Bool[np.ndarray, "n k"]],
+) -> dict[str, Any]:
+    """The bias of every control, were it shown in the place of the imagination."""
+    for name, shown in {**controls, **elsewhere}.items():
+        check_shape(f"outcomes of {name}", shown, executed.shape)
+    bias = {name: _bias(_outcomes(shown, executed)) for name, shown in controls.items()}
+    worlds = {
+        world: _bias(_outcomes(outcomes, executed))
+        for world, outcomes in elsewhere.items()
+        if (outcomes != executed).any()
+    }
+    return {**bias, **wrong_world(worlds, lambda one: -abs(one))}
 
 
 def ius(

@@ -32,9 +32,6 @@ SHOWN = {
     *("feature_similarity", "feature_distance"),
     *("eic", "eic_cf", "skill", "div"),
 }
-ON_STATES = "state_"
-"""Measures of the robot and of the object, apart from each other, begin with it."""
-
 ROUNDING = 1e-12
 """Less than this, in the unit of any measure, is arithmetic and not a finding."""
 
@@ -54,7 +51,7 @@ def further(
             or not _needs_no_more(find(name))
         ):
             continue
-        if name.startswith(ON_STATES) and "entity" in inspect.signature(find(name)).parameters:
+        if _of_an_entity(find(name)):
             for entity in (ROBOT, OBJECT):
                 found[axis][f"{name}, {entity}"] = compute(name, logs[needs], entity=entity)
         else:
@@ -128,6 +125,12 @@ def between(interval: Sequence[float] | None) -> str:
 def _needs_no_more(metric: Metric) -> bool:
     _, *options = inspect.signature(metric).parameters.values()
     return all(option.default is not inspect.Parameter.empty for option in options)
+
+
+def _of_an_entity(metric: Metric) -> bool:
+    """Whether a measure is of one entity, by default of the robot: then it is of each in turn."""
+    entity = inspect.signature(metric).parameters.get("entity")
+    return entity is not None and entity.default == ROBOT
 
 
 def _is_number(value: Any) -> bool:
