@@ -31,10 +31,9 @@ from wamlab.recipes.run import Run
 from wamlab.recipes.work import acting_run, execute_imagination, expand, show_rivals
 from wamlab.report.results import results
 from wamlab.run.film import Judge
-from wamlab.run.reach import STRATA
 from wamlab.run.reading import judge_probes, read_probes_of
 from wamlab.train.provenance import provenance
-from wamlab.types import Probe
+from wamlab.types import STRATA, Probe
 
 MINUTES = "minutes.json"
 

@@ -10,8 +10,9 @@ from pooling import Cell
 from tables import Found
 from wording import command, elsewhere, machine, table
 
-from wamlab.report.axes import between, called, figure
+from wamlab.report.axes import by_phase, called, estimate, figure
 from wamlab.report.words import title
+from wamlab.types import STRATA
 
 ASKED, LEAST = {"uwm": (50, 8, 60.0)}, (24, 6, 30.0)
 """States and samples, at the least, and minutes, at the most."""
@@ -22,6 +23,8 @@ AGAINST = (
     *("fitted_gain", "fitted_friction"),
 )
 ENTITIES = ("robot", "object")
+JOINT = "joint coupling"
+PHASED = ("state_eic_cf", "state_skill", "state_error")
 POSES = ("div",)
 """Measures of where things go when the own actions are executed: of no pixels."""
 NOTHING = "n/a"
@@ -90,10 +93,24 @@ def _protocol(name: str, measured: Sequence[Cell]) -> str:
         "not in the minutes.\n\n"
         + table(["measure", *heads], body)
         + (f"\nWithout a value for any of them: {'; '.join(silent)}.\n" if silent else "")
+        + _phases(measured)
         + "\n"
         + "\n".join(texts)
         + "\n"
     )
+
+
+def _phases(measured: Sequence[Cell]) -> str:
+    """The measures on states of the robot where they are not the same on the way to contact."""
+    rows = [
+        [f"`{cell['model']}`", title(name), *(phases.get(stratum, "–") for stratum in STRATA)]
+        for name in PHASED
+        for cell in measured
+        if (phases := dict(by_phase(cell["axes"][JOINT].get(f"{name}, robot", {}))))
+    ]
+    if not rows:
+        return ""
+    return f"\nBy contact phase, of the robot:\n\n{table(['of', 'measure', *STRATA], rows)}"
 
 
 def _rows(cell: Mapping[str, Any]) -> dict[str, str]:
@@ -116,7 +133,6 @@ def _rows(cell: Mapping[str, Any]) -> dict[str, str]:
 def _cell(one: Mapping[str, Any]) -> str:
     if one["value"] is None:
         return NOTHING
-    ends = between(one["interval"])
     details = one.get("details", {})
     beside = [
         f"{called(n, details)} {figure(details[n])}" for n in AGAINST if _known(details.get(n))
@@ -125,9 +141,7 @@ def _cell(one: Mapping[str, Any]) -> str:
         beside.append(f"noise floor {figure(one['floor'])}")
     if "counts" in one:
         beside += sets(one)
-    return f"{figure(one['value'])}{f' ({ends})' if ends else ''}" + "".join(
-        f"; {text}" for text in beside
-    )
+    return "; ".join([estimate(one["value"], one["interval"]), *beside])
 
 
 def sets(one: Mapping[str, Any]) -> list[str]:

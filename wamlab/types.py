@@ -510,16 +510,20 @@ class Branch:
     reextracted: Float[np.ndarray, "j a"] | None = None
 
 
+STRATA = ("free", "before", "contact", "after")
+"""Where a probed state lies on the way to contact; see `wamlab.run.reach.strata`."""
+
+
 @dataclass
 class Probe:
     """Several branches from one exactly restored state.
 
     ``now`` holds the frame o_0 per view (1, H, W, 3), ``masks`` the entities' pixels in it,
     ``pixel_noise`` the largest difference (0 to 255) that restoring and rendering the same state
-    twice gave: the noise floor. ``stratum`` says where on the way it was taken: ``free``,
-    ``before``, ``contact`` or ``after`` (`wamlab.run.reach.strata`). ``reader`` names the state
-    reader that has read the branches, ``judge`` the inverse dynamics model that has. ``retrieved``
-    is what the reader sees in the nearest training clip, at the own offsets, where one was saved.
+    twice gave: the noise floor. ``stratum``, one of `STRATA`, says where on the way it was taken.
+    ``reader`` names the state reader that has read the branches, ``judge`` the inverse dynamics
+    model that has. ``retrieved`` is what the reader sees in the nearest training clip, at the own
+    offsets, where one was saved.
     """
 
     env: str

@@ -91,6 +91,16 @@ def test_distances_of_sets_stand_beside_the_frame_now_and_say_of_what_they_are(v
     ]
 
 
+def test_measures_by_contact_phase_have_a_table_of_their_own(vector):
+    part = {"value": 0.5, "interval": None}
+    phased = {"state_skill, robot": {"value": 0.4, "interval": None, "parts": {"contact": part}}}
+    cell = measured(vector, axes={**vector["axes"], "joint coupling": phased})
+    text = measure_tables.tables(Found({}, [], {}, measured=[cell, measured(vector, "gr1")]))
+    assert "| of | measure | free | before | contact | after |" in text
+    assert "| `uwm` | state SKILL | – | – | 0.5 | – |" in text
+    assert "| `gr1` | state SKILL" not in text
+
+
 def test_a_model_that_was_measured_elsewhere_says_where(vector):
     moving = {**vector["fidelity"]["moving_psnr"], "parts": {"corner@4": {}, "gripper@8": {}}}
     own = {**vector["fidelity"], "moving_psnr": moving}

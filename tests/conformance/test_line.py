@@ -27,11 +27,10 @@ from wamlab.policy.policy import Policy, load
 from wamlab.report.build import build
 from wamlab.run.collect import collect
 from wamlab.run.probe import probe
-from wamlab.run.reach import STRATA
 from wamlab.run.rollout import rollout
 from wamlab.train.feed import Feed
 from wamlab.train.trainer import TrainConfig, train
-from wamlab.types import JOINT
+from wamlab.types import JOINT, STRATA
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
 

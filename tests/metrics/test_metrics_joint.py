@@ -49,6 +49,30 @@ def test_retrieval_stands_beside_the_other_controls_where_it_was_saved(planted, 
         assert ahead["static"] < ahead["retrieval"] < ahead["oracle"]
 
 
+@pytest.mark.parametrize("name", ["eic", "eic_cf", "skill"])
+def test_a_value_has_its_share_of_the_way_from_a_still_future_to_the_oracle(planted, name):
+    for fault in ("oracle", "blind"):
+        for result in both(name, planted[fault]):
+            static = result.details["static"]
+            share = (result.value - static) / (result.details["oracle"] - static)
+            assert result.details["normalised"] == pytest.approx(share)
+
+
+def test_contact_phases_are_among_the_parts(planted):
+    """Half of the states are elsewhere and blind: each phase has the value of its own states."""
+    phased = [
+        dataclasses.replace(one, stratum=stratum)
+        for stratum, fault in (("free", "oracle"), ("contact", "blind"))
+        for one in planted[fault][:8]
+    ]
+    for name in ("eic", "delta_psnr"):
+        parts = compute(name, phased).parts
+        for stratum, fault in (("free", "oracle"), ("contact", "blind")):
+            alone = compute(name, planted[fault][:8])
+            assert parts[stratum].value == pytest.approx(alone.value) or alone.value is None
+    assert compute("eic", planted["oracle"]).parts.keys().isdisjoint({"free", "", "contact"})
+
+
 def test_another_samples_future_is_worse_than_no_coupling(planted):
     for result in both("eic", planted["blind"]):
         assert result.interval.high < 0

@@ -80,6 +80,18 @@ def test_what_the_judge_reads_is_the_own_action_or_that_of_another_sample() -> N
     assert measured("icc", probes(one_for_all)).value == pytest.approx(0, abs=1e-6)
 
 
+def test_contact_phases_are_parts_and_one_that_was_not_read_says_so() -> None:
+    phased = [*probes(), *probes(other_s)]
+    for one, stratum in zip(phased, ["free"] * STATES + ["contact"] * STATES, strict=True):
+        one.stratum = stratum
+    parts = measured("icc", phased).parts
+    assert parts["free"].value == pytest.approx(measured("icc", probes()).value)
+    assert parts["contact"].value < 0
+    for branch in (b for one in phased[STATES:] for b in one.branches):
+        branch.decoded = None
+    assert measured("icc", phased).parts["contact"].why_not.startswith("a judge has read 0")
+
+
 def test_a_late_imagination_fits_best_one_step_later() -> None:
     found = measured("icc", probes(late))
     assert found.value < 0.3

@@ -30,6 +30,17 @@ def test_a_control_is_named_where_another_detail_says_what_it_is():
     ]
 
 
+def test_a_value_stands_by_contact_phase_in_the_order_of_the_way():
+    part = {"value": 0.5, "interval": (0.4, 0.6)}
+    parts = {"free": part, "contact": {**part, "interval": None}, "before": {"value": None}}
+    result = {"floor": 0.1, "details": {}, "parts": {"robot": part, **parts}}
+    assert beside(result) == [
+        ("noise floor", "0.1"),
+        ("free", "0.5 (0.4 to 0.6)"),
+        ("contact", "0.5"),
+    ]
+
+
 def test_a_report_knows_how_often_an_environment_of_the_library_acts():
     episode = pusher.episode(3)
     ours = dataclasses.replace(episode, env="metaworld/push")

@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -212,6 +212,23 @@ def summarise(
         },
         **extra,
     )
+
+
+def by_stratum(
+    found: Result, probes: Sequence[Probe], measured: Callable[[Sequence[Probe]], Result]
+) -> Result:
+    """The result with the same of every stratum among its parts, where there are several."""
+
+    def of(stratum: str) -> Result:
+        try:
+            return measured([probe for probe in probes if probe.stratum == stratum])
+        except NotApplicable as reason:
+            return Result(found.metric, found.unit, why_not=str(reason))
+
+    strata = sorted({probe.stratum for probe in probes})
+    if len(strata) < 2:
+        return found
+    return replace(found, parts={**found.parts, **{stratum: of(stratum) for stratum in strata}})
 
 
 def _mean_over_items(

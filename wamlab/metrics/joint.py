@@ -290,7 +290,8 @@ def _measure(
 
 def _measure_look(form: Form, look: Look) -> Measured:
     state = state_name(look.probe)
-    parts = (f"{look.view}@{look.offset}", look.entity)
+    stratum = [look.probe.stratum] if look.probe.stratum else []
+    parts = (f"{look.view}@{look.offset}", look.entity, *stratum)
     closed = lambda why: Measured(state, parts, {}, why)  # noqa: E731
     if form.pair is _against_samples and len(look.own) < 2:
         return closed("one sample only")
@@ -347,11 +348,13 @@ def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any])
 
 
 def _beside(rows: Mapping[str, Float[np.ndarray, "n 2"]]) -> dict[str, Any]:
-    """The controls' values, and how far the model is above a static future, paired by state."""
+    """The controls' values, how far the model is above a static future, paired by state, and how
+    far of the way from there to the oracle."""
     over = lambda rows: _ratio(rows[:, 0]) - _ratio(rows[:, 1])  # noqa: E731
-    paired = np.stack([rows["model"], rows["static"]], axis=1)
+    paired, whole = (np.stack([rows[k], rows["static"]], axis=1) for k in ("model", "oracle"))
     return {
         **{kind: _ratio(pairs) for kind, pairs in rows.items() if kind != "model"},
+        "normalised": over(paired) / over(whole) if over(whole) > 0 else None,
         "over_static": over(paired),
         "over_static_interval": interval_over(paired, statistic=over),
     }

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from wamlab.metrics.base import (
     NotApplicable,
     Result,
+    by_stratum,
     imagining,
     metric,
     state_name,
@@ -74,7 +75,8 @@ def icc(
             f"what happened it scores {score(ceiling):.2f}"
         )
         return Result("icc", why_not=why, undefined=undefined)
-    return _consistency("icc", states, undefined)
+    found = _consistency("icc", states, undefined)
+    return by_stratum(found, probes, lambda some: icc(some, space=space, gate=gate))
 
 
 @metric("action_state_consistency", needs="probes")
@@ -90,7 +92,10 @@ def action_state_consistency(
     Agreement with oneself is not truth: a model that errs twice in the same way scores 1, and so
     does one whose action *is* read off its imagination by a deterministic extractor.
     """
-    return _consistency("action_state_consistency", *_spread(probes, ITSELF, space, gate))
+    found = _consistency("action_state_consistency", *_spread(probes, ITSELF, space, gate))
+    return by_stratum(
+        found, probes, lambda some: action_state_consistency(some, space=space, gate=gate)
+    )
 
 
 class _Read(NamedTuple):

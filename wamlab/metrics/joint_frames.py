@@ -17,6 +17,7 @@ from wamlab.metrics.base import (
     NotApplicable,
     Result,
     Row,
+    by_stratum,
     imagining,
     metric,
     state_name,
@@ -87,4 +88,4 @@ def delta_psnr(probes: Sequence[Probe]) -> Result:
                 if rivals:
                     value = psnr(seen[t], real[t]) - float(np.mean(rivals))
                     rows.append(Row(state_name(probe), f"{view}@{offset}", value))
-    return summarise("delta_psnr", "dB", rows, undefined)
+    return by_stratum(summarise("delta_psnr", "dB", rows, undefined), probes, delta_psnr)

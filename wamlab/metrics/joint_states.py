@@ -23,6 +23,7 @@ from wamlab.metrics.base import (
     Metric,
     NotApplicable,
     Result,
+    by_stratum,
     imagining,
     metric,
     state_name,
@@ -126,17 +127,6 @@ def on_states(
 
     measured.__doc__ = f"{measure.__doc__}\n\nOf probes; see `wamlab.metrics.joint_states`."
     return measured
-
-
-def by_stratum(
-    found: Result, probes: Sequence[Probe], measured: Callable[[Sequence[Probe]], Result]
-) -> Result:
-    """The result with the same of every stratum as its parts, where there are several."""
-    strata = sorted({probe.stratum for probe in probes})
-    if len(strata) < 2:
-        return found
-    of = lambda stratum: [probe for probe in probes if probe.stratum == stratum]  # noqa: E731
-    return replace(found, parts={stratum: measured(of(stratum)) for stratum in strata})
 
 
 def _listed(probe: Probe) -> list[Branch]:

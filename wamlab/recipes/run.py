@@ -14,11 +14,10 @@ from wamlab.metrics.joint import LISTED
 from wamlab.models.base import ModelConfig, Sampling, model_class
 from wamlab.policy.executors import Choice
 from wamlab.run.impose import IMPOSED, OTHER_INSTRUCTION
-from wamlab.run.reach import STRATA
 from wamlab.run.states import TAKEN
 from wamlab.sim.instructions import Sentence
 from wamlab.train.trainer import TrainConfig
-from wamlab.types import ACTION, FUTURE
+from wamlab.types import ACTION, FUTURE, STRATA
 
 COLLECTED = ("envs", "episodes", "start", "variants", "bursts")
 """Fields of `DataConfig` that say how demonstrations are made; training takes those it is given."""

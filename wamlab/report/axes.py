@@ -13,7 +13,7 @@ from typing import Any
 from wamlab.metrics.base import Logs, Metric, Result, axis_of, compute, find, names
 from wamlab.metrics.joint import OBJECT, ROBOT
 from wamlab.report import words
-from wamlab.types import Episode, Probe
+from wamlab.types import STRATA, Episode, Probe
 
 Row = dict[str, Any]
 ANCHORS = {
@@ -92,16 +92,26 @@ def meaning(name: str) -> str:
 
 
 def beside(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The numbers that a value is read against, each with its interval where it has one."""
+    """The numbers that a value is read against, each with its interval where it has one.
+
+    Then what it is where states lie on the way to contact, for each of `STRATA` that has a value.
+    """
     details = result["details"]
     pairs = [("noise floor", figure(result["floor"]))] if result["floor"] is not None else []
     for name, value in details.items():
         if _is_number(value):
-            ends = between(details.get(f"{name}_interval"))
-            pairs.append(
-                (called(name, details), f"{figure(value)} ({ends})" if ends else figure(value))
-            )
-    return pairs
+            pairs.append((called(name, details), estimate(value, details.get(f"{name}_interval"))))
+    return pairs + by_phase(result)
+
+
+def by_phase(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A value by contact phase: the stratum, and its value with the interval."""
+    there = {name: result.get("parts", {}).get(name) for name in STRATA}
+    return [
+        (name, estimate(part["value"], part["interval"]))
+        for name, part in there.items()
+        if part and part["value"] is not None
+    ]
 
 
 def called(name: str, details: Mapping[str, Any]) -> str:
@@ -116,6 +126,12 @@ def figure(value: float | None) -> str:
         return words.NONE
     shown = 0 if abs(value) < ROUNDING else value
     return f"{shown:.3g}".replace("-", words.MINUS)
+
+
+def estimate(value: float, interval: Sequence[float] | None) -> str:
+    """A value with its interval, where it has one."""
+    ends = between(interval)
+    return f"{figure(value)} ({ends})" if ends else figure(value)
 
 
 def between(interval: Sequence[float] | None) -> str:

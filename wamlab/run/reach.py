@@ -12,8 +12,6 @@ from wamlab.policy.agents import Agent
 from wamlab.policy.history import History
 from wamlab.sim.env import Env, RawObservation
 
-STRATA = ("free", "before", "contact", "after")
-"""Where an instant lies on the way to contact; see `strata`."""
 ROBOT = "robot"
 
 

@@ -12,9 +12,8 @@ from tqdm import tqdm
 from wamlab.config import nearest
 from wamlab.data.logs import claim, read_probes, save_probe
 from wamlab.data.manifest import check_open
-from wamlab.run.reach import STRATA
 from wamlab.sim.env import Split, start_seed
-from wamlab.types import Probe
+from wamlab.types import STRATA, Probe
 
 TAKEN = ("free", "before", "contact")
 """The strata that take turns unless others are asked for."""
