@@ -28,8 +28,8 @@ from wamlab.policy.executors import ChunkExecutor
 from wamlab.policy.policy import Policy
 from wamlab.recipes.work import acting_run, expand
 from wamlab.run.rollout import rollout
+from wamlab.run.search import Search
 from wamlab.run.seats import MakeEnv, make_env
-from wamlab.run.substitution import Search
 from wamlab.run.use import NOISE, SAMPLE, ReplacedAgent, use
 from wamlab.sim.registry import instruction_of
 from wamlab.train.provenance import provenance

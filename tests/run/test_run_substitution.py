@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from contextlib import closing
-
 import numpy as np
 import point_env
 import pytest
@@ -14,9 +12,8 @@ from wamlab.policy.acting import acting
 from wamlab.policy.agents import ExpertAgent
 from wamlab.policy.executors import ChunkExecutor
 from wamlab.run.rollout import rollout
-from wamlab.run.substitution import EXTRACTORS, FUTURES, Bench, Search, SubstitutedAgent
-from wamlab.sim.env import start_seed
-from wamlab.sim.registry import make
+from wamlab.run.search import Search
+from wamlab.run.substitution import EXTRACTORS, FUTURES, SubstitutedAgent
 from wamlab.types import ACTION, FORWARD, FUTURE, VIDEO
 
 ENV, VIEWS, OFFSETS = "point/push", ("top", "side"), (4, 8)
@@ -97,55 +94,6 @@ def test_trying_things_out_leaves_the_episode_alone():
     inside = (walked > 0).all(1) & (walked < 1).all(1)
     upto = len(inside) if inside.all() else int(np.argmin(inside))
     np.testing.assert_allclose(first.state[1 : upto + 1, :3], walked[:upto], atol=1e-5)
-
-
-def test_the_search_finds_what_was_planted():
-    env = point_env.make(ENV, views=())
-    env.image_size = 64
-    env.reset(seed=3)
-    bench = Bench(env, VIEWS, OFFSETS)
-    state = env.get_state()
-    planted = np.tile(np.array([0.4, -0.3, 0.2, 0.0], np.float32), (8, 1))
-    wanted, _ = bench.frames(state, 8, planted.__getitem__)
-    guess = np.zeros((8, 4), np.float32)
-    found = Search()(bench, state, wanted, guess, seed=0)
-    assert bench.error(state, planted, wanted) == 0
-    assert bench.error(state, found, wanted) < 0.25 * bench.error(state, guess, wanted)
-    ends = [chunk[:, :3].sum(0) * point_env.STEP for chunk in (planted, found)]
-    assert np.linalg.norm(ends[0] - ends[1]) < 0.04 < 0.2 < np.linalg.norm(ends[0])
-
-
-@pytest.mark.slow
-def test_in_meta_world_a_restored_expert_goes_on_and_its_chunk_is_found() -> None:
-    """The whole of it on a real simulator: the hand ends within 2 cm of where it should."""
-    with closing(make("metaworld/door-lock", views=())) as env:
-        env.reset(seed=start_seed("validation", 0))
-        expert, bench = (
-            env.expert(variants=False, seed=0),
-            Bench(env, ("corner", "gripper"), (8, 16)),
-        )
-        for _ in range(30):
-            env.step(expert())
-        state = env.get_state()
-        wanted, planted = bench.frames(state, 16, lambda _: expert())
-        goal = env.entities()["robot"][:3]
-        guess = np.zeros_like(planted)
-        bench.error(state, guess, wanted)
-        before = np.linalg.norm(env.entities()["robot"][:3] - goal)
-        found = Search()(bench, state, wanted, guess, seed=0)
-        assert bench.error(state, found, wanted) < 0.5 * bench.error(state, guess, wanted)
-        bench.error(state, found, wanted)
-        assert np.linalg.norm(env.entities()["robot"][:3] - goal) < 0.02 < 0.05 < before
-        assert bench.error(state, planted, wanted) == 0
-
-
-def test_the_search_never_ends_worse_than_its_first_guess():
-    env = point_env.make(ENV, views=())
-    bench, state = Bench(env, VIEWS, OFFSETS), env.get_state()
-    guess = np.tile(np.array([0.5, 0.2, 0.1, 0.0], np.float32), (8, 1))
-    wanted, _ = bench.frames(state, 8, guess.__getitem__)
-    found = Search((1,), population=2, elite=1, spread=1.0)(bench, state, wanted, guess, 0)
-    np.testing.assert_array_equal(found, guess)
 
 
 def test_a_static_future_is_the_present_again_and_again():

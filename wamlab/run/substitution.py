@@ -15,15 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from wamlab.config import nearest
 from wamlab.metrics.rivals import Clips
 from wamlab.policy.agents import PolicyAgent, Scene
 from wamlab.policy.raw import INSTRUCTION, RawPrediction, shown_future
 from wamlab.policy.seeds import draw_seed
+from wamlab.run.search import Chunk, Sandbox, Search
 from wamlab.run.seats import LocalSeat, MakeEnv, make_env
-from wamlab.sim.env import Env, RawObservation
+from wamlab.sim.env import RawObservation
 from wamlab.types import (
     IMAGE,
     INVERSE,
@@ -37,80 +38,6 @@ from wamlab.types import (
 
 FUTURES = ("learned", "true", "another instruction's", "static", "shuffled")
 EXTRACTORS = ("learned", "exact")
-
-Chunk = Float[np.ndarray, "h a"]
-
-
-@dataclass(frozen=True)
-class Search:
-    """The exact extractor: chunks are tried in the simulator until one shows the wanted frames.
-
-    Cross-entropy search, coarse to fine in time: each round draws ``population`` chunks of as many
-    constant pieces as ``pieces`` says, around the ``elite`` of all that were tried. Deviations are
-    shares of the space's range: ``spread`` at first, and ``floor`` at least. What counts is the
-    mean squared error of pixels. Exact is what the simulator makes of a chunk; which chunk it was
-    is found within millimetres near a good guess, and within centimetres far from one.
-    """
-
-    pieces: tuple[int, ...] = (1, 1, 1, 2, 2)
-    population: int = 16
-    elite: int = 3
-    spread: float = 0.5
-    floor: float = 0.1
-
-    def __call__(
-        self, bench: Bench, state: Float[np.ndarray, " q"], wanted: Frames, guess: Chunk, seed: int
-    ) -> Chunk:
-        """The chunk that was nearest of all that were tried, ``guess`` among them."""
-        rng = np.random.default_rng(seed)
-        low, high = np.array(bench.env.space.low), np.array(bench.env.space.high)
-        tried, errors = [guess], [bench.error(state, guess, wanted)]
-        mean, spread = guess, np.broadcast_to(self.spread * (high - low), guess.shape)
-        for count in self.pieces:
-            piece = np.arange(len(guess)) * count // len(guess)
-            noise = rng.standard_normal((self.population, count, len(low)))
-            drawn = _by_piece(mean, piece) + _by_piece(spread, piece) * noise
-            for chunk in drawn.clip(low, high).astype(np.float32)[:, piece]:
-                tried.append(chunk)
-                errors.append(bench.error(state, chunk, wanted))
-            best = np.stack([tried[place] for place in np.argsort(errors)[: self.elite]])
-            mean, spread = best.mean(0), np.maximum(best.std(0), self.floor * (high - low))
-        return tried[int(np.argmin(errors))]
-
-
-def _by_piece(chunk: Chunk, piece: Int[np.ndarray, " h"]) -> Float[np.ndarray, "p a"]:
-    """The mean of each piece of a chunk."""
-    return np.stack([chunk[piece == k].mean(0) for k in range(piece[-1] + 1)])
-
-
-@dataclass
-class Bench:
-    """A second copy of an environment, in which things are tried out."""
-
-    env: Env
-    views: tuple[str, ...]
-    offsets: tuple[int, ...]
-
-    def frames(
-        self, state: Float[np.ndarray, " q"], steps: int, action: Any
-    ) -> tuple[Frames, Chunk]:
-        """Frames at the offsets after ``state``, and the actions; ``action(i)`` is the i-th."""
-        self.env.set_state(state)
-        shots: dict[str, list[np.ndarray]] = {view: [] for view in self.views}
-        taken = []
-        for step in range(1, steps + 1):
-            taken.append(self.env.space.clip(action(step - 1)))
-            self.env.step(taken[-1])
-            if step in self.offsets:
-                for view in self.views:
-                    shots[view].append(self.env.render_view(view).copy())
-        return {view: np.stack(seen) for view, seen in shots.items()}, np.stack(taken)
-
-    def error(self, state: Float[np.ndarray, " q"], chunk: Chunk, wanted: Frames) -> float:
-        """How far what ``chunk`` shows is from the wanted frames: mean squared, in grey levels."""
-        seen, _ = self.frames(state, len(chunk), chunk.__getitem__)
-        differences = [seen[v].astype(np.float64) - wanted[v] for v in self.views]
-        return float(np.mean([(d**2).mean() for d in differences]))
 
 
 @dataclass
@@ -151,7 +78,7 @@ class SubstitutedAgent(PolicyAgent):
         if self.future == "shuffled" and self.clips is None:
             raise ValueError("a shuffled future is drawn from clips, but none were given")
         self._seats: dict[int, LocalSeat] = {}
-        self._benches: dict[str, Bench] = {}
+        self._sandboxes: dict[str, Sandbox] = {}
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -166,16 +93,16 @@ class SubstitutedAgent(PolicyAgent):
         if self.future == "another instruction's" and scene.name not in self.others:
             raise ValueError(f"no other instruction for {scene.name}; there are {[*self.others]}")
         self._seats[row] = scene
-        if scene.name not in self._benches:
+        if scene.name not in self._sandboxes:
             env = self.make(scene.name, views=())
             views = self.policy.model.config.views
-            self._benches[scene.name] = Bench(env, views, self.policy.offsets)
+            self._sandboxes[scene.name] = Sandbox(env, views, self.policy.offsets)
 
     def close(self) -> None:
         """Close the environments in which things were tried out."""
-        for bench in self._benches.values():
-            bench.env.close()
-        self._benches.clear()
+        for sandbox in self._sandboxes.values():
+            sandbox.env.close()
+        self._sandboxes.clear()
 
     def _ask(
         self,
@@ -246,9 +173,9 @@ class SubstitutedAgent(PolicyAgent):
 
     def _true(self, row: int) -> tuple[Frames, Chunk]:
         """What the expert goes on to do, which does not depend on what was done before."""
-        seat, bench = self._seats[row], self._benches[self._seats[row].name]
-        expert = bench.env.expert(variants=False, seed=self._rows[row].seed)
-        return bench.frames(_state(seat), self.policy.chunk, lambda _: expert())
+        seat, sandbox = self._seats[row], self._sandboxes[self._seats[row].name]
+        expert = sandbox.env.expert(variants=False, seed=self._rows[row].seed)
+        return sandbox.frames(_state(seat), self.policy.chunk, lambda _: expert())
 
     def _static(self, observation: RawObservation) -> Frames:
         count = len(self.policy.offsets)
@@ -276,8 +203,8 @@ class SubstitutedAgent(PolicyAgent):
                 raise ValueError(f"{self.name} cannot be searched for: {imagined.undecoded}")
             state = self._rows[row]
             seed = draw_seed(self.seed, state.seed, state.replans)
-            bench = self._benches[seat.name]
-            found.append(self.search(bench, _state(seat), wanted, first[place], seed))
+            sandbox = self._sandboxes[seat.name]
+            found.append(self.search(sandbox, _state(seat), wanted, first[place], seed))
         return np.stack(found)
 
     def _shown(self, frames: Sequence[Frames]) -> RawPrediction:

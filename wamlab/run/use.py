@@ -35,9 +35,10 @@ from wamlab.run.execute import execute
 from wamlab.run.extract import extract
 from wamlab.run.impose import mirrored
 from wamlab.run.reach import Reached, reach
+from wamlab.run.search import Sandbox, Search
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.run.states import ProbeOne, each_state
-from wamlab.run.substitution import FUTURES, Bench, Search, SubstitutedAgent
+from wamlab.run.substitution import FUTURES, SubstitutedAgent
 from wamlab.sim.env import Env, RawObservation, Split
 from wamlab.types import (
     IMAGE,
@@ -205,10 +206,10 @@ class Desk:
         """What the exact extractor makes of what was imagined here."""
         if self.search is None:
             return {}
-        bench = Bench(self.env, self._views, self.policy.offsets)
+        sandbox = Sandbox(self.env, self._views, self.policy.offsets)
         seed = draw_seed(self.seed, at.seed, at.step, 4)
         return {
-            label: self.search(bench, at.state, shown[label], chunks[label], seed)
+            label: self.search(sandbox, at.state, shown[label], chunks[label], seed)
             for label in (OWN, SAMPLE)
         }
 
