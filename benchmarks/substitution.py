@@ -125,9 +125,14 @@ def judged(
 def main(words: Sequence[str] | None = None) -> None:
     parser = trained.parser(__doc__, ["unipi"])
     parser.add_argument("--episodes", type=int, default=5, help="of each task")
+    names = [halves.name for halves in HALVES]
+    parser.add_argument(
+        "--halves", nargs="+", choices=names, default=names, metavar="HALVES", help=", ".join(names)
+    )
     args = parser.parse_args(words)
     places = trained.places(args)
-    wanted = [(cell, halves) for cell in trained.cells(args) for halves in HALVES]
+    chosen = [halves for halves in HALVES if halves.name in args.halves]
+    wanted = [(cell, halves) for cell in trained.cells(args) for halves in chosen]
     for cell, halves in tqdm(wanted, desc=f"{args.protocol} substitutions"):
         if result_path(cell, halves, places.results).exists():
             tqdm.write(f"{cell.name} with {halves.name} is there")

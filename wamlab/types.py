@@ -460,6 +460,10 @@ BranchKind = Literal[
     "own", "instructed", "imposed", "world", "shuffled", "reference", "control"
 ]  # fmt: skip
 
+EXECUTED: tuple[BranchKind, ...] = ("world", "shuffled", "reference")
+"""Kinds of which no model imagines anything: what comes of actions in a physics or an order that
+no model is told, and of those that are the same for every model."""
+
 
 @dataclass
 class Reading:
@@ -476,17 +480,19 @@ class Branch:
     """One action chunk executed whole from a probe's state, beside what was imagined for it.
 
     ``kind``: ``own`` (the model's joint sample), ``instructed`` (one that was told something else),
-    ``imposed`` (a listed intervention), ``world`` (an own action in another physics), ``shuffled``
-    (an own action in another order), ``reference`` (a chunk that is the same for every model),
-    ``control`` (an action decoded from a future that is not the model's own).
+    ``imposed`` (a listed intervention), ``world`` (an own or a listed action in another physics),
+    ``shuffled`` (an own action in another order), ``reference`` (a chunk that is the same for every
+    model), ``control`` (an action decoded from a future that is not the model's own).
     ``imagined`` frames at ``offsets``, None with ``why_not`` where the model imagines nothing that
     can be shown. ``happened`` are the frames at the same offsets, ``entities`` the poses (H+1, 7)
     over the whole chunk, ``masks`` the robot's and objects' pixels by ``<view>/<entity>`` (T, H, W)
-    at the offsets. ``instruction`` is what the action was drawn for, where that is another than the
-    probe's. ``read`` is what a state reader sees in the imagined frames and ``reread`` in those
-    that happened, where one has read them; ``decoded`` and ``redecoded`` are the actions that a
-    judge reads off them, where one has, ``extracted`` and ``reextracted`` those that the model
-    itself does (INVERSE).
+    at the offsets; a ``reference`` has poses alone, a ``world`` or ``shuffled`` branch no masks.
+    ``recoded`` are the frames that happened of an own branch after the model's codec, there and
+    back, None where that loses nothing. ``instruction`` is what the action was drawn for, where
+    that is another than the probe's. ``read`` is what a state reader sees in the imagined frames
+    and ``reread`` in those that happened, where one has read them; ``decoded`` and ``redecoded``
+    are the actions that a judge reads off them, where one has, ``extracted`` and ``reextracted``
+    those that the model itself does (INVERSE).
     """
 
     kind: BranchKind
@@ -508,6 +514,7 @@ class Branch:
     redecoded: Float[np.ndarray, "j a"] | None = None
     extracted: Float[np.ndarray, "j a"] | None = None
     reextracted: Float[np.ndarray, "j a"] | None = None
+    recoded: Frames | None = None
 
 
 STRATA = ("free", "before", "contact", "after")
@@ -546,9 +553,9 @@ class Probe:
     def of(self, kind: BranchKind) -> list[Branch]:
         return [branch for branch in self.branches if branch.kind == kind]
 
-    def filmed(self) -> list[Branch]:
-        """The branches that were looked at while they were executed: they hold frames."""
-        return [branch for branch in self.branches if branch.happened]
+    def asked(self) -> list[Branch]:
+        """The branches that the model was asked for; the others are executed and nothing more."""
+        return [branch for branch in self.branches if branch.kind not in EXECUTED]
 
 
 @dataclass

@@ -58,6 +58,17 @@ def test_a_cell_that_was_not_trained_here_is_named(tmp_path: Path) -> None:
         substitution.play(Cell("mw-6", "unipi", 0), HALVES[0], places, 1)
 
 
+def test_pairs_can_be_played_one_by_one(tmp_path: Path, monkeypatch) -> None:
+    played: list[str] = []
+    monkeypatch.setattr(substitution, "play", lambda cell, halves, *_: played.append(halves.name))
+    there = ["--work", str(tmp_path), "--results", str(tmp_path)]
+    substitution.main(["mw-6", "--halves", "true-exact", "static-learned", *there])
+    assert played == ["static-learned", "true-exact"]
+    played.clear()
+    substitution.main(["mw-6", *there])
+    assert played == [halves.name for halves in HALVES]
+
+
 def test_a_result_is_made_of_the_logs(tmp_path: Path) -> None:
     for seed, solved in ((0, True), (1, False)):
         state, action = np.zeros((3, 1), np.float32), np.zeros((2, 1), np.float32)

@@ -159,6 +159,22 @@ def probe(seed: int, fault: str = "oracle", samples: int = 4, noise: float = 1.0
         branch("imposed", label, chunk, execute(robot, block, chunk))
         for label, chunk in imposed(chunks[0]).items()
     ]
+    elsewhere = [
+        branch(
+            "world",
+            f"{world}: {one.label}",
+            one.action,
+            execute(robot, block, one.action, **physics),
+        )
+        for world, physics in {"gain 0.7": {"gain": 0.7}, "gain 1": {}}.items()
+        for one in own + forced
+    ]
+    reordered = [
+        branch("shuffled", one.label, chunk, execute(robot, block, chunk))
+        for one in own
+        for chunk in [rng.permutation(one.action)]
+    ]
+    unseen = [replace(one, masks={}) for one in elsewhere + reordered]
     return Probe(
         env="toy/pusher",
         instruction="push the block onto the green disc",
@@ -166,7 +182,7 @@ def probe(seed: int, fault: str = "oracle", samples: int = 4, noise: float = 1.0
         step=0,
         now={"corner": render(robot, block)[None]},
         state=robot.astype(np.float32),
-        branches=own + forced,
+        branches=own + forced + unseen,
         masks={key: mask[None] for key, mask in masks(robot, block).items()},
         entities={"robot": pose(robot), "block": pose(block)},
         policy="pusher",
@@ -351,13 +367,10 @@ def acting(model: str, scene: Scene) -> Scene:
 def paths(
     model: str, scene: Scene, actions: np.ndarray | None = None, noise: float = 0.003
 ) -> dict[str, Paths]:
-    """The paths of both entities, imagined under actions and read with noise.
-
-    Those of the own chunks (None) hold the other worlds as well.
-    """
+    """The paths of both entities, imagined under actions (None: own chunks) and read with noise."""
     rng = np.random.default_rng(99)
-    elsewhere = worlds(scene) if actions is None else {}
     actions = scene.own if actions is None else actions
+    elsewhere = worlds(scene, actions)
     dream, path = MODELS[model](scene, actions), scene.execute(actions)
     sides = {"robot": (dream.robot, path.robot), "block": (dream.block, path.block)}
     read = lambda places: places[..., 1:, :] + rng.normal(0, noise, (*actions.shape[:3], 2))  # noqa: E731
@@ -376,9 +389,9 @@ def paths(
     }
 
 
-def worlds(scene: Scene) -> dict[str, dict[str, np.ndarray]]:
-    """Where the own chunks lead both entities in each other world."""
-    found = {name: scene.execute(scene.own, **world) for name, world in WORLDS.items()}
+def worlds(scene: Scene, actions: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Where actions lead both entities in each other world."""
+    found = {name: scene.execute(actions, **world) for name, world in WORLDS.items()}
     return {
         name: {"robot": path.robot[..., 1:, :], "block": path.block[..., 1:, :]}
         for name, path in found.items()

@@ -60,7 +60,7 @@ def test_each_entity_is_judged_inside_its_own_region(probe):
     """The block's pixels are imagined as they were; everything else exactly."""
     own = probe.branches[0]
     region = np.logical_or.reduce(
-        [probe.masks["corner/block"][0], *(b.masks["corner/block"][1] for b in probe.branches)]
+        [probe.masks["corner/block"][0], *(b.masks["corner/block"][1] for b in probe.asked())]
     )
     own.imagined = {"corner": own.happened["corner"].copy()}
     own.imagined["corner"][1, region] = 0

@@ -10,7 +10,7 @@ import pytest
 
 from wamlab.metrics.base import Result, compute, state_name
 from wamlab.metrics.joint import distance
-from wamlab.types import Probe
+from wamlab.types import EXECUTED, Probe
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,57 @@ def test_retrieval_stands_beside_the_other_controls_where_it_was_saved(planted, 
         assert ahead["retrieval"] == pytest.approx(0, abs=1e-9)
     else:
         assert ahead["static"] < ahead["retrieval"] < ahead["oracle"]
+
+
+@pytest.mark.parametrize("name", ["eic", "eic_cf", "skill"])
+def test_other_orders_and_worlds_stand_below_the_oracle(planted, name):
+    """A world that leads nowhere else is none of the wrong ones."""
+    for result in both(name, planted["oracle"]):
+        told = result.details
+        assert told["wrong_world_is"] == "gain 0.7"
+        assert set(told["wrong_worlds"]) == {"gain 0.7"}
+        assert told["static"] < told["wrong_world"] < 0.9
+        assert told["shuffled_action"] < 0.9
+
+
+def test_the_oracle_shows_no_more_than_the_codec_keeps(planted):
+    """Of a codec that loses colour the ceiling falls; what was imagined keeps its value."""
+
+    def coarse(one):
+        happened = one.happened["corner"]
+        return {"corner": happened.mean(-1, keepdims=True).astype(np.uint8).repeat(3, axis=-1)}
+
+    lossy = [
+        dataclasses.replace(
+            probe,
+            branches=[
+                dataclasses.replace(one, recoded=coarse(one)) if one.kind == "own" else one
+                for one in probe.branches
+            ],
+        )
+        for probe in planted["oracle"]
+    ]
+    whole, lost = compute("eic", planted["oracle"]), compute("eic", lossy)
+    assert lost.value == whole.value
+    assert 0 < lost.details["oracle"] < 0.9 < whole.details["oracle"]
+    assert lost.details["normalised"] > 1
+
+
+def test_what_was_executed_without_being_filmed_is_no_control(planted):
+    """Logs of old hold the poses of other worlds and orders, and no frames."""
+    bare = [
+        dataclasses.replace(
+            probe,
+            branches=[
+                dataclasses.replace(one, happened={}, masks={}) if one.kind in EXECUTED else one
+                for one in probe.branches
+            ],
+        )
+        for probe in planted["oracle"]
+    ]
+    whole, without = compute("eic", planted["oracle"]), compute("eic", bare)
+    assert without.value == whole.value
+    assert {"wrong_world", "shuffled_action"} & set(without.details) == set()
 
 
 @pytest.mark.parametrize("name", ["eic", "eic_cf", "skill"])

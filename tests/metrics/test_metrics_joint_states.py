@@ -93,14 +93,18 @@ def probes(model: str = "oracle") -> list[Probe]:
     samples = [f"sample {k}" for k in range(SCENE.own.shape[1])]
     imposed, listed = SCENE.imposed[:, 1:], ("zero", "mirrored", "truncated", "half-speed")
     own_side, forced_side = own(model), forced(model)
-    worlds = {name: SCENE.execute(SCENE.own, **world) for name, world in pusher.WORLDS.items()}
     found = []
     for i in range(len(SCENE.robot)):
         made = branches("own", samples, SCENE.own, own_side, SCENE.execute(SCENE.own), i)
         made += branches("imposed", listed, imposed, forced_side, SCENE.execute(imposed), i)
-        for name, path in worlds.items():
-            labels = [f"{name}: {sample}" for sample in samples]
-            made += unseen(branches("world", labels, SCENE.own, own_side, path, i))
+        for world, physics in pusher.WORLDS.items():
+            for names, actions, side in (
+                (samples, SCENE.own, own_side),
+                (listed, imposed, forced_side),
+            ):
+                labels = [f"{world}: {name}" for name in names]
+                path = SCENE.execute(actions, **physics)
+                made += unseen(branches("world", labels, actions, side, path, i))
         again = SCENE.execute(shuffled())
         made += unseen(branches("shuffled", samples, shuffled(), own_side, again, i))
         made += unseen(
@@ -276,6 +280,7 @@ def test_outcomes_in_another_physics_are_a_control_of_the_bias():
     turned[:, :1] = ~turned[:, :1]
     assert found.details["wrong_world"] == pytest.approx(turned.mean() - executed.mean())
     assert "wrong_world" not in compute("state_ocb_imposed", logs).details
+    assert "wrong_world" in compute("state_ocb_imposed", probes()).details
 
 
 def in_worlds(probe: Probe, turned: dict[str, int]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from point_env import SPACE, PointEnv
 from point_model import PointConfig, PointModel, Remembering, Valued, policy_of
 
-from wamlab.policy.agents import ExpertAgent, PolicyAgent, ReplayAgent, mean_sequence
+from wamlab.policy.agents import ExpertAgent, PolicyAgent, ReplayAgent
 from wamlab.policy.executors import BestOfN, ChunkExecutor
 from wamlab.types import JOINT, POLICY
 
@@ -120,11 +120,6 @@ def test_replay_refuses_unknown_environments_and_bad_actions():
         drive(ReplayAgent({}), [1], 1)
     with pytest.raises(ValueError, match="outside the space"):
         drive(ReplayAgent({"point/push": [np.full((2, 4), 3.0)]}), [1], 1)
-
-
-def test_mean_sequence_lets_ended_sequences_rest():
-    mean = mean_sequence([np.full((1, 4), 0.4), np.full((2, 4), 0.8)], SPACE)
-    np.testing.assert_allclose(mean, [[0.6] * 4, [0.4, 0.4, 0.4, 0.6]], atol=1e-6)
 
 
 def test_default_query_is_the_policy():

@@ -76,6 +76,29 @@ def test_a_dataset_that_moves_further_than_the_first_is_trained_on(tmp_path: Pat
             assert torch.isfinite(processor.normalize(raw)["action"].values).all()
 
 
+def test_datasets_are_mixed_by_their_weights(tmp_path: Path) -> None:
+    data = [write(tmp_path / "near", 0.5), write(tmp_path / "far", 1.0)]
+    run = recipe("own-data/reactive", [str(path) for path in data])
+    run = run.vary(["data.weights=1,3", "data.held_out=1", "train.batch_size=16"])
+    model, caches = build_model(run), open_caches(run, data)
+    (stage,) = model.stages()
+
+    def of_first(**options: bool) -> int:
+        """How many of the rows of some batches come from the first dataset."""
+        with feed(run, caches, model, **options) as batches:
+            drawn = [batches.mixtures[stage.name].rows(step)[:, 0] for step in range(8)]
+            assert set(batches.shares(stage.name).values()) == {1.0}
+        return int((np.concatenate(drawn) == 0).sum())
+
+    assert of_first() / 128 == pytest.approx(0.25, abs=0.1)
+    assert of_first(held_out=True) / 128 == pytest.approx(0.25, abs=0.1)
+    assert "rows that may teach: policy 100%" in str(plan_run(run, data, device="cpu"))
+    with pytest.raises(ValueError, match=r"\[1.0, 3.0\], expected one for each of 1"):
+        feed(run, caches[:1], model)
+    with pytest.raises(ValueError, match="expected numbers above 0"):
+        run.vary(["data.weights=0,3"])
+
+
 def test_a_run_names_the_environments_of_its_data_where_they_are_not_its_recipes(
     tmp_path: Path,
 ) -> None:

@@ -10,10 +10,10 @@ from point_model import Latent, PointModel, Reactive, policy_of
 
 from wamlab.data.logs import load_probes, save_rivals
 from wamlab.metrics.base import compute
+from wamlab.policy.raw import codec_of
 from wamlab.run.probe import probe
 from wamlab.run.reader import fit, load_reader, look
 from wamlab.run.reading import (
-    codec_of,
     imagined_views,
     judge_probes,
     judged,
@@ -141,6 +141,9 @@ def test_what_happened_is_read_through_the_codec(tmp_path):
     found = reading(policy, tmp_path)
     assert found[0].reader.startswith(f"point/push, codec of {policy.digest[:12]}, ")
     one = found[0].of("own")[0]
+    for view in frames:
+        np.testing.assert_array_equal(one.recoded[view], codec_of(policy)(one.happened)[view])
+    assert all(branch.recoded is None for branch in found[0].of("imposed"))
     path = next((tmp_path / "readers").iterdir())
     expected = load_reader(path).read(codec_of(policy)(one.happened))
     np.testing.assert_array_equal(one.reread.places["block"], expected.places["block"])

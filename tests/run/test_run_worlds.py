@@ -6,6 +6,7 @@ import pytest
 from point_env import STEP
 from point_model import PointModel, policy_of
 
+from wamlab.metrics.joint import LISTED
 from wamlab.run.execute import execute
 from wamlab.run.probe import probe
 from wamlab.run.worlds import WORLDS, reference_branches
@@ -16,17 +17,23 @@ def one(**options):
     return probe(policy_of(PointModel()), "point/push", 1, 2, **options)[0]
 
 
-def test_the_own_chunks_are_executed_in_every_world():
+def test_own_and_listed_chunks_are_executed_in_every_world():
     found = one()
-    labels = [f"{world}: sample {i}" for world in WORLDS for i in range(2)]
+    names = ["sample 0", "sample 1", *LISTED]
+    labels = [f"{world}: {name}" for world in WORLDS for name in names]
     assert [branch.label for branch in found.of("world")] == labels
     fast = {branch.label: branch for branch in found.of("world")}
-    for own in found.of("own"):
+    env = point_env.make("point/push", views=())
+    env.vary(gain=0.7)
+    for own in found.of("own") + found.of("imposed"):
         world = fast[f"gain 0.7: {own.label}"]
         np.testing.assert_array_equal(world.action, own.action)
         walked = found.entities["robot"][:3] + 0.7 * STEP * own.action[:, :3].sum(axis=0)
         np.testing.assert_allclose(world.entities["robot"][-1, :3], walked.clip(0, 1), atol=1e-5)
-        assert (world.happened, world.imagined, world.masks) == ({}, None, {})
+        assert (world.imagined, world.masks) == (None, {})
+        again = execute(env, found.simulator_state, own.action, own.offsets, ["top", "side"])
+        for view in ("top", "side"):
+            np.testing.assert_array_equal(world.happened[view], again.frames[view])
 
 
 def test_the_own_chunks_are_executed_in_another_order():
@@ -39,7 +46,8 @@ def test_the_own_chunks_are_executed_in_another_order():
         rows = [own.action.tolist().index(row) for row in other.action.tolist()]
         assert sorted(rows) == list(range(len(own.action)))
         orders.add(tuple(rows))
-        assert (other.happened, other.imagined) == ({}, None)
+        assert (other.imagined, other.masks) == (None, {})
+        assert other.happened["top"].shape == own.happened["top"].shape
     assert len(orders) == 2
     assert [b.action.tolist() for b in one().of("shuffled")] == [
         again[own.label].action.tolist() for own in found.of("own")

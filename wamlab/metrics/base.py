@@ -214,6 +214,38 @@ def summarise(
     )
 
 
+def in_worlds(probe: Probe, branches: Sequence[Branch]) -> dict[str, list[Branch]]:
+    """What comes of the actions of these branches in each world in which all were executed."""
+    known = {branch.label: branch for branch in probe.of("world")}
+    names = dict.fromkeys(label.partition(": ")[0] for label in known)
+    labels = {name: [f"{name}: {branch.label}" for branch in branches] for name in names}
+    return {
+        name: [known[label] for label in wanted]
+        for name, wanted in labels.items()
+        if all(label in known for label in wanted)
+    }
+
+
+def in_another_order(probe: Probe, branches: Sequence[Branch]) -> list[Branch]:
+    """What comes of the actions of these branches in another order; none if one is missing."""
+    known = {branch.label: branch for branch in probe.of("shuffled")}
+    there = [known[branch.label] for branch in branches if branch.label in known]
+    return there if len(there) == len(branches) else []
+
+
+def wrong_world(
+    scores: Mapping[str, float], goodness: Callable[[float], float] = lambda score: score
+) -> dict[str, Any]:
+    """The details of the control *wrong world*, from the scores of all that lead elsewhere.
+
+    ``goodness`` is higher for a better score.
+    """
+    if not scores:
+        return {}
+    best = max(scores, key=lambda world: goodness(scores[world]))
+    return {"wrong_world": scores[best], "wrong_world_is": best, "wrong_worlds": dict(scores)}
+
+
 def by_stratum(
     found: Result, probes: Sequence[Probe], measured: Callable[[Sequence[Probe]], Result]
 ) -> Result:

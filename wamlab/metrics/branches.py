@@ -59,7 +59,7 @@ def sights(probe: Probe, branch: Branch) -> Iterator[Sight]:
     """
     others = [
         one
-        for one in probe.filmed()
+        for one in probe.asked()
         if one is not branch and np.array_equal(one.offsets, branch.offsets)
     ]
     for view in branch.happened:

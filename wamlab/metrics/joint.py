@@ -9,9 +9,16 @@ over one region: the union of the entity's masks in the frame now and in every e
     SKILL  = 1 - mean_i d(x^_i, x*_i) / mean_i d(x_now, x*_i)
 
 EIC is 1 for coupled and right, 0 for no coupling (the same-state shuffled pairing), below 0 for
-worse than another sample of itself. EIC_cf has no zero of its own. The values of three controls on
-the same states stand in ``details``, with the paired difference over the first: a *static* future,
-*retrieval* (the future of the nearest training clip, where rivals were saved), and the *oracle*.
+worse than another sample of itself. EIC_cf has no zero of its own. The values of the controls on
+the same states stand in ``details``, with the paired difference over the first:
+
+    static            the frame now, again and again
+    retrieval         the future of the nearest training clip, where rivals were saved
+    shuffled_action   what comes of the own actions, the steps of each in another order
+    wrong_world       what comes of them in another physics: of all in which the entity ends
+                      elsewhere the one that scores best, which ``wrong_world_is``
+    oracle            the executions themselves, through the model's own codec
+
 To be above static is necessary and not sufficient: a model that imagines another of its own
 samples is above static as well, and only EIC shows it.
 
@@ -27,7 +34,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,10 +45,13 @@ from wamlab.metrics.base import (
     Result,
     Row,
     imagining,
+    in_another_order,
+    in_worlds,
     metric,
     state_name,
     summarise,
     why_nothing_imagined,
+    wrong_world,
 )
 from wamlab.metrics.rivals import NearestClip
 from wamlab.metrics.stats import interval_over
@@ -73,6 +83,8 @@ class Look:
     own: Sequence[Branch]
     other: Sequence[Branch]
     retrieved: Frames | None = None
+    reordered: Sequence[Branch] = ()
+    elsewhere: Mapping[str, Sequence[Branch]] = field(default_factory=dict)
 
     @property
     def offset(self) -> int:
@@ -97,11 +109,30 @@ class Look:
 
     def controls(self) -> dict[str, Float[np.ndarray, "*k h w c"]]:
         """What the controls show in the place of the imagination."""
-        shown = {"static": self.now(), "oracle": self.executed(self.own)}
+        shown = {"static": self.now(), "oracle": self.recoded()}
         if self.retrieved is not None:
             clip = self.retrieved[self.view][self.t]
             shown["retrieval"] = unit(clip, self._named("retrieved frames"))
+        if self.reordered:
+            shown["shuffled_action"] = self.executed(self.reordered)
         return shown
+
+    def recoded(self) -> Video:
+        """What could be shown at best: what happened, as far as the model's codec keeps it."""
+        frames = [(branch.recoded or branch.happened)[self.view][self.t] for branch in self.own]
+        return unit(np.stack(frames), self._named("executed frames"))
+
+    def wrong_worlds(self) -> dict[str, Video]:
+        """What the executions in other worlds show."""
+        return {name: self.executed(branches) for name, branches in self.elsewhere.items()}
+
+    def away(self) -> dict[str, float]:
+        """How far, in metres, the entity ends from where it truly does, in each other world."""
+        ends = self.places(self.own, self.offset)
+        return {
+            name: float(np.linalg.norm(self.places(there, self.offset) - ends, axis=-1).mean())
+            for name, there in self.elsewhere.items()
+        }
 
     def executed(self, branches: Sequence[Branch]) -> Video:
         frames = [branch.happened[self.view][self.t] for branch in branches]
@@ -138,14 +169,17 @@ class Form:
 
 @dataclass(frozen=True)
 class Measured:
-    """One look's distances for the imagination (``model``) and for each control.
+    """One look's distances for the imagination (``model``), for each control and each other world.
 
-    ``closed`` says why the gate is closed, "" where it is open.
+    ``elsewhere`` are the worlds that lead elsewhere by more than the gate. ``closed`` says why the
+    gate is closed, "" where it is open.
     """
 
     state: str
     parts: tuple[str, ...]
     pairs: Mapping[str, Pair]
+    worlds: Mapping[str, Pair] = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
     closed: str = ""
 
 
@@ -277,22 +311,25 @@ def _measure(
         return
     seen = {key.split("/", 1)[1] for key in probe.masks}
     retrieved = rivals.get(NearestClip.name)
+    reordered = filmed(in_another_order(probe, own))
+    elsewhere = {world: filmed(found) for world, found in in_worlds(probe, own).items()}
+    elsewhere = {world: found for world, found in elsewhere.items() if found}
     for name in _named(seen & set(probe.entities), entity):
         for view in own[0].imagined or {}:
             if f"{view}/{name}" in probe.masks:
-                _check_frames(probe, view, own, other)
+                _check_frames(probe, view, own, other, reordered, *elsewhere.values())
                 if retrieved:
                     check_same_shape(probe, view, retrieved[view], own[0].happened[view])
                 for t in np.flatnonzero(own[0].offsets > 0):
-                    look = Look(probe, name, view, int(t), own, other, retrieved)
-                    yield _measure_look(form, look)
+                    sides = own, other, retrieved, reordered, elsewhere
+                    yield _measure_look(form, Look(probe, name, view, int(t), *sides))
 
 
 def _measure_look(form: Form, look: Look) -> Measured:
     state = state_name(look.probe)
     stratum = [look.probe.stratum] if look.probe.stratum else []
     parts = (f"{look.view}@{look.offset}", look.entity, *stratum)
-    closed = lambda why: Measured(state, parts, {}, why)  # noqa: E731
+    closed = lambda why: Measured(state, parts, {}, closed=why)  # noqa: E731
     if form.pair is _against_samples and len(look.own) < 2:
         return closed("one sample only")
     gate = gate_metres(look.entity)
@@ -302,13 +339,18 @@ def _measure_look(form: Form, look: Look) -> Measured:
     if region.sum() < FEWEST_PIXELS:
         return closed("the entity is not to be seen")
     imagined = look.imagined()
-    pairs = {
-        kind: form.pair(look, np.broadcast_to(video, imagined.shape), region)
-        for kind, video in {"model": imagined, **look.controls()}.items()
-    }
-    if pairs["oracle"][1] <= pixel_gate(look.probe):
+
+    def pairs_of(shown: Mapping[str, Video]) -> dict[str, Pair]:
+        return {
+            kind: form.pair(look, np.broadcast_to(video, imagined.shape), region)
+            for kind, video in shown.items()
+        }
+
+    if pairs_of({"": look.executed(look.own)})[""][1] <= pixel_gate(look.probe):
         return closed("the frames differ by no more than the pixel gate")
-    return Measured(state, parts, pairs)
+    elsewhere = frozenset(world for world, far in look.away().items() if far > gate)
+    pairs = pairs_of({"model": imagined, **look.controls()})
+    return Measured(state, parts, pairs, pairs_of(look.wrong_worlds()), elsewhere)
 
 
 def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any]) -> Result:
@@ -319,12 +361,11 @@ def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any])
     if not states:
         said = "; ".join(f"{why}: {count}" for why, count in undefined.items())
         return Result(name, why_not=f"no state opens the gate ({said})", undefined=undefined)
-    kinds = [kind for kind in open_[0].pairs if all(kind in one.pairs for one in open_)]
-    rows = {
-        kind: np.array([_mean_pair(kind, [one for one in open_ if one.state == s]) for s in states])
-        for kind in kinds
-    }
+    rows = _by_state(states, [(one.state, one.pairs) for one in open_])
     model = rows["model"]
+    worlds = _by_state(states, [(one.state, one.worlds) for one in open_])
+    elsewhere = frozenset[str]().union(*(one.elsewhere for one in open_))
+    scores = {world: _ratio(worlds[world]) for world in sorted(elsewhere & set(worlds))}
     if not model[:, 1].sum() > 0:
         return Result(name, why_not="what was imagined equals every other execution")
     parts = sorted({part for one in measured for part in one.parts})
@@ -338,7 +379,7 @@ def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any])
             s: (float(own), float(other)) for s, (own, other) in zip(states, model, strict=True)
         },
         undefined=undefined,
-        details={**details, **_beside(rows)},
+        details={**details, **_beside(rows), **wrong_world(scores)},
         parts={
             part: _aggregate(name, [one for one in measured if part in one.parts], {})
             for part in parts
@@ -360,8 +401,17 @@ def _beside(rows: Mapping[str, Float[np.ndarray, "n 2"]]) -> dict[str, Any]:
     }
 
 
-def _mean_pair(kind: str, measured: Sequence[Measured]) -> Float[np.ndarray, " 2"]:
-    return np.mean([one.pairs[kind] for one in measured], axis=0)
+def _by_state(
+    states: Sequence[str], looks: Sequence[tuple[str, Mapping[str, Pair]]]
+) -> dict[str, Float[np.ndarray, "n 2"]]:
+    """The mean pair of every state, of each kind that all looks hold."""
+    kinds = [kind for kind in looks[0][1] if all(kind in pairs for _, pairs in looks)]
+    return {
+        kind: np.array(
+            [np.mean([pairs[kind] for state, pairs in looks if state == s], axis=0) for s in states]
+        )
+        for kind in kinds
+    }
 
 
 def _ratio(pairs: Float[np.ndarray, "n 2"]) -> float:
@@ -387,6 +437,11 @@ def _named(known: Any, entity: str) -> list[str]:
     if entity == OBJECT and OBJECT not in known:
         return sorted(set(known) - {ROBOT})
     return [entity] if entity in known else []
+
+
+def filmed(branches: Sequence[Branch]) -> Sequence[Branch]:
+    """These branches if all were looked at while they were executed, else none."""
+    return branches if all(branch.happened for branch in branches) else ()
 
 
 def _check_frames(probe: Probe, view: str, *groups: Sequence[Branch]) -> None:

@@ -25,6 +25,8 @@ from wamlab.metrics.base import (
     Result,
     by_stratum,
     imagining,
+    in_another_order,
+    in_worlds,
     metric,
     state_name,
     why_nothing_imagined,
@@ -49,7 +51,7 @@ def own_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
     paths = _paths(probes, entity, imagining)
     return replace(
         paths,
-        elsewhere=_elsewhere(probes, entity, paths.offsets),
+        elsewhere=_elsewhere(probes, entity, paths.offsets, imagining),
         shuffled=_shuffled(probes, entity, paths.offsets),
         retrieved=_retrieved(probes, entity, paths.offsets),
     )
@@ -62,7 +64,8 @@ def imposed_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
         raise NotApplicable(f"the probes hold no imposed branches ({', '.join(LISTED)})")
     if all(branch.imagined is None for branch in branches):
         raise NotApplicable(f"imposed actions are not imagined: {branches[0].why_not}")
-    return _paths(probes, entity, _listed)
+    paths = _paths(probes, entity, _listed)
+    return replace(paths, elsewhere=_elsewhere(probes, entity, paths.offsets, _listed))
 
 
 def instructed_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
@@ -174,7 +177,7 @@ def state_ocb(probes: Sequence[Probe]) -> Result:
 def state_ocb_imposed(probes: Sequence[Probe]) -> Result:
     """How much more often success is imagined than met, under imposed actions that mostly fail.
 
-    As `state_ocb`, of which the controls *static* and *retrieval* are there.
+    As `state_ocb`, without the control of own actions in another order.
     """
     if not any(branch.imagined for probe in probes for branch in _listed(probe)):
         raise NotApplicable("imposed actions are not imagined")
@@ -197,7 +200,7 @@ def _ocb(name: str, probes: Sequence[Probe], of: Callable[[Probe], list[Branch]]
         [state_name(probe) for probe in probes],
         reread=np.array([[_done(b.reread) for b in rows] for rows in shown]),
         controls=controls,
-        elsewhere=_outcomes_elsewhere(probes, executed) if own else None,
+        elsewhere=_outcomes_elsewhere(probes, executed, of),
         others=None if own else _successes(probes, lambda one: one.of("own")),
     )
     return replace(found, metric=name)
@@ -222,10 +225,13 @@ def _outcomes_seen(probes: Sequence[Probe], k: int) -> dict[str, Bool[np.ndarray
 
 
 def _outcomes_elsewhere(
-    probes: Sequence[Probe], executed: Bool[np.ndarray, "n k"]
+    probes: Sequence[Probe],
+    executed: Bool[np.ndarray, "n k"],
+    of: Callable[[Probe], list[Branch]],
 ) -> dict[str, Bool[np.ndarray, "n k"]]:
-    """The outcomes of the own actions in each world in which every one was executed."""
-    found = {world: _successes(probes, _in(world)) for world in _worlds(probes)}
+    """The outcomes of these actions in each world in which every one was executed."""
+    there = _everywhere(probes, of)
+    found = {world: _successes(probes, executed) for world, executed in there.items()}
     return {
         world: outcomes
         for world, outcomes in found.items()
@@ -312,24 +318,34 @@ def _seen(reading: Reading | None, name: str) -> Float[np.ndarray, "t 3"]:
 
 
 def _elsewhere(
-    probes: Sequence[Probe], entity: str, offsets: Int[np.ndarray, " t"]
+    probes: Sequence[Probe],
+    entity: str,
+    offsets: Int[np.ndarray, " t"],
+    of: Callable[[Probe], list[Branch]],
 ) -> dict[str, Places]:
-    """Where the imagined own actions lead in each world in which every one was executed."""
+    """Where the actions of these branches lead in each world in which every one was executed."""
     return {
-        world: executions(probes, entity, offsets, _in(world))
-        for world in _worlds(probes)
-        if all(len(_in(world)(probe)) == len(imagining(probe)) for probe in probes)
+        world: executions(probes, entity, offsets, there)
+        for world, there in _everywhere(probes, of).items()
     }
+
+
+def _everywhere(
+    probes: Sequence[Probe], of: Callable[[Probe], list[Branch]]
+) -> dict[str, Callable[[Probe], list[Branch]]]:
+    """Of each world in which the actions of these branches were executed from every state, what
+    came of them there."""
+    found = {id(probe): in_worlds(probe, of(probe)) for probe in probes}
+    shared = set.intersection(*(set(worlds) for worlds in found.values()))
+    return {world: lambda probe, w=world: found[id(probe)][w] for world in sorted(shared)}
 
 
 def _shuffled(
     probes: Sequence[Probe], entity: str, offsets: Int[np.ndarray, " t"]
 ) -> Places | None:
     """Where the imagined own actions lead in another order, if every one was executed."""
-    ordered = lambda probe: probe.of("shuffled")  # noqa: E731
-    if any(len(ordered(probe)) != len(imagining(probe)) for probe in probes):
-        return None
-    return executions(probes, entity, offsets, ordered)
+    ordered = lambda probe: in_another_order(probe, imagining(probe))  # noqa: E731
+    return executions(probes, entity, offsets, ordered) if all(map(ordered, probes)) else None
 
 
 def _retrieved(
@@ -340,20 +356,6 @@ def _retrieved(
     seen = [clip.places[name] for clip, name in read if clip is not None and name in clip.places]
     whole = len(seen) == len(probes) and {len(one) for one in seen} == {len(offsets)}
     return np.array(seen) if whole else None
-
-
-def _worlds(probes: Sequence[Probe]) -> list[str]:
-    labels = (branch.label for probe in probes for branch in probe.of("world"))
-    return sorted({label.partition(":")[0] for label in labels})
-
-
-def _in(world: str) -> Callable[[Probe], list[Branch]]:
-    def executed(probe: Probe) -> list[Branch]:
-        known = {branch.label: branch for branch in probe.of("world")}
-        own = [f"{world}: {branch.label}" for branch in imagining(probe)]
-        return [known[label] for label in own if label in known]
-
-    return executed
 
 
 def _unread(probes: Sequence[Probe]) -> str:

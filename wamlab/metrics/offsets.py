@@ -98,6 +98,7 @@ def _branch(probe: Probe, branch: Branch, offsets: Sequence[int]) -> Branch:
         offsets=branch.offsets[kept],
         happened=_frames(branch.happened, kept),
         imagined=None if branch.imagined is None else _frames(branch.imagined, kept),
+        recoded=None if branch.recoded is None else _frames(branch.recoded, kept),
         masks={name: mask[kept] for name, mask in branch.masks.items()},
         read=_reading(branch.read, kept),
         reread=_reading(branch.reread, kept),

@@ -26,14 +26,14 @@ states say so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from wamlab.metrics.base import Result, Row, summarise
+from wamlab.metrics.base import Result, Row, summarise, wrong_world
 from wamlab.metrics.joint import gate_metres
 from wamlab.metrics.paths import Paths, Places
 from wamlab.metrics.stats import FEWEST, bootstrap, interval_over
@@ -107,16 +107,6 @@ def further(
     }
     worlds = scores(paths.wrong_worlds())
     return {**scores(paths.further_controls()), **wrong_world(worlds, goodness)}
-
-
-def wrong_world(
-    scores: Mapping[str, float], goodness: Callable[[float], float] = lambda score: score
-) -> dict[str, Any]:
-    """The details of the control *wrong world*, from the scores of all that lead elsewhere."""
-    if not scores:
-        return {}
-    best = max(scores, key=lambda world: goodness(scores[world]))
-    return {"wrong_world": scores[best], "wrong_world_is": best, "wrong_worlds": dict(scores)}
 
 
 def cannot_tell(states: int, scored: str) -> str:

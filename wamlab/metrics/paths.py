@@ -83,7 +83,7 @@ class Paths:
     def further_controls(self) -> dict[str, Places]:
         """The training clip, and the executions in another order, where they are known.
 
-        Nobody looks at the latter: see `wrong_worlds`.
+        No reader looks at the latter: see `wrong_worlds`.
         """
         found: dict[str, Places] = {}
         if self.retrieved is not None:
@@ -95,9 +95,9 @@ class Paths:
     def wrong_worlds(self) -> dict[str, Places]:
         """The executions in other worlds as an imagination, read with the same error.
 
-        Nobody looks at them, so the error is that of the reader in the true execution of the same
-        action. Left out is a world that leads nowhere else: by the last offset in no state further
-        from where the entity truly goes than its gate.
+        No reader looks at them, so the error is that of the reader in the true execution of the
+        same action. Left out is a world that leads nowhere else: by the last offset in no state
+        further from where the entity truly goes than its gate.
         """
         return {
             world: places + self._error()

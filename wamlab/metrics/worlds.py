@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from wamlab.metrics.base import NotApplicable, Result, summarise
+from wamlab.metrics.base import NotApplicable, Result, summarise, wrong_world
 from wamlab.metrics.coupling import eic
 from wamlab.metrics.joint import gate_metres
 from wamlab.metrics.over_states import (
@@ -28,7 +28,6 @@ from wamlab.metrics.over_states import (
     over_states,
     share,
     surely_above,
-    wrong_world,
 )
 from wamlab.metrics.paths import Paths, Places, Steps, apart, check_shape, check_states
 from wamlab.metrics.stats import Interval, alike, interval_over

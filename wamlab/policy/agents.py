@@ -268,16 +268,3 @@ class ReplayAgent:
         actions, rest, clock = self._rows[row]
         self._rows[row] = (actions, rest, clock + 1)
         return actions[clock] if clock < len(actions) else rest
-
-
-def mean_sequence(
-    sequences: Sequence[Float[np.ndarray, "n a"]], space: ActionSpace
-) -> Float[np.ndarray, "n a"]:
-    """The mean of several action sequences, step by step; ended ones rest as a replay does."""
-    longest = max(len(sequence) for sequence in sequences)
-    delta = np.array(space.mode) == "delta"
-    padded = [
-        np.concatenate([s, np.tile(np.where(delta, 0, s[-1]), (longest - len(s), 1))])
-        for s in sequences
-    ]
-    return np.mean(padded, axis=0).astype(np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -89,3 +89,15 @@ def check_space(answerer: Answerer, name: str, space: ActionSpace) -> None:
         raise ValueError(
             f"{answerer.name} was trained on the action space {answerer.space}, {name} has {space}"
         )
+
+
+Through = Callable[[Frames], Frames]
+"""Real frames (T, H, W, 3) of every view, there and back through a codec."""
+
+
+def codec_of(asked: Any) -> Through:
+    """What the codec of whatever is asked makes of real frames (T, H, W, 3), there and back.
+
+    A policy knows (`Policy.through_codec`); others, such as one behind a wire, imagine in pixels.
+    """
+    return getattr(asked, "through_codec", lambda frames: frames)

@@ -31,8 +31,9 @@ class DataConfig:
     ``start`` is the first training start. In training, the last ``held_out`` episodes of each
     environment give the validation losses (below 1: that share of its episodes, at least one, but
     none where it has only one), and the first ``action_free`` (a share) of the others hide their
-    actions: they teach the video alone. ``resize`` takes frames of any size, and ``alignment``
-    overrides how the dataset says that its rows pair observations and actions.
+    actions: they teach the video alone. ``weights`` are the shares of the rows that come from each
+    dataset, in their order (default: as many as each holds). ``resize`` takes frames of any size,
+    and ``alignment`` overrides how the dataset says that its rows pair observations and actions.
     """
 
     envs: tuple[str, ...]
@@ -42,6 +43,7 @@ class DataConfig:
     bursts: bool = True
     held_out: int | float = 0
     action_free: float = 0.0
+    weights: tuple[float, ...] = ()
     resize: bool = False
     alignment: Alignment | None = None
 
@@ -50,6 +52,8 @@ class DataConfig:
             raise ValueError(f"expected 0 <= action_free <= 1 and held_out >= 0, got {self}")
         if self.held_out > 1 and self.held_out % 1:
             raise ValueError(f"held_out is {self.held_out}, expected a count or a share below 1")
+        if min(self.weights, default=1) <= 0:
+            raise ValueError(f"weights are {list(self.weights)}, expected numbers above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,24 +127,36 @@ def build_model(run: Run) -> WorldActionModel:
 def feed(
     run: Run, caches: Sequence[Cache], model: WorldActionModel, *, held_out: bool = False
 ) -> Feed:
-    """The batches of every stage of the model, read ahead: to learn from, or the held-out ones."""
+    """The batches of every stage of the model, read ahead: to learn from, or the held-out ones.
+
+    Raises:
+        ValueError: weights that do not fit the datasets.
+    """
     seed, size = run.train.seed, run.train.batch_size
-    parts = [(cache, split_episodes(cache, run.data)) for cache in caches]
+    weights = run.data.weights
+    if len(weights) not in (0, len(caches)):
+        raise ValueError(
+            f"data.weights are {list(weights)}, expected one for each of {len(caches)} datasets"
+        )
+    parts = [split_episodes(cache, run.data) for cache in caches]
+    used = [place for place, part in enumerate(parts) if part.held_out or not held_out]
+    shares = [weights[place] for place in used] if weights else None
     sources = {
         stage.name: [
             Windows(
-                cache,
+                caches[place],
                 stage.window,
                 roles=stage.roles,
-                action_free=part.action_free,
-                without=part.taught if held_out else part.held_out,
+                action_free=parts[place].action_free,
+                without=parts[place].taught if held_out else parts[place].held_out,
             )
-            for cache, part in parts
-            if part.held_out or not held_out
+            for place in used
         ]
         for stage in model.stages()
     }
-    return Feed({name: Mixture(s, seed=seed, batch_size=size) for name, s in sources.items()})
+    return Feed(
+        {name: Mixture(s, shares, seed=seed, batch_size=size) for name, s in sources.items()}
+    )
 
 
 class Parts(NamedTuple):
@@ -280,7 +292,9 @@ def plan_run(run: Run, data: Sequence[str | Path], *, device: str = "auto") -> P
     with feed(run, caches, model) as batches:
         for stage in model.stages():
             serve_latents(run, batches, stage, model, stand_in=True)
-        return plan(model.to(choose_device(device)), batches, processor, run.train)
+        found = plan(model.to(choose_device(device)), batches, processor, run.train)
+        stages = [dataclasses.replace(one, roles=batches.shares(one.name)) for one in found.stages]
+    return dataclasses.replace(found, stages=tuple(stages))
 
 
 def run_of(checkpoint: str | Path) -> Run | None:

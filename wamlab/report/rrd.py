@@ -100,7 +100,7 @@ def _episode(writer: Writer, episode: Episode) -> None:
 def _probe(writer: Writer, probe: Probe) -> None:
     writer.say("instruction", probe.instruction)
     writer.frames("now", probe.now, np.zeros(1, int))
-    for branch in probe.filmed():
+    for branch in probe.asked():
         _branch(writer, f"{branch.kind}/{branch.label}", branch)
 
 

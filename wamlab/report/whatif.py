@@ -79,7 +79,7 @@ def refusals(probes: Iterable[Probe]) -> list[str]:
 def state(probe: Probe) -> Row:
     """All that the page shows of one state, as JSON values."""
     views = list(probe.now)
-    kept = [*probe.of("own")[:OWN], *(one for one in probe.filmed() if one.kind != "own")]
+    kept = [*probe.of("own")[:OWN], *(one for one in probe.asked() if one.kind != "own")]
     return {
         "name": state_name(probe),
         "env": probe.env,

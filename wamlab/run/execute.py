@@ -28,26 +28,29 @@ def execute(
     actions: Float[np.ndarray, "h a"],
     offsets: Int[np.ndarray, " t"],
     views: Sequence[str],
+    *,
+    masks: bool = True,
 ) -> Happened:
-    """Restore ``state`` and execute all ``actions``; frames and masks at ``offsets`` (1 .. H)."""
+    """Restore ``state`` and execute all ``actions``; frames at ``offsets`` (1 .. H), and ``masks``
+    if wanted."""
     env.set_state(state)
     poses = [env.entities()]
     frames: dict[str, list[np.ndarray]] = {view: [] for view in views}
-    masks: list[dict[str, np.ndarray]] = []
+    seen: list[dict[str, np.ndarray]] = []
     for step, action in enumerate(actions, start=1):
         env.step(action)
         poses.append(env.entities())
         if step in offsets:
             for view in views:
                 frames[view].append(env.render_view(view).copy())
-            masks.append(visible(env, views))
-    names = sorted({name for seen in masks for name in seen})
+            seen.extend([visible(env, views)] if masks else [])
+    names = sorted({name for one in seen for name in one})
     size = env.image_size
     hidden = np.zeros((size, size), bool)
     return Happened(
         {view: _stacked(shots, (size, size, 3)) for view, shots in frames.items()},
         {name: np.stack([pose[name] for pose in poses]) for name in poses[0]},
-        {name: np.stack([seen.get(name, hidden) for seen in masks]) for name in names},
+        {name: np.stack([one.get(name, hidden) for one in seen]) for name in names},
         bool(env.success),
     )
 

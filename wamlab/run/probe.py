@@ -19,7 +19,7 @@ from wamlab.metrics.joint import LISTED
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import Agent, ExpertAgent
 from wamlab.policy.executors import Executor
-from wamlab.policy.raw import INSTRUCTION, Answerer, RawPrediction, check_space
+from wamlab.policy.raw import INSTRUCTION, Answerer, RawPrediction, check_space, codec_of
 from wamlab.policy.seeds import draw_seed
 from wamlab.run.execute import execute, visible
 from wamlab.run.extract import with_extracted
@@ -81,7 +81,7 @@ def probe(
         strata: names of `wamlab.run.reach`; by default away from contact, shortly before it, in it.
         others: by environment another instruction, under which one more sample is drawn, with the
             noise of the first own one; ``other-instruction`` imposes its action.
-        worlds: by name the physics in which the own actions are executed as well.
+        worlds: by name the physics in which the own and the listed actions are executed as well.
         agent: who goes to the states (None: the expert, without variants).
         executor: what turns a plan without actions (waypoints, sub-goals) into those executed.
 
@@ -176,11 +176,13 @@ class Bench:
         )
         now = self._now(at)
         own, told = self.own(at), self.instructed(at)
-        branches = own + told + self.impose(at, own[0].action, told)
-        branches += in_worlds(self.env, at.state, own, self.worlds)
+        imposed, views = self.impose(at, own[0].action, told), self.seeing.views
+        listed = [one for one in imposed if one.label in LISTED]
+        branches = own + told + imposed
+        branches += in_worlds(self.env, at.state, own + listed, self.worlds, views)
         if self.controls:
             order = draw_seed(self.seed, at.seed, at.step)
-            branches += in_another_order(self.env, at.state, own, order)
+            branches += in_another_order(self.env, at.state, own, order, views)
             branches += reference_branches(self.env, at.state, self.policy.chunk, at.seed)
         again = self._now(at)
         return Probe(
@@ -205,7 +207,13 @@ class Bench:
         Where there are several, the model is asked once more which action it reads off each.
         """
         own = self._samples("own", [f"sample {row}" for row in range(self.samples)], at)
+        own = [replace(one, recoded=self._recoded(one.happened)) for one in own]
         return with_extracted(self.policy, at, own, self.seed) if self.samples > 1 else own
+
+    def _recoded(self, frames: Frames) -> Frames | None:
+        """Frames after the model's codec, there and back; None where that loses nothing."""
+        seen = codec_of(self.policy)(frames)
+        return None if all(np.array_equal(frames[v], one) for v, one in seen.items()) else seen
 
     def instructed(self, at: Reached) -> list[Branch]:
         """A sample as if the other instruction had stood all along, with the first own noise."""

@@ -19,23 +19,15 @@ from tqdm import tqdm
 from wamlab.data.logs import load_rivals, read_probes, save_probe
 from wamlab.metrics.base import imagining
 from wamlab.metrics.rivals import NearestClip
+from wamlab.policy.raw import Through, codec_of
 from wamlab.run.film import Judge, ReadState
 from wamlab.run.reader import StateReader, fit, load_reader, look
 from wamlab.run.seats import MakeEnv, make_env
 from wamlab.sim.env import Env
-from wamlab.types import Branch, Frames, Probe
+from wamlab.types import EXECUTED, Branch, Frames, Probe
 
-Through = Callable[[Frames], Frames]
 Train = Callable[[Env, Env, Through, str], StateReader]
 """From an environment to act in, one to see with, a codec and its name to a reader."""
-
-
-def codec_of(asked: Any) -> Through:
-    """What the codec of whatever is asked makes of real frames (T, H, W, 3), there and back.
-
-    A policy knows (`Policy.through_codec`); others, such as one behind a wire, imagine in pixels.
-    """
-    return getattr(asked, "through_codec", lambda frames: frames)
 
 
 def read_probes_of(
@@ -128,7 +120,7 @@ def read(
     through: Through = lambda frames: frames,
     retrieved: Frames | None = None,
 ) -> Probe:
-    """The probe with what the reader sees in every branch that shows frames.
+    """The probe with what the reader sees in every branch that the model was asked for.
 
     ``retrieved`` are the frames of the nearest training clip, where it is to be read as well.
     """
@@ -136,7 +128,7 @@ def read(
     for branch in probe.branches:
         if branch.imagined is not None:
             branch = replace(branch, read=reader.read(branch.imagined))
-        if branch.happened:
+        if branch.happened and branch.kind not in EXECUTED:
             branch = replace(branch, reread=reader.read(through(branch.happened)))
         branches.append(branch)
     clip = None if retrieved is None else reader.read(through(retrieved))

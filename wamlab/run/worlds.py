@@ -1,8 +1,7 @@
-"""Executions that no model imagines, for the measures on states.
+"""Executions of which no model imagines anything: what joint measures hold imaginations against.
 
-The own actions in other worlds and in another order, and references.
-
-They are executed without looking: their poses are logged, no frames.
+The own and the listed actions in other worlds, the own in another order, and references. Of the
+last only poses are logged; the others are controls of measures on frames as well, and are filmed.
 """
 
 from __future__ import annotations
@@ -42,10 +41,11 @@ def check_worlds(worlds: Mapping[str, Physics]) -> None:
 def in_worlds(
     env: Env,
     state: Float[np.ndarray, " q"],
-    own: Sequence[Branch],
+    branches: Sequence[Branch],
     worlds: Mapping[str, Physics],
+    views: Sequence[str] = (),
 ) -> list[Branch]:
-    """The own chunks from the same state in each world, labelled ``<world>: <sample>``.
+    """The chunks of these from the same state in each world, labelled ``<world>: <label>``.
 
     The environment has its own physics again afterwards.
     """
@@ -53,22 +53,27 @@ def in_worlds(
     try:
         for world, physics in worlds.items():
             env.vary(**physics)
-            for one in own:
+            for one in branches:
                 label = f"{world}: {one.label}"
-                found.append(_unseen("world", label, env, state, one.action, one.offsets))
+                found.append(_executed("world", label, env, state, one.action, one.offsets, views))
     finally:
         env.vary()
     return found
 
 
 def in_another_order(
-    env: Env, state: Float[np.ndarray, " q"], own: Sequence[Branch], seed: int
+    env: Env,
+    state: Float[np.ndarray, " q"],
+    own: Sequence[Branch],
+    seed: int,
+    views: Sequence[str] = (),
 ) -> list[Branch]:
     """The own chunks from the same state, the steps of each in an order drawn for it."""
     rng = np.random.default_rng(seed)
     return [
-        _unseen("shuffled", one.label, env, state, rng.permutation(one.action), one.offsets)
+        _executed("shuffled", one.label, env, state, order, one.offsets, views)
         for one in own
+        for order in [rng.permutation(one.action)]
     ]
 
 
@@ -88,25 +93,26 @@ def reference_branches(
     chunks = {"expert": chunk} | {name: impose(name, chunk, env.space) for name in LISTED}
     offsets = np.arange(1, steps + 1)
     return [
-        _unseen("reference", label, env, state, chunk, offsets) for label, chunk in chunks.items()
+        _executed("reference", label, env, state, chunk, offsets) for label, chunk in chunks.items()
     ]
 
 
-def _unseen(
+def _executed(
     kind: BranchKind,
     label: str,
     env: Env,
     state: Float[np.ndarray, " q"],
     action: Float[np.ndarray, "h a"],
     offsets: np.ndarray,
+    views: Sequence[str] = (),
 ) -> Branch:
-    happened = execute(env, state, action, np.zeros(0, int), ())
+    happened = execute(env, state, action, offsets if views else offsets[:0], views, masks=False)
     return Branch(
         kind,
         label,
         action,
         offsets,
-        {},
+        happened.frames,
         why_not="nothing is imagined of what no model is asked for",
         entities=happened.entities,
         success=happened.success,

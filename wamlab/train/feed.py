@@ -30,6 +30,10 @@ class Feed:
         self._next = (stage, step + 1)
         return next(self._loader)
 
+    def shares(self, stage: str) -> dict[str, float]:
+        """The share of the rows drawn that may teach each role in this stage."""
+        return self.mixtures[stage].shares()
+
     def serve_latents(
         self, stage: Stage, model: WorldActionModel, *, stand_in: bool = False
     ) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import resource
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,7 +33,10 @@ MEGA = 1e6
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage: ``gflops`` are of a training step (forward and backward) per sample."""
+    """One stage: ``gflops`` are of a training step (forward and backward) per sample.
+
+    ``roles`` are the shares of its rows that may teach each of `wamlab.types.ROLES`, where known.
+    """
 
     name: str
     trained: int
@@ -41,6 +45,16 @@ class StagePlan:
     samples_per_s: float
     steps: int
     minutes: float
+    roles: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        shares = ", ".join(f"{role} {share:.0%}" for role, share in self.roles.items())
+        return (
+            f"stage {self.name}: {self.trained / MEGA:.2f} M trained, {self.gflops:.2f} GFLOP and "
+            f"{1000 / self.samples_per_s:.2f} ms a sample ({self.samples_per_s:.0f} samples/s); "
+            f"{self.steps} steps, {self.minutes:.1f} minutes"
+            + (f"; rows that may teach: {shares}" if shares else "")
+        )
 
 
 @dataclass(frozen=True)
@@ -72,13 +86,7 @@ class Plan:
             f"memory: {self.state_mb:.0f} MB for weights and optimizer, "
             f"{self.step_mb:.0f} MB more in a step",
         ]
-        lines += [
-            f"stage {s.name}: {s.trained / MEGA:.2f} M trained, {s.gflops:.2f} GFLOP and "
-            f"{s.ms_per_step / self.batch_size:.2f} ms a sample ({s.samples_per_s:.0f} samples/s); "
-            f"{s.steps} steps, {s.minutes:.1f} minutes"
-            for s in self.stages
-        ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *map(str, self.stages)])
 
 
 def plan(
