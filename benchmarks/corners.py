@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pooling
+from condition_tables import trainings
 from pooling import Cell
 from tables import RIVALS, Found, last, over_rival, pooled_measure
 from wording import (
@@ -128,13 +129,13 @@ def cost_row(system: str, cells: Sequence[Cell]) -> list[str]:
 def real_clips(found: Found) -> str:
     """What each cell makes of recorded clips that training never saw; nothing is executed."""
     head = [
-        "on real clips", "of", "seed", "R² of INVERSE", "from other frames",
+        "on real clips", "of", "training", "R² of INVERSE", "from other frames",
         "of the means between frames", "FORWARD, moving pixels", "coupling by the action",
         "by the future", "factorisation gap",
     ]  # fmt: skip
     if not found.recorded:
         return "Real clips: not measured (`python benchmarks/real_clips.py mw-6`).\n"
-    key = lambda cell: (cell["protocol"], cell["model"], cell["seed"])  # noqa: E731
+    key = lambda c: (c["protocol"], c["model"], c["attempt"], c["seed"])  # noqa: E731
     text = table(head, [real_clips_row(cell) for cell in sorted(found.recorded, key=key)])
     origins = dict.fromkeys(f"`{command(cell)}`, {machine(cell)}" for cell in found.recorded)
     return "\n\n".join([text, *origins]) + "\n"
@@ -146,7 +147,7 @@ def real_clips_row(cell: Cell) -> list[str]:
     return [
         f"`{cell['model']}`",
         cell["protocol"],
-        str(cell["seed"]),
+        trainings([cell]),
         said(r2, 3),
         *(number(beside[n], 2) if n in beside else "" for n in ("other_frames", "between_frames")),
         said(cell["forward_psnr"], 1, " dB"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pooling
 from findings import MISSING, Finding, verdict
 from pooling import Cell
 from tables import Found
@@ -36,7 +37,7 @@ def finding(found: Found) -> Finding:
         "the whole vector of `uwm` on `mw-6` (50 states, 8 samples) within 60 minutes, of the "
         "other models (24 states, 6 samples) within 30"
     )
-    measured = [cell for cell in found.measured if cell["protocol"] == "mw-6"]
+    measured = [cell for cell in pooling.newest(found.measured) if cell["protocol"] == "mw-6"]
     if not measured:
         return Finding("measures", asked, "", MISSING)
     said = "; ".join(
@@ -56,12 +57,13 @@ def _enough(cell: Cell) -> bool:
 
 
 def tables(found: Found) -> str:
-    """One table for each protocol."""
+    """One table for each protocol, of the last attempts."""
     if not found.measured:
         return "Not measured (`python benchmarks/every_measure.py mw-6 --models uwm ...`).\n"
-    protocols = dict.fromkeys(cell["protocol"] for cell in found.measured)
+    newest = pooling.newest(found.measured)
+    protocols = dict.fromkeys(cell["protocol"] for cell in newest)
     return "\n".join(
-        _protocol(name, [c for c in found.measured if c["protocol"] == name]) for name in protocols
+        _protocol(name, [cell for cell in newest if cell["protocol"] == name]) for name in protocols
     )
 
 

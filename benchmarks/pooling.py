@@ -48,6 +48,11 @@ def attempts(cells: Sequence[Cell], protocol: str, model: str) -> list[int]:
     return sorted({c["attempt"] for c in cells if (c["protocol"], c["model"]) == (protocol, model)})
 
 
+def newest(cells: Sequence[Cell]) -> list[Cell]:
+    """Of each system on each protocol those of its last attempt."""
+    return [c for c in cells if c["attempt"] == attempts(cells, c["protocol"], c["model"])[-1]]
+
+
 def played(cell: Cell, *, middle: bool = False) -> Mapping[str, Any]:
     """A cell's outcomes by task; empty where it was not played."""
     return (cell["middle"] or {"success": {}})["success"] if middle else cell["success"]

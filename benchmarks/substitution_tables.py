@@ -14,16 +14,20 @@ from wamlab.run.substitution import EXTRACTORS, FUTURES
 
 
 def tables(found: Found) -> str:
-    """One table for each protocol and system that was taken apart."""
-    keys = sorted({(cell["protocol"], cell["model"]) for cell in found.substitutions})
+    """One table for each protocol, system and attempt that was taken apart."""
+    keys = sorted({key_of(cell) for cell in found.substitutions})
     if not keys:
         return "Not measured (`python benchmarks/substitution.py mw-6 --models unipi`).\n"
     return "\n".join(system_table(found, *key) for key in keys)
 
 
-def system_table(found: Found, protocol: str, system: str) -> str:
+def key_of(cell: Cell) -> tuple[str, str, int]:
+    return cell["protocol"], cell["model"], cell["attempt"]
+
+
+def system_table(found: Found, protocol: str, system: str, attempt: int) -> str:
     """Success with each pair of halves, and how far it is from the system's own, paired."""
-    played = [c for c in found.substitutions if (c["protocol"], c["model"]) == (protocol, system)]
+    played = [cell for cell in found.substitutions if key_of(cell) == (protocol, system, attempt)]
     own = own_cells(found, played)
     rows = [
         [future, *(text_of(halves(played, future, how), own) for how in EXTRACTORS)]
@@ -31,7 +35,7 @@ def system_table(found: Found, protocol: str, system: str) -> str:
     ]
     head = ["future", *(f"{how} extractor" for how in EXTRACTORS)]
     return (
-        f"### `{system}` on `{protocol}`\n\n"
+        f"### `{system}` on `{protocol}`, attempt {attempt}\n\n"
         f"Success over all tasks with its interval, {trainings(played)}; then the difference "
         "from the system itself on the same starts, paired. An exact extractor knows the actions "
         "of a true future, and searches the simulator for those of any other.\n\n"

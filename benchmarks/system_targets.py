@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pooling
@@ -108,9 +108,7 @@ def inverse_finding(found: Found) -> Finding:
         f"inverse dynamics of `{CASCADE}` on real clips: R² above {LEAST_R2}, from other frames "
         f"below {MOST_R2_OF_OTHERS}"
     )
-    cells = [
-        one for one in found.recorded if (one["protocol"], one["model"]) == (PROTOCOL, CASCADE)
-    ]
+    cells = of_cascade(found.recorded)
     if not cells:
         return Finding("systems", asked, "", MISSING)
     own = [one["inverse_r2"]["value"] for one in cells]
@@ -118,6 +116,11 @@ def inverse_finding(found: Found) -> Finding:
     said = "; ".join(r2_text(one["inverse_r2"]) for one in cells) + true_places_text(found)
     good = min(own) > LEAST_R2 and max(other) < MOST_R2_OF_OTHERS
     return Finding("systems", asked, said, verdict(good))
+
+
+def of_cascade(cells: Sequence[Cell]) -> list[Cell]:
+    """Those of the cascade's last attempt."""
+    return pooling.newest([c for c in cells if (c["protocol"], c["model"]) == (PROTOCOL, CASCADE)])
 
 
 def r2_text(r2: Mapping[str, Any]) -> str:
@@ -138,7 +141,7 @@ def true_places_text(found: Found) -> str:
 def control_finding(found: Found, future: str) -> Finding:
     """Does the imagination do anything? The cascade with a future that says nothing is below it."""
     asked = f"`{CASCADE}` above itself with a {future} future, paired"
-    own = [c for c in found.substitutions if (c["protocol"], c["model"]) == (PROTOCOL, CASCADE)]
+    own = of_cascade(found.substitutions)
     both = pooling.paired(halves(own, "learned", "learned"), halves(own, future, "learned"))
     if both is None:
         return Finding("systems", asked, "", MISSING)

@@ -51,10 +51,10 @@ def half(future: str, solved: int) -> dict[str, Any]:
     }
 
 
-def read(value: float, other: float) -> dict[str, Any]:
+def read(value: float, other: float, attempt: int = 1) -> dict[str, Any]:
     details = {"other_frames": other, "between_frames": 0.98}
     r2 = {"value": value, "interval": [value - 0.01, value], "details": details}
-    return {"protocol": "mw-6", "model": "unipi", "inverse_r2": r2}
+    return {"protocol": "mw-6", "model": "unipi", "attempt": attempt, "inverse_r2": r2}
 
 
 def plan(model: str, ms: float, calls: int = 1) -> dict[str, Any]:
@@ -100,6 +100,13 @@ def test_a_corner_at_the_level_of_blindness_is_not_above_it() -> None:
 def test_inverse_dynamics_must_read_the_motion(value: float, other: float, wanted: str) -> None:
     found = Found({}, [], {}, recorded=[read(value, other)])
     assert verdict_of(found, "inverse dynamics") == wanted
+
+
+def test_the_last_attempt_is_the_one_that_is_held_against_a_target() -> None:
+    found = Found({}, [], {}, recorded=[read(0.97, 0.1), read(0.94, 0.1, attempt=2)])
+    assert verdict_of(found, "inverse dynamics") == NOT_MET
+    found = Found({}, [], {}, recorded=[read(0.94, 0.1), read(0.97, 0.1, attempt=2)])
+    assert verdict_of(found, "inverse dynamics") == MET
 
 
 def test_a_cascade_must_beat_itself_without_a_future() -> None:
@@ -258,4 +265,6 @@ def test_what_is_made_of_real_clips_comes_from_the_recordings_alone() -> None:
         for line in corners.real_clips(Found({}, [], {}, recorded=[found])).splitlines()
         if line.startswith("| `unipi`")
     ]
-    assert row == "| `unipi` | mw-6 | 1 | 1.000 (1.000 to 1.000) | 0.75 | 1.00 |  |  |  |  |"
+    assert row == (
+        "| `unipi` | mw-6 | attempt 1, seed 1 | 1.000 (1.000 to 1.000) | 0.75 | 1.00 |  |  |  |  |"
+    )

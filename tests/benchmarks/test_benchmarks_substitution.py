@@ -96,5 +96,18 @@ def test_the_page_pairs_every_half_with_the_system_itself() -> None:
     assert static.split("|")[2:4] == [" – ", " – "]
 
 
+def test_every_attempt_has_a_table_of_its_own() -> None:
+    one, other = (
+        [{**played(future, "learned", solved), "attempt": attempt} for future, solved in grid]
+        for attempt, grid in ((1, [("learned", 2), ("true", 5)]), (2, [("learned", 4)]))
+    )
+    text = substitution_tables.tables(Found({}, [], {}, (), one + other))
+    first, second = text.split("attempt 2\n")
+    assert "`unipi` on `mw-6`, attempt 1\n" in first
+    assert "100.0 %" in first
+    assert "100.0 %" not in second
+    assert "80.0 %" in second
+
+
 def test_what_was_not_measured_is_said() -> None:
     assert "Not measured" in substitution_tables.tables(Found({}, [], {}))
