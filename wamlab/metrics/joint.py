@@ -311,8 +311,8 @@ def _measure(
         return
     seen = {key.split("/", 1)[1] for key in probe.masks}
     retrieved = rivals.get(NearestClip.name)
-    reordered = filmed(in_another_order(probe, own))
-    elsewhere = {world: filmed(found) for world, found in in_worlds(probe, own).items()}
+    reordered = _filmed(in_another_order(probe, own))
+    elsewhere = {world: _filmed(found) for world, found in in_worlds(probe, own).items()}
     elsewhere = {world: found for world, found in elsewhere.items() if found}
     for name in _named(seen & set(probe.entities), entity):
         for view in own[0].imagined or {}:
@@ -439,7 +439,7 @@ def _named(known: Any, entity: str) -> list[str]:
     return [entity] if entity in known else []
 
 
-def filmed(branches: Sequence[Branch]) -> Sequence[Branch]:
+def _filmed(branches: Sequence[Branch]) -> Sequence[Branch]:
     """These branches if all were looked at while they were executed, else none."""
     return branches if all(branch.happened for branch in branches) else ()
 

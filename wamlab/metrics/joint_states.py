@@ -231,7 +231,7 @@ def _outcomes_elsewhere(
 ) -> dict[str, Bool[np.ndarray, "n k"]]:
     """The outcomes of these actions in each world in which every one was executed."""
     there = _everywhere(probes, of)
-    found = {world: _successes(probes, executed) for world, executed in there.items()}
+    found = {world: _successes(probes, of_world) for world, of_world in there.items()}
     return {
         world: outcomes
         for world, outcomes in found.items()
