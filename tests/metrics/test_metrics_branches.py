@@ -84,7 +84,7 @@ def test_what_did_not_move_or_cannot_be_told_apart_is_undefined(probe):
 
 
 def test_an_entity_out_of_sight_and_a_branch_without_imagination_are_undefined(probe):
-    for one in (probe, *probe.branches):
+    for one in (probe, *probe.asked()):
         one.masks["corner/block"] = np.zeros_like(one.masks["corner/block"])
     assert seen(probe, probe.branches[0], "block").over_still.why_not == "not to be seen"
     probe.branches[0].imagined = None

@@ -365,7 +365,10 @@ def test_what_another_physics_would_score_stands_among_the_controls():
     assert set(eic(own("oracle")["block"]).details["wrong_worlds"]) == worlds
     gains = {"gain .7", "gain 1.3"}
     assert set(eic(own("oracle")["robot"]).details["wrong_worlds"]) == gains
-    assert "wrong_world" not in iea(forced("oracle")["robot"]).details
+    imposed = iea(forced("gain .7")["robot"])
+    assert imposed.details["wrong_worlds"]["gain .7"] == pytest.approx(imposed.value, abs=0.01)
+    assert set(imposed.details["wrong_worlds"]) == gains
+    assert imposed.details["wrong_world"] < imposed.details["oracle"]
     half = line([[0.12, 0.24]], [[0.1, 0.3]], elsewhere={"half": beside(0.05, 0.15)})
     assert eic(half).details["wrong_world"] == pytest.approx(1 - 0.1 / 0.15)
     assert skill(half).details["wrong_world"] == pytest.approx(1 - 0.1 / 0.2)

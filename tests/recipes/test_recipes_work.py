@@ -30,6 +30,7 @@ from wamlab.recipes.work import (
     train_run,
 )
 from wamlab.sim.suites import suite
+from wamlab.train.plan import Plan
 
 
 class Sentences:
@@ -136,7 +137,10 @@ def test_a_plan_measures_the_step_that_training_takes(
     run, seen = in_latents(data, shift=shift), []
     monkeypatch.setattr(
         "wamlab.recipes.work.plan",
-        lambda _, batches, *__: seen.append([batches.batch(0, s) for s in ("codec", "joint")]),
+        lambda _, batches, *__: (
+            seen.append([batches.batch(0, s) for s in ("codec", "joint")])
+            or Plan("uwm", 0, None, "f32", 4, 0.0, 0.0, ())
+        ),
     )
     plan_run(run, [data], device="cpu")
     monkeypatch.setattr(

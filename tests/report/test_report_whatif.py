@@ -88,7 +88,7 @@ def test_every_branch_is_there_with_its_frames_and_their_entities(folder, page):
     labels = [one["label"] for one in states[0]["branches"]]
     assert labels == ["own", "own, sample 1", "zero", "mirrored", "truncated", "half speed"]
     probe = views(forced(0))
-    for shown, branch in zip(states[0]["branches"], probe.branches, strict=True):
+    for shown, branch in zip(states[0]["branches"], probe.asked(), strict=True):
         assert shown["offsets"] == [8, 16]
         sheet = decoded(shown["happened"]["turned"]).astype(int)
         true = np.concatenate(list(branch.happened["turned"]), axis=1).astype(int)
@@ -171,7 +171,7 @@ def test_without_probes_there_is_no_viewer_and_no_link(tmp_path):
 def test_words_from_logs_cannot_become_markup(tmp_path):
     probe = forced(0)
     probe.instruction = "</script><script>alert(1)</script>"
-    probe.branches[-1].instruction = "<img src=x onerror=alert(1)> & more"
+    probe.asked()[-1].instruction = "<img src=x onerror=alert(1)> & more"
     save_probe(tmp_path, probe)
     report.build_viewer(tmp_path)
     page = (tmp_path / whatif.NAME).read_text(encoding="utf-8")
@@ -179,7 +179,7 @@ def test_words_from_logs_cannot_become_markup(tmp_path):
     assert "<img" not in page
     state = data_of(page)["states"][0]
     assert state["instruction"] == probe.instruction
-    assert state["branches"][-1]["saying"] == probe.branches[-1].instruction
+    assert state["branches"][-1]["saying"] == probe.asked()[-1].instruction
 
 
 @pytest.fixture(scope="module")
