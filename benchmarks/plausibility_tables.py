@@ -64,7 +64,7 @@ def _use(use: Sequence[Cell]) -> str:
             "The use of imagination is not measured (`python benchmarks/imagination_use.py mw-6`)."
             "\n"
         )
-    futures = dict.fromkeys(future for cell in use for future in cell["use"])
+    futures = dict.fromkeys(future for cell in use for future in (*cell["use"], *cell["lost"]))
     rows = [
         [
             f"`{cell['model']}` on `{cell['protocol']}`, seed {cell['seed']}",
@@ -75,7 +75,8 @@ def _use(use: Sequence[Cell]) -> str:
     return (
         "### Is the imagination used?\n\nAnother future takes the place of the model's own before "
         "the action is decoded: how much of the demanded change of action is made (1 all, 0 none), "
-        "then the change of success in points. It is no score of quality.\n\n"
+        "then the points of success that acting on it throughout loses, paired by start. It is no "
+        "score of quality.\n\n"
         + table(["model", *futures], rows)
         + "\n"
         + "\n".join(_origin(cell) for cell in use)
@@ -87,7 +88,8 @@ def _used(use: Mapping[str, Any] | None, lost: Mapping[str, Any] | None) -> str:
     if use is not None and use["value"] is not None:
         said.append(f"{number(use['value'])} ({between(use['interval'])})")
     if lost is not None and lost["value"] is not None:
-        said.append(f"{number(100 * lost['value'], 0, sign=True)} points")
+        ends = f" ({between(lost['interval'], 0, 100.0)})" if lost["interval"] else ""
+        said.append(f"loses {number(100 * lost['value'], 0)} points{ends}")
     return "; ".join(said) or "n/a"
 
 

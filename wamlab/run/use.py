@@ -5,7 +5,7 @@ is replaced, everything else and all noise stays, and the action that comes out 
 one that came of its own: another sample's future, that of another task's scene, noise; and futures
 that truly happen, of its own chunk and of the mirrored one. What the action *should* then be says
 an exact extractor: where frames are true it knows the chunk that made them, and an imagined future
-is searched for in the simulator (`wamlab.run.substitution.Search`). No action leads to another
+is searched for in the simulator (`wamlab.run.search.Search`). No action leads to another
 scene or to noise, so nothing is demanded there.
 
 A probe holds one branch for each (`own` is the model's own future), and those of the exact
