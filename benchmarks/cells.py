@@ -15,7 +15,7 @@ from typing import Any
 
 import machine
 
-from wamlab.config import nearest, to_dict
+from wamlab.config import from_dict, nearest, to_dict
 from wamlab.data.logs import load_episodes, load_losses, read_json, write_json
 from wamlab.policy.policy import load
 from wamlab.recipes.run import DataConfig, Run
@@ -141,7 +141,8 @@ def demonstrations(config: DataConfig, folder: Path) -> Path:
         ValueError: the folder holds those of another configuration.
     """
     note, asked = folder.with_name(f"{folder.name}.json"), to_dict(config)
-    if note.exists() and (there := read_json(note)) != asked:
+    # What a configuration has learned to say since stands in no older note.
+    if note.exists() and from_dict(DataConfig, there := read_json(note)) != config:
         raise ValueError(f"{folder} holds demonstrations of {there}, asked for {asked}")
     write_json(note, asked)
     collect_data(config, folder)

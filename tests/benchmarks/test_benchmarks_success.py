@@ -14,6 +14,7 @@ import pytest
 import success
 from cells import Cell, Places
 
+from wamlab.config import to_dict
 from wamlab.train.record import Record, StageRecord
 from wamlab.types import Episode
 
@@ -149,9 +150,21 @@ def test_a_cell_that_is_there_is_not_run_again(
 
 def test_other_demonstrations_are_refused(places: Places, tmp_path: Path) -> None:
     config = success.asked(arguments(places), "uwm").data
-    (tmp_path / "data.json").write_text(json.dumps({"episodes": 3}))
+    (tmp_path / "data.json").write_text(json.dumps({**to_dict(config), "episodes": 3}))
     with pytest.raises(ValueError, match="holds demonstrations of"):
         cells.demonstrations(config, tmp_path / "data")
+
+
+def test_demonstrations_of_before_a_field_was_there_are_the_same(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, collected = success.asked(arguments(places), "uwm").data, []
+    monkeypatch.setattr(cells, "collect_data", lambda config, out: collected.append(out))
+    older = to_dict(config)
+    del older["weights"]
+    (tmp_path / "data.json").write_text(json.dumps(older))
+    assert cells.demonstrations(config, tmp_path / "data") == tmp_path / "data"
+    assert collected == [tmp_path / "data"]
 
 
 def test_outcomes_are_in_the_order_of_the_starts() -> None:

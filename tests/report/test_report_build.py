@@ -320,6 +320,8 @@ def test_recorded_episodes_have_a_section_and_nothing_is_said_of_success(replaye
     assert "Not applicable: no action of INVERSE was logged; it takes no frames" in rows
     assert "Nats per dimension" in rows
     assert page.count("imagined above recorded") == 4
+    for name in ("Other order", "Other physics"):
+        assert name in page
     for kind in ("own", "static", "oracle"):
         assert f'<polyline class="{kind}"' in page
 
