@@ -34,7 +34,15 @@ MEASURES = {
     "eic_cf": ("EIC\u00a0cf", "own future against imposed actions; read it against static"),
     "skill": ("SKILL", "how much nearer the truth than the frame now"),
 }
-CONTROLS = ("static", "retrieval", "oracle")
+CONTROLS = {
+    "static": "static",
+    "retrieval": "retrieval",
+    "shuffled_action": "other order",
+    "wrong_world": "other physics ({wrong_world_is})",
+    "oracle": "oracle",
+}
+"""What a joint measure of pixels is read against, and how it is called; some are `DRAWN`."""
+DRAWN = ("static", "retrieval", "oracle")
 
 
 def build(folder: str | Path, features: str | None = None) -> Path:
@@ -232,11 +240,13 @@ def _joint_row(entity: str, name: str, result: Row, axis: Axis) -> Row:
     row = {"title": title, "meaning": meaning, "chart": "", **result}
     if result["value"] is None:
         return row
-    controls = {kind: result["details"].get(kind) for kind in CONTROLS}
-    beside = [Mark(at, kind=kind) for kind, at in controls.items() if at is not None]
+    details = result["details"]
+    controls = {kind: details[kind] for kind in CONTROLS if details.get(kind) is not None}
+    drawn = [Mark(at, kind=kind) for kind, at in controls.items() if kind in DRAWN]
+    beside = [(CONTROLS[kind].format(**details), at) for kind, at in controls.items()]
     own = Mark(result["value"], result["interval"] or [result["value"]] * 2)
     label = f"{title} of the {entity}: {words.number(result['value'])}"
-    return row | {"chart": charts.intervals([*beside, own], axis, label)}
+    return row | {"chart": charts.intervals([*drawn, own], axis, label), "beside": beside}
 
 
 def _task_row(env: str, part: Row, blind: Mapping[str, Any], over: Row | None) -> Row:
