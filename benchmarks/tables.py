@@ -21,7 +21,7 @@ from wording import (
     title,
 )
 
-from wamlab.report.build import CONTROLS
+from wamlab.report.build import DRAWN
 from wamlab.report.words import between, count, number, percent
 
 SEEDS = 3
@@ -194,7 +194,7 @@ def joint_table(cells: Sequence[Cell]) -> str:
         for measure in ("eic", "eic_cf")
         for cell in cells
     ]
-    head = ["entity", "measure", "seed", "value", *CONTROLS, "over static", "undefined"]
+    head = ["entity", "measure", "seed", "value", *DRAWN, "over static", "undefined"]
     return table(head, rows)
 
 
@@ -203,11 +203,11 @@ def joint_row(entity: str, measure: str, cell: Cell) -> list[str]:
     start = [entity, title(measure), str(cell["seed"])]
     closed = "; ".join(f"{n} {why}" for why, n in result["undefined"].items())
     if result["value"] is None:
-        return [*start, "undefined", *[""] * (1 + len(CONTROLS)), result["why_not"]]
+        return [*start, "undefined", *[""] * (1 + len(DRAWN)), result["why_not"]]
     return [
         *start,
         f"{number(result['value'])}{span(result['interval'])}, {count(result['n'], 'state')}",
-        *(number(beside.get(control)) for control in CONTROLS),
+        *(number(beside.get(control)) for control in DRAWN),
         number(beside["over_static"], sign=True) + span(beside["over_static_interval"]),
         closed,
     ]
