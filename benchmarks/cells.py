@@ -15,10 +15,10 @@ from typing import Any
 
 import machine
 
-from wamlab.config import from_dict, nearest, to_dict
+from wamlab.config import nearest, to_dict
 from wamlab.data.logs import load_episodes, load_losses, read_json, write_json
 from wamlab.policy.policy import load
-from wamlab.recipes.run import DataConfig, Run
+from wamlab.recipes.run import COLLECTED, DataConfig, Run
 from wamlab.recipes.work import (
     build_model,
     collect_data,
@@ -138,12 +138,14 @@ def demonstrations(config: DataConfig, folder: Path) -> Path:
     """The demonstrations that all cells of a protocol share.
 
     Raises:
-        ValueError: the folder holds those of another configuration.
+        ValueError: the folder holds some that were collected otherwise.
     """
-    note, asked = folder.with_name(f"{folder.name}.json"), to_dict(config)
-    # What a configuration has learned to say since stands in no older note.
-    if note.exists() and from_dict(DataConfig, there := read_json(note)) != config:
-        raise ValueError(f"{folder} holds demonstrations of {there}, asked for {asked}")
+    note, whole = folder.with_name(f"{folder.name}.json"), to_dict(config)
+    asked = {name: whole[name] for name in COLLECTED}
+    if note.exists():
+        there = {name: value for name, value in read_json(note).items() if name in COLLECTED}
+        if there != asked:
+            raise ValueError(f"{folder} holds demonstrations of {there}, asked for {asked}")
     write_json(note, asked)
     collect_data(config, folder)
     return folder

@@ -21,7 +21,7 @@ from wording import (
     title,
 )
 
-from wamlab.report.build import DRAWN
+from wamlab.report.build import CONTROLS
 from wamlab.report.words import between, count, number, percent
 
 SEEDS = 3
@@ -188,26 +188,32 @@ def part_text(results: Sequence[Mapping[str, Any]], part: str, *, sign: bool = F
 
 
 def joint_table(cells: Sequence[Cell]) -> str:
+    controls = [
+        control
+        for control in CONTROLS
+        if any(control in cell["joint"]["robot"]["eic_cf"]["details"] for cell in cells)
+    ]
     rows = [
-        joint_row(entity, measure, cell)
+        joint_row(entity, measure, cell, controls)
         for entity in ("robot", "object")
         for measure in ("eic", "eic_cf")
         for cell in cells
     ]
-    head = ["entity", "measure", "seed", "value", *DRAWN, "over static", "undefined"]
+    called = [control.replace("_", " ") for control in controls]
+    head = ["entity", "measure", "seed", "value", *called, "over static", "undefined"]
     return table(head, rows)
 
 
-def joint_row(entity: str, measure: str, cell: Cell) -> list[str]:
+def joint_row(entity: str, measure: str, cell: Cell, controls: Sequence[str]) -> list[str]:
     result, beside = cell["joint"][entity][measure], cell["joint"][entity][measure]["details"]
     start = [entity, title(measure), str(cell["seed"])]
     closed = "; ".join(f"{n} {why}" for why, n in result["undefined"].items())
     if result["value"] is None:
-        return [*start, "undefined", *[""] * (1 + len(DRAWN)), result["why_not"]]
+        return [*start, "undefined", *[""] * (1 + len(controls)), result["why_not"]]
     return [
         *start,
         f"{number(result['value'])}{span(result['interval'])}, {count(result['n'], 'state')}",
-        *(number(beside.get(control)) for control in DRAWN),
+        *(number(beside.get(control)) for control in controls),
         number(beside["over_static"], sign=True) + span(beside["over_static_interval"]),
         closed,
     ]

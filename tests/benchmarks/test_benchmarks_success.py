@@ -155,12 +155,13 @@ def test_other_demonstrations_are_refused(places: Places, tmp_path: Path) -> Non
         cells.demonstrations(config, tmp_path / "data")
 
 
-def test_demonstrations_of_before_a_field_was_there_are_the_same(
+def test_what_training_makes_of_demonstrations_asks_for_no_others(
     places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor do fields that a configuration did not have when they were collected."""
     config, collected = success.asked(arguments(places), "uwm").data, []
     monkeypatch.setattr(cells, "collect_data", lambda config, out: collected.append(out))
-    older = to_dict(config)
+    older = {**to_dict(config), "held_out": 4}
     del older["weights"]
     (tmp_path / "data.json").write_text(json.dumps(older))
     assert cells.demonstrations(config, tmp_path / "data") == tmp_path / "data"

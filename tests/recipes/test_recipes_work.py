@@ -95,7 +95,7 @@ def test_datasets_are_mixed_by_their_weights(tmp_path: Path) -> None:
     assert of_first(held_out=True) / 128 == pytest.approx(0.25, abs=0.1)
     assert "rows that may teach: policy 100%" in str(plan_run(run, data, device="cpu"))
     with pytest.raises(ValueError, match=r"\[1.0, 3.0\], expected one for each of 1"):
-        feed(run, caches[:1], model)
+        plan_run(run, data[:1], device="cpu")
     with pytest.raises(ValueError, match="expected numbers above 0"):
         run.vary(["data.weights=0,3"])
 

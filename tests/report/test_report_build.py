@@ -237,7 +237,7 @@ def test_what_is_compared_is_looked_at_where_models_are_compared_alone(folder, m
 
 
 def test_what_a_joint_measure_of_pixels_is_read_against_stands_beside_it(page):
-    told = ["static", "other order", "other physics (gain 0.7)", "oracle"]
+    told = ["static", "shuffled action", "wrong world (gain 0.7)", "oracle"]
     rows = [row for row in text_of(page, "tr") if row.startswith(("EIC own", "SKILL how"))]
     assert len(rows) == 4
     for row in rows:

@@ -335,9 +335,10 @@ def _everywhere(
 ) -> dict[str, Callable[[Probe], list[Branch]]]:
     """Of each world in which the actions of these branches were executed from every state, what
     came of them there."""
-    found = {id(probe): in_worlds(probe, of(probe)) for probe in probes}
-    shared = set.intersection(*(set(worlds) for worlds in found.values()))
-    return {world: lambda probe, w=world: found[id(probe)][w] for world in sorted(shared)}
+    shared = set.intersection(*(set(in_worlds(probe, of(probe))) for probe in probes))
+    return {
+        world: lambda probe, w=world: in_worlds(probe, of(probe))[w] for world in sorted(shared)
+    }
 
 
 def _shuffled(

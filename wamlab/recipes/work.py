@@ -117,6 +117,15 @@ def open_caches(run: Run, data: Sequence[str | Path]) -> list[Cache]:
     ]
 
 
+def check_weights(run: Run, data: Sequence[str | Path]) -> None:
+    """Raise ValueError unless the run weighs each of its datasets, or none."""
+    weights = run.data.weights
+    if len(weights) not in (0, len(data)):
+        raise ValueError(
+            f"data.weights are {list(weights)}, expected one for each of {len(data)} datasets"
+        )
+
+
 def build_model(run: Run) -> WorldActionModel:
     """The run's model with the weights of its seed."""
     with torch.random.fork_rng(devices=[]):
@@ -127,17 +136,8 @@ def build_model(run: Run) -> WorldActionModel:
 def feed(
     run: Run, caches: Sequence[Cache], model: WorldActionModel, *, held_out: bool = False
 ) -> Feed:
-    """The batches of every stage of the model, read ahead: to learn from, or the held-out ones.
-
-    Raises:
-        ValueError: weights that do not fit the datasets.
-    """
-    seed, size = run.train.seed, run.train.batch_size
-    weights = run.data.weights
-    if len(weights) not in (0, len(caches)):
-        raise ValueError(
-            f"data.weights are {list(weights)}, expected one for each of {len(caches)} datasets"
-        )
+    """The batches of every stage of the model, read ahead: to learn from, or the held-out ones."""
+    seed, size, weights = run.train.seed, run.train.batch_size, run.data.weights
     parts = [split_episodes(cache, run.data) for cache in caches]
     used = [place for place, part in enumerate(parts) if part.held_out or not held_out]
     shares = [weights[place] for place in used] if weights else None
@@ -232,8 +232,10 @@ def train_run(
     What it knows as ``data.envs`` are the environments of these datasets (`on_data`).
 
     Raises:
-        ValueError: validation is asked for, but no episode is held out for it.
+        ValueError: validation is asked for, but no episode is held out for it; ``data.weights``
+            that are not one for each dataset.
     """
+    check_weights(run, data)
     run = on_data(run, data)
     caches = open_caches(run, data)
     kept_out = any(split_episodes(cache, run.data).held_out for cache in caches)
@@ -285,7 +287,11 @@ def plan_run(run: Run, data: Sequence[str | Path], *, device: str = "auto") -> P
     """What training a run on datasets will take; a few steps are measured.
 
     Nothing is written but the cache of the datasets, which training reads.
+
+    Raises:
+        ValueError: ``data.weights`` that are not one for each dataset.
     """
+    check_weights(run, data)
     caches = open_caches(run, data)
     model, processor = build_model(run), fit_processor(run, caches)
     model.fit(processor.model_statistics())

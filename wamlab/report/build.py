@@ -19,7 +19,7 @@ from wamlab.data.logs import (
 )
 from wamlab.metrics.base import state_name
 from wamlab.report import charts, open_loop, perceptual, whatif, words
-from wamlab.report.axes import ANCHORS, further_rows, without_value
+from wamlab.report.axes import ANCHORS, called, further_rows, without_value
 from wamlab.report.charts import Axis, Mark
 from wamlab.report.pictures import Card, card, recorded_card, rollout
 from wamlab.report.results import ENTITIES, NOT_LOSSES, write_results
@@ -34,14 +34,8 @@ MEASURES = {
     "eic_cf": ("EIC\u00a0cf", "own future against imposed actions; read it against static"),
     "skill": ("SKILL", "how much nearer the truth than the frame now"),
 }
-CONTROLS = {
-    "static": "static",
-    "retrieval": "retrieval",
-    "shuffled_action": "other order",
-    "wrong_world": "other physics ({wrong_world_is})",
-    "oracle": "oracle",
-}
-"""What a joint measure of pixels is read against, and how it is called; some are `DRAWN`."""
+CONTROLS = ("static", "retrieval", "shuffled_action", "wrong_world", "oracle")
+"""What a joint measure of pixels is read against; some are `DRAWN`."""
 DRAWN = ("static", "retrieval", "oracle")
 
 
@@ -243,7 +237,7 @@ def _joint_row(entity: str, name: str, result: Row, axis: Axis) -> Row:
     details = result["details"]
     controls = {kind: details[kind] for kind in CONTROLS if details.get(kind) is not None}
     drawn = [Mark(at, kind=kind) for kind, at in controls.items() if kind in DRAWN]
-    beside = [(CONTROLS[kind].format(**details), at) for kind, at in controls.items()]
+    beside = [(called(kind, details), at) for kind, at in controls.items()]
     own = Mark(result["value"], result["interval"] or [result["value"]] * 2)
     label = f"{title} of the {entity}: {words.number(result['value'])}"
     return row | {"chart": charts.intervals([*drawn, own], axis, label), "beside": beside}
