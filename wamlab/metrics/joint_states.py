@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -335,17 +336,22 @@ def _everywhere(
 ) -> dict[str, Callable[[Probe], list[Branch]]]:
     """Of each world in which the actions of these branches were executed from every state, what
     came of them there."""
+
+    def there(world: str, probe: Probe) -> list[Branch]:
+        return in_worlds(probe, of(probe))[world]
+
     shared = set.intersection(*(set(in_worlds(probe, of(probe))) for probe in probes))
-    return {
-        world: lambda probe, w=world: in_worlds(probe, of(probe))[w] for world in sorted(shared)
-    }
+    return {world: partial(there, world) for world in sorted(shared)}
 
 
 def _shuffled(
     probes: Sequence[Probe], entity: str, offsets: Int[np.ndarray, " t"]
 ) -> Places | None:
     """Where the imagined own actions lead in another order, if every one was executed."""
-    ordered = lambda probe: in_another_order(probe, imagining(probe))  # noqa: E731
+
+    def ordered(probe: Probe) -> list[Branch]:
+        return in_another_order(probe, imagining(probe))
+
     return executions(probes, entity, offsets, ordered) if all(map(ordered, probes)) else None
 
 
