@@ -26,9 +26,9 @@ def tables(found: Found) -> str:
 def protocol_table(found: Found, name: str) -> str:
     """Success as trained and under each condition, with the paired difference.
 
-    Where another task was said than the one that is judged: how often that one was done.
+    Of a system trained more than once the last attempt is shown. Where another task was said than the one that is judged: how often that one was done.
     """
-    played = [cell for cell in found.conditions if cell["protocol"] == name]
+    played = [cell for cell in pooling.newest(found.conditions) if cell["protocol"] == name]
     systems = sorted({cell["model"] for cell in played})
     order = list(dict.fromkeys(cell["condition"] for cell in played))
     rows = [[AS_TRAINED, *(trained_text(found, played, system) for system in systems)]]
@@ -97,10 +97,6 @@ def own_cells(found: Found, cells: Sequence[Cell]) -> list[Cell]:
 
 def trainings(cells: Sequence[Cell]) -> str:
     """Of which trainings these are: ``attempt 2, seeds 0, 1``."""
-    known: dict[int, set[int]] = {}
-    for cell in cells:
-        known.setdefault(cell["attempt"], set()).add(cell["seed"])
-    return "; ".join(
-        f"attempt {attempt}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
-        for attempt, seeds in sorted(known.items())
-    )
+    [attempt] = {cell["attempt"] for cell in cells}
+    seeds = sorted({cell["seed"] for cell in cells})
+    return f"attempt {attempt}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"

@@ -79,8 +79,9 @@ def shifts_finding(found: Found) -> Finding:
 
 
 def shifted(found: Found, system: str, shift: str) -> list[Cell]:
-    """What was played of a system under a shift."""
-    return named([c for c in found.conditions if c["protocol"] == PROTOCOL], system, shift)
+    """What was played of a system's last attempt under a shift."""
+    played = pooling.newest(found.conditions)
+    return named([c for c in played if c["protocol"] == PROTOCOL], system, shift)
 
 
 def success_finding(found: Found, model: str) -> Finding:

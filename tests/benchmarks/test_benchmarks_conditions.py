@@ -83,10 +83,12 @@ def test_the_page_pairs_a_condition_with_the_same_starts_as_trained() -> None:
     assert "25.0 %" in text.splitlines()[6]
 
 
-def test_the_page_says_of_which_trainings_a_rate_is() -> None:
-    both = [played("light", 3, attempt=2), *(played("light", 3, seed=seed) for seed in (2, 0))]
-    text = condition_tables.tables(Found({}, [], {}, both))
-    assert "attempt 1, seeds 0, 2; attempt 2, seed 0" in text
+def test_the_page_shows_the_last_attempt_and_says_so() -> None:
+    first = played("light", 1)
+    last = [played("light", 3, attempt=2, seed=seed) for seed in (2, 0)]
+    text = condition_tables.tables(Found({}, [], {}, [*last, first]))
+    assert "60.0 %" in text
+    assert "attempt 2, seeds 0, 2" in text
 
 
 def test_a_chain_says_how_many_of_its_tasks_were_done_by_all_seeds() -> None:
