@@ -26,7 +26,8 @@ def tables(found: Found) -> str:
 def protocol_table(found: Found, name: str) -> str:
     """Success as trained and under each condition, with the paired difference.
 
-    Of a system trained more than once the last attempt is shown. Where another task was said than the one that is judged: how often that one was done.
+    Of a system trained more than once the last attempt is shown. Where another task was said than
+    the one that is judged: how often that one was done.
     """
     played = [cell for cell in pooling.newest(found.conditions) if cell["protocol"] == name]
     systems = sorted({cell["model"] for cell in played})

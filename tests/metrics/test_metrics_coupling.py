@@ -376,6 +376,14 @@ def test_what_another_physics_would_score_stands_among_the_controls():
     assert erring.wrong_worlds()["half"][0, :, 0, 0] == pytest.approx([0.07, 0.17])
 
 
+def test_a_world_is_a_wrong_one_if_it_mostly_leads_elsewhere():
+    """Of three states one in which nothing moves does not count, and half is not most."""
+    executed = [[0.1, 0.3], [0.1, 0.3], [0.0, 0.0]]
+    one, two = beside(0.05, 0.15, 0.1, 0.3, 0.0, 0.0), beside(0.05, 0.15, 0.05, 0.15, 0.0, 0.0)
+    worlds = {name: places.reshape(3, 2, 1, 1) for name, places in (("one", one), ("two", two))}
+    assert set(skill(line(executed, executed, elsewhere=worlds)).details["wrong_worlds"]) == {"two"}
+
+
 def test_a_training_clip_and_another_order_of_actions_stand_among_the_controls():
     """Two executions, to 0.1 and 0.3; the clip shows 0.2; shuffled they lead to 0.3, 0.1."""
     told = {"retrieved": np.full((1, 1, 1), 0.2), "shuffled": beside(0.3, 0.1)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pusher
@@ -58,6 +59,25 @@ def test_other_orders_and_worlds_stand_below_the_oracle(planted, name):
         assert set(told["wrong_worlds"]) == {"gain 0.7"}
         assert told["static"] < told["wrong_world"] < 0.9
         assert told["shuffled_action"] < 0.9
+
+
+def test_a_world_that_leads_elsewhere_in_a_third_of_the_states_is_no_wrong_one(planted):
+    def alike(probe: Probe) -> Probe:
+        here = {o.label: o.entities for o in probe.branches if o.kind in ("own", "imposed")}
+        branches = [
+            dataclasses.replace(one, entities=here[one.label.partition(": ")[2]])
+            if one.kind == "world"
+            else one
+            for one in probe.branches
+        ]
+        return dataclasses.replace(probe, branches=branches)
+
+    def some(among: Callable[[int], bool]) -> list[Probe]:
+        return [alike(one) if among(i) else one for i, one in enumerate(planted["oracle"])]
+
+    for name in ("eic_cf", "skill"):
+        assert "wrong_world" not in compute(name, some(lambda i: i % 3 > 0)).details
+        assert "wrong_world" in compute(name, some(lambda i: i % 3 == 0)).details
 
 
 def test_the_oracle_shows_no_more_than_the_codec_keeps(planted):

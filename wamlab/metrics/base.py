@@ -233,6 +233,11 @@ def in_another_order(probe: Probe, branches: Sequence[Branch]) -> list[Branch]:
     return there if len(there) == len(branches) else []
 
 
+def mostly(held: Sequence[bool]) -> bool:
+    """Whether something holds in more than half of the states."""
+    return 2 * sum(held) > len(held)
+
+
 def wrong_world(
     scores: Mapping[str, float], goodness: Callable[[float], float] = lambda score: score
 ) -> dict[str, Any]:

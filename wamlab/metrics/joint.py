@@ -15,8 +15,8 @@ the same states stand in ``details``, with the paired difference over the first:
     static            the frame now, again and again
     retrieval         the future of the nearest training clip, where rivals were saved
     shuffled_action   what comes of the own actions, the steps of each in another order
-    wrong_world       what comes of them in another physics: of all in which the entity ends
-                      elsewhere the one that scores best, which ``wrong_world_is``
+    wrong_world       what comes of them in another physics: of all in which the entity mostly
+                      ends elsewhere the one that scores best, which ``wrong_world_is``
     oracle            the executions themselves, through the model's own codec
 
 To be above static is necessary and not sufficient: a model that imagines another of its own
@@ -48,6 +48,7 @@ from wamlab.metrics.base import (
     in_another_order,
     in_worlds,
     metric,
+    mostly,
     state_name,
     summarise,
     why_nothing_imagined,
@@ -171,14 +172,16 @@ class Form:
 class Measured:
     """One look's distances for the imagination (``model``), for each control and each other world.
 
-    ``elsewhere`` are the worlds that lead elsewhere by more than the gate. ``closed`` says why the
-    gate is closed, "" where it is open.
+    ``moves`` says whether the executions lead the entity away by more than the gate, ``elsewhere``
+    in which worlds it ends elsewhere by more than that. ``closed`` says why the gate is closed, ""
+    where it is open.
     """
 
     state: str
     parts: tuple[str, ...]
     pairs: Mapping[str, Pair]
     worlds: Mapping[str, Pair] = field(default_factory=dict)
+    moves: bool = False
     elsewhere: frozenset[str] = frozenset()
     closed: str = ""
 
@@ -350,7 +353,8 @@ def _measure_look(form: Form, look: Look) -> Measured:
         return closed("the frames differ by no more than the pixel gate")
     elsewhere = frozenset(world for world, far in look.away().items() if far > gate)
     pairs = pairs_of({"model": imagined, **look.controls()})
-    return Measured(state, parts, pairs, pairs_of(look.wrong_worlds()), elsewhere)
+    worlds = pairs_of(look.wrong_worlds())
+    return Measured(state, parts, pairs, worlds, look.motion() > gate, elsewhere)
 
 
 def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any]) -> Result:
@@ -364,8 +368,12 @@ def _aggregate(name: str, measured: Sequence[Measured], details: dict[str, Any])
     rows = _by_state(states, [(one.state, one.pairs) for one in open_])
     model = rows["model"]
     worlds = _by_state(states, [(one.state, one.worlds) for one in open_])
-    elsewhere = frozenset[str]().union(*(one.elsewhere for one in open_))
-    scores = {world: _ratio(worlds[world]) for world in sorted(elsewhere & set(worlds))}
+    moving = [one for one in open_ if one.moves]
+    scores = {
+        world: _ratio(rows_there)
+        for world, rows_there in sorted(worlds.items())
+        if mostly([world in one.elsewhere for one in moving])
+    }
     if not model[:, 1].sum() > 0:
         return Result(name, why_not="what was imagined equals every other execution")
     parts = sorted({part for one in measured for part in one.parts})

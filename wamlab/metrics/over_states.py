@@ -9,8 +9,8 @@ all with the error of the reader of imagined frames where it is known:
     oracle            the executions: the attainable ceiling
     retrieval         the nearest training clip, where one was saved before the probes were read
     shuffled_action   the executions of the own actions, the steps of each in another order
-    wrong_world       the executions in another physics: of all worlds that lead elsewhere the one
-                      that scores best, which ``wrong_world_is``; ``wrong_worlds`` holds each
+    wrong_world       the executions in another physics: of all worlds that mostly lead elsewhere
+                      the one that scores best, which ``wrong_world_is``; all are ``wrong_worlds``
 
 The last three stand where the probes hold them. The same-state shuffled pairing is 0 by
 construction in EIC and ICC, and so is in EIC whatever shows all samples of a state the same.
