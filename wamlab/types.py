@@ -480,19 +480,19 @@ class Branch:
     """One action chunk executed whole from a probe's state, beside what was imagined for it.
 
     ``kind``: ``own`` (the model's joint sample), ``instructed`` (one that was told something else),
-    ``imposed`` (a listed intervention), ``world`` (an own or a listed action in another physics),
+    ``imposed`` (an intervention on it), ``world`` (an own or imposed action in another physics),
     ``shuffled`` (an own action in another order), ``reference`` (a chunk that is the same for every
     model), ``control`` (an action decoded from a future that is not the model's own).
     ``imagined`` frames at ``offsets``, None with ``why_not`` where the model imagines nothing that
     can be shown. ``happened`` are the frames at the same offsets, ``entities`` the poses (H+1, 7)
     over the whole chunk, ``masks`` the robot's and objects' pixels by ``<view>/<entity>`` (T, H, W)
     at the offsets; a ``reference`` has poses alone, a ``world`` or ``shuffled`` branch no masks.
-    ``recoded`` are the frames that happened of an own branch after the model's codec, there and
-    back, None where that loses nothing. ``instruction`` is what the action was drawn for, where
-    that is another than the probe's. ``read`` is what a state reader sees in the imagined frames
-    and ``reread`` in those that happened, where one has read them; ``decoded`` and ``redecoded``
-    are the actions that a judge reads off them, where one has, ``extracted`` and ``reextracted``
-    those that the model itself does (INVERSE).
+    ``recoded`` are the frames that happened of an ``own``, ``world`` or ``shuffled`` branch after
+    the model's codec, there and back, None where that loses nothing. ``instruction`` is what the
+    action was drawn for, where that is another than the probe's. ``read`` is what a state reader
+    sees in the imagined frames and ``reread`` in those that happened, where one has read them;
+    ``decoded`` and ``redecoded`` are the actions that a judge reads off them, where one has,
+    ``extracted`` and ``reextracted`` those that the model itself does (INVERSE).
     """
 
     kind: BranchKind

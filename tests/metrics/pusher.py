@@ -157,7 +157,7 @@ def probe(seed: int, fault: str = "oracle", samples: int = 4, noise: float = 1.0
         own[-1].imagined = {"corner": blurred}
     forced = [
         branch("imposed", label, chunk, execute(robot, block, chunk))
-        for label, chunk in imposed(chunks[0]).items()
+        for label, chunk in {"unchanged": chunks[0], **imposed(chunks[0])}.items()
     ]
     elsewhere = [
         branch(

@@ -10,7 +10,7 @@ import pytest
 
 from wamlab.metrics.base import AXES, axis_of, names
 from wamlab.metrics.branches import BACKGROUND, entities, sights
-from wamlab.metrics.joint import LISTED
+from wamlab.metrics.joint import SEQUENCES
 from wamlab.types import Branch, Probe
 
 
@@ -22,11 +22,11 @@ def grey(branch: Branch, happened: int, imagined: int | None = None) -> None:
 
 @pytest.fixture
 def probe() -> Probe:
-    """Now 0; the own action leads to 100 and was imagined as 110, the imposed to 0, 20, 40, 60."""
+    """Now 0; the own action leads to 100 and was imagined as 110, others to 0, 20, 40, 60."""
     probe = pusher.probe(0, samples=1)
     probe.now = {"corner": np.zeros((1, 48, 48, 3), np.uint8)}
     grey(probe.branches[0], 100, 110)
-    for branch, level in zip(probe.of("imposed"), (0, 20, 40, 60), strict=True):
+    for branch, level in zip(probe.of("imposed"), (100, 0, 20, 40, 60), strict=True):
         grey(branch, level, level)
     return probe
 
@@ -69,13 +69,14 @@ def test_each_entity_is_judged_inside_its_own_region(probe):
 
 
 def test_what_did_not_move_or_cannot_be_told_apart_is_undefined(probe):
-    zero = probe.of("imposed")[LISTED.index("zero")]
+    zero = probe.of("imposed")[SEQUENCES.index("zero")]
     assert seen(probe, zero, "robot").over_still.why_not == "moved 10 mm or less"
     assert seen(probe, zero, BACKGROUND).over_still.why_not == "the frames do not differ"
     assert seen(probe, zero, BACKGROUND).over_others.value is not None
     alone = dataclasses.replace(probe, branches=[probe.branches[0]])
     assert "no other action" in seen(alone, alone.branches[0], "robot").over_others.why_not
-    twin = dataclasses.replace(probe.branches[0], label="twin")
+    own = probe.branches[0]
+    twin = dataclasses.replace(own, label="twin", action=own.action + np.float32(1e-6))
     twins = dataclasses.replace(probe, branches=[probe.branches[0], twin])
     said = seen(twins, twins.branches[0], "robot").over_others.why_not
     assert said == "ends within 10 mm whatever the action"
@@ -95,7 +96,7 @@ def test_an_entity_out_of_sight_and_a_branch_without_imagination_are_undefined(p
 
 def test_branches_at_other_offsets_are_none_of_the_others(probe):
     before = seen(probe, probe.branches[0], "robot").over_others
-    odd = dataclasses.replace(probe.of("imposed")[0], offsets=np.array([4, 12]))
+    odd = dataclasses.replace(probe.of("imposed")[1], offsets=np.array([4, 12]))
     probe.branches.append(odd)
     assert seen(probe, probe.branches[0], "robot").over_others == before
 

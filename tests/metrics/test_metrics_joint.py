@@ -229,7 +229,7 @@ def test_a_hand_made_case_has_its_value_by_arithmetic():
     level = {"now": 0, "happened": (100, 200), "imagined": (110, 180), "imposed": (0, 20, 40, 60)}
     fill = lambda grey: {"corner": np.full((2, 48, 48, 3), grey, np.uint8)}  # noqa: E731
     probe.now = {"corner": np.zeros((1, 48, 48, 3), np.uint8)}
-    own, imposed = probe.of("own"), probe.of("imposed")
+    own, (_, *imposed) = probe.of("own"), probe.of("imposed")
     for branch, happened, imagined in zip(own, level["happened"], level["imagined"], strict=True):
         branch.happened, branch.imagined = fill(happened), fill(imagined)
     for branch, grey in zip(imposed, level["imposed"], strict=True):
@@ -311,5 +311,5 @@ def test_whatever_else_is_imposed_the_counterfactual_form_keeps_its_fixed_set():
         probe.branches.append(dataclasses.replace(zero, label="gripper-flipped"))
     assert compute("eic_cf", probes) == before
     for probe in probes:
-        probe.branches = [*probe.of("own"), probe.branches[-1]]
+        probe.branches = [*probe.of("own"), probe.of("imposed")[0], probe.branches[-1]]
     assert "no imposed branches (zero, mirrored" in compute("eic_cf", probes).why_not

@@ -12,8 +12,9 @@ import pytest
 from wamlab.metrics.base import compute, state_name
 from wamlab.metrics.coupling import cmr, eic, eic_cf, eic_ref, error, skill
 from wamlab.metrics.effects import iea, instruction_contrast
+from wamlab.metrics.joint import SEQUENCES
 from wamlab.metrics.joint_states import own_paths
-from wamlab.metrics.worlds import dwa
+from wamlab.metrics.worlds import dwa, dwa_imposed
 from wamlab.types import Branch, Probe, Reading
 
 SCENE = pusher.scene(states=24, samples=4, seed=3)
@@ -44,7 +45,7 @@ def own(model: str = "oracle"):
 
 
 def forced(model: str = "oracle"):
-    paths = pusher.paths(model, SCENE, SCENE.imposed[:, 1:])
+    paths = pusher.paths(model, SCENE, SCENE.imposed)
     return {name: at_offsets(p) for name, p in paths.items()}
 
 
@@ -91,16 +92,16 @@ def unseen(made: list[Branch]) -> list[Branch]:
 
 def probes(model: str = "oracle") -> list[Probe]:
     samples = [f"sample {k}" for k in range(SCENE.own.shape[1])]
-    imposed, listed = SCENE.imposed[:, 1:], ("zero", "mirrored", "truncated", "half-speed")
+    imposed = SCENE.imposed
     own_side, forced_side = own(model), forced(model)
     found = []
     for i in range(len(SCENE.robot)):
         made = branches("own", samples, SCENE.own, own_side, SCENE.execute(SCENE.own), i)
-        made += branches("imposed", listed, imposed, forced_side, SCENE.execute(imposed), i)
+        made += branches("imposed", SEQUENCES, imposed, forced_side, SCENE.execute(imposed), i)
         for world, physics in pusher.WORLDS.items():
             for names, actions, side in (
                 (samples, SCENE.own, own_side),
-                (listed, imposed, forced_side),
+                (SEQUENCES, imposed, forced_side),
             ):
                 labels = [f"{world}: {name}" for name in names]
                 path = SCENE.execute(actions, **physics)
@@ -108,7 +109,7 @@ def probes(model: str = "oracle") -> list[Probe]:
         again = SCENE.execute(shuffled())
         made += unseen(branches("shuffled", samples, shuffled(), own_side, again, i))
         made += unseen(
-            branches("reference", listed, imposed, forced_side, SCENE.execute(imposed), i)
+            branches("reference", SEQUENCES, imposed, forced_side, SCENE.execute(imposed), i)
         )
         found.append(
             Probe(
@@ -155,9 +156,10 @@ def test_probes_give_what_their_paths_give(model: str):
             "state_cmr": cmr(one),
             "state_dwa": dwa(one),
             "state_error": error(one),
-            "state_eic_cf": eic_cf(one, other.executed),
+            "state_eic_cf": eic_cf(one, other.executed[:, 1:]),
             "state_eic_ref": eic_ref(one, other.executed),
             "state_iea": iea(other),
+            "state_dwa_imposed": dwa_imposed(other),
         }.items():
             found = compute(measured, logs, entity=entity)
             assert found.why_not == direct.why_not

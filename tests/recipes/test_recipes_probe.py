@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from wamlab.metrics.joint import LISTED
+from wamlab.metrics.joint import SEQUENCES
 from wamlab.recipes import mw_demo
 from wamlab.recipes.work import other_instructions
 from wamlab.run.impose import IMPOSED, OTHER_INSTRUCTION
@@ -34,7 +34,8 @@ def test_environments_that_are_not_here_say_nothing() -> None:
 def test_the_demo_imposes_everything_and_a_run_without_wishes_the_fixed_set() -> None:
     run = mw_demo.run("reactive")
     assert set(run.probe.imposed) == {*IMPOSED, OTHER_INSTRUCTION}
-    assert dataclasses.replace(run.probe, imposed=LISTED) == type(run.probe)(states=6, samples=4)
+    fixed = dataclasses.replace(run.probe, imposed=SEQUENCES)
+    assert fixed == type(run.probe)(states=6, samples=4)
     fewer = run.vary(["probe.imposed=zero,late"])
     assert fewer.probe.imposed == ("zero", "late")
     assert type(run).from_dict(fewer.to_dict()) == fewer

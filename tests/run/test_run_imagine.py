@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 from point_model import PointModel, Reactive, policy_of
 
+from wamlab.metrics.joint import UNCHANGED
 from wamlab.models.base import Refusal
 from wamlab.run.imagine import GAP, LABEL_HEIGHT, imagine, panels
+from wamlab.types import FORWARD
 
 
 def run(model, out, **options):
@@ -20,7 +22,16 @@ def test_gif_shows_now_and_every_offset(tmp_path):
     with Image.open(tmp_path / "one.gif") as gif:
         assert gif.n_frames == 3
         assert gif.size == (2 * 48 + GAP, 2 * (48 + LABEL_HEIGHT) + GAP)
-    assert len(probe.branches) == 1
+    assert [branch.label for branch in probe.branches] == ["sample 0", UNCHANGED]
+
+
+def test_of_a_model_that_only_foresees_the_experts_actions_are_shown(tmp_path):
+    class Foreseeing(PointModel, name="point_foreseeing_one"):
+        answers = (FORWARD,)
+
+    (branch,) = run(Foreseeing(), tmp_path / "one.gif").branches
+    assert (branch.kind, branch.label) == ("imposed", UNCHANGED)
+    assert (tmp_path / "one.gif").exists()
 
 
 def test_imagined_lies_above_executed(tmp_path):

@@ -10,13 +10,15 @@ from point_env import SPACE, STEP
 from point_model import Latent, Planner, PointConfig, PointModel, Reactive, policy_of
 
 from wamlab.data.logs import LogError, load_probes
+from wamlab.metrics.base import compute
+from wamlab.metrics.joint import SEQUENCES
 from wamlab.models.base import Refusal
 from wamlab.policy.geometric import Reach, WaypointExecutor
 from wamlab.run.execute import execute
 from wamlab.run.impose import OTHER_INSTRUCTION, impose
 from wamlab.run.probe import probe
 from wamlab.run.reach import strata
-from wamlab.types import FORWARD, INVERSE, JOINT
+from wamlab.types import FORWARD, INVERSE, JOINT, VIDEO
 
 
 def run(model, states=3, samples=2, **options):
@@ -34,7 +36,8 @@ def test_a_policy_of_another_rate_is_refused():
 def test_a_probe_holds_joint_samples_and_impositions_executed_whole():
     one = run(PointModel(), 1)[0]
     assert [branch.label for branch in one.of("own")] == ["sample 0", "sample 1"]
-    assert [b.label for b in one.of("imposed")] == ["zero", "mirrored", "truncated", "half-speed"]
+    assert [branch.label for branch in one.of("imposed")] == [*SEQUENCES]
+    np.testing.assert_array_equal(one.of("imposed")[0].action, one.of("own")[0].action)
     for branch in one.of("own") + one.of("imposed"):
         assert branch.action.shape == (8, 4)
         assert branch.offsets.tolist() == [4, 8]
@@ -123,7 +126,7 @@ def test_a_model_without_joint_samples_says_so():
 def test_a_model_that_never_imagines_is_looked_at_half_way_and_at_the_end():
     one = run(Reactive(PointConfig(offsets=())), 1)[0]
     shown = one.of("own") + one.of("imposed")
-    assert [branch.offsets.tolist() for branch in shown] == [[4, 8]] * 6
+    assert [branch.offsets.tolist() for branch in shown] == [[4, 8]] * 7
 
 
 def test_an_undecodable_future_says_why():
@@ -167,7 +170,7 @@ def test_imposed_futures_share_their_noise():
     probe(policy, "point/push", 1, 3, make=point_env.make, progress=False)
     assert [kind for kind, _ in asked] == [JOINT, INVERSE, FORWARD]
     assert len(set(asked[2][1]["seed"])) == 1
-    assert len(asked[2][1]["seed"]) == 4
+    assert len(asked[2][1]["seed"]) == len(SEQUENCES)
 
 
 def test_models_that_look_back_get_their_history():
@@ -268,9 +271,45 @@ def test_unknown_interventions_and_spaces_without_y():
         impose("gripper-flipped", ACTION, dataclasses.replace(SPACE, names=("x", "y", "z", "w")))
 
 
-def test_no_policy_at_all_is_refused():
-    class Mute(PointModel, name="point_mute"):
+def test_a_model_that_only_foresees_is_asked_what_comes_of_the_experts_actions():
+    class Foreseeing(PointModel, name="point_foreseeing"):
         answers = (FORWARD,)
 
-    with pytest.raises(Refusal, match="does not answer POLICY"):
-        run(Mute(), 1)
+    others = {"point/push": "push the block to the left"}
+    imposed = (*SEQUENCES, OTHER_INSTRUCTION)
+    probes = run(Foreseeing(), 3, imposed=imposed, others=others)
+    for one in probes:
+        assert not one.of("own") + one.of("instructed") + one.of("shuffled")
+        assert [branch.label for branch in one.of("imposed")] == [*SEQUENCES]
+        first, expert = one.of("imposed")[0], one.of("reference")[0]
+        np.testing.assert_array_equal(first.action, expert.action)
+        assert first.imagined["top"].shape == first.happened["top"].shape
+        assert f"gain 0.7: {SEQUENCES[0]}" in [branch.label for branch in one.of("world")]
+    assert compute("delta_psnr", probes).value is not None
+    assert compute("state_eic", probes).why_not == "the probes hold no branch of the model's own"
+
+
+def test_a_model_that_neither_acts_nor_foresees_is_refused():
+    class Mute(PointModel, name="point_mute"):
+        answers = (VIDEO,)
+
+    for imposed in (SEQUENCES, ()):
+        with pytest.raises(Refusal, match="does not answer POLICY"):
+            run(Mute(), 1, imposed=imposed)
+
+
+def test_an_environment_that_does_not_restore_its_states_is_refused():
+    class Forgetful(point_env.PointEnv):
+        """The drive warms up from step to step, which no state holds."""
+
+        warmth = 0.0
+
+        def step(self, action):
+            self.warmth += 0.1
+            self.gain = 1 + self.warmth
+            return super().step(action)
+
+    with pytest.raises(
+        ValueError, match=r"does not restore its states: .* mm apart, expected 1\.7"
+    ):
+        run(PointModel(), 1, make=lambda name, **options: Forgetful(name, **options))

@@ -6,7 +6,7 @@ import pytest
 from point_env import STEP
 from point_model import PointModel, policy_of
 
-from wamlab.metrics.joint import LISTED
+from wamlab.metrics.joint import SEQUENCES
 from wamlab.run.execute import execute
 from wamlab.run.probe import probe
 from wamlab.run.worlds import WORLDS, reference_branches
@@ -17,9 +17,9 @@ def one(**options):
     return probe(policy_of(PointModel()), "point/push", 1, 2, **options)[0]
 
 
-def test_own_and_listed_chunks_are_executed_in_every_world():
+def test_own_and_imposed_chunks_are_executed_in_every_world():
     found = one()
-    names = ["sample 0", "sample 1", *LISTED]
+    names = ["sample 0", "sample 1", *SEQUENCES]
     labels = [f"{world}: {name}" for world in WORLDS for name in names]
     assert [branch.label for branch in found.of("world")] == labels
     fast = {branch.label: branch for branch in found.of("world")}

@@ -55,12 +55,13 @@ def entities(probe: Probe) -> list[str]:
 def sights(probe: Probe, branch: Branch) -> Iterator[Sight]:
     """Every entity of a branch in every view after every offset.
 
-    Branches whose frames lie at other offsets are none of the others.
+    Branches of the same action, or whose frames lie at other offsets, are none of the others.
     """
     others = [
         one
         for one in probe.asked()
-        if one is not branch and np.array_equal(one.offsets, branch.offsets)
+        if not np.array_equal(one.action, branch.action)
+        and np.array_equal(one.offsets, branch.offsets)
     ]
     for view in branch.happened:
         for t in range(len(branch.offsets)):

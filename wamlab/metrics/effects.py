@@ -40,10 +40,9 @@ def iea(paths: Paths, *, at: Sequence[int] | None = None, gate: float | None = N
     was imagined between sequences whose true effect is within the gate; ``spurious_floor`` is that
     of the executions as they were read, the reader's error alone.
 
-    Of probes the own action is none of the sequences. They hold what was imagined *with* it, in a
-    joint draw (JOINT), and not what is imagined *for* it, when it is imposed with the noise of the
-    others (FORWARD): its effect would be mixed with that of another query. Its effects over the
-    interventions are those of EIC_cf.
+    Of probes the sequences are the first own action, `unchanged`, and the listed interventions on
+    it. What the model imagined *with* that action, in a joint draw, is none of them: it was drawn
+    with other noise and by another query.
     """
     need_several(paths, "IEA", "imposed sequences")
     return _agreement("state_iea", paths, at, gate)

@@ -17,7 +17,9 @@ the same states stand in ``details``, with the paired difference over the first:
     shuffled_action   what comes of the own actions, the steps of each in another order
     wrong_world       what comes of them in another physics: of all in which the entity mostly
                       ends elsewhere the one that scores best, which ``wrong_world_is``
-    oracle            the executions themselves, through the model's own codec
+    oracle            the executions themselves
+
+The last three pass through the model's own codec; the first two are as the camera saw them.
 
 To be above static is necessary and not sufficient: a model that imagines another of its own
 samples is above static as well, and only EIC shows it.
@@ -67,6 +69,9 @@ FEWEST_PIXELS = 4
 LISTED = ("zero", "mirrored", "truncated", "half-speed")
 """The imposed actions that EIC_cf is taken against, whatever else was imposed: a fixed set, or two
 models probed with different interventions could not be compared."""
+UNCHANGED = "unchanged"
+SEQUENCES = (UNCHANGED, *LISTED)
+"""The imposed actions between which IEA takes effects: the planned one as it is, and the listed."""
 
 Video = Float[np.ndarray, "k h w c"]
 Pair = tuple[float, float]
@@ -110,22 +115,22 @@ class Look:
 
     def controls(self) -> dict[str, Float[np.ndarray, "*k h w c"]]:
         """What the controls show in the place of the imagination."""
-        shown = {"static": self.now(), "oracle": self.recoded()}
+        shown = {"static": self.now(), "oracle": self.recoded(self.own)}
         if self.retrieved is not None:
             clip = self.retrieved[self.view][self.t]
             shown["retrieval"] = unit(clip, self._named("retrieved frames"))
         if self.reordered:
-            shown["shuffled_action"] = self.executed(self.reordered)
+            shown["shuffled_action"] = self.recoded(self.reordered)
         return shown
 
-    def recoded(self) -> Video:
-        """What could be shown at best: what happened, as far as the model's codec keeps it."""
-        frames = [(branch.recoded or branch.happened)[self.view][self.t] for branch in self.own]
+    def recoded(self, branches: Sequence[Branch]) -> Video:
+        """What could be shown of executions at best: as far as the model's codec keeps them."""
+        frames = [(branch.recoded or branch.happened)[self.view][self.t] for branch in branches]
         return unit(np.stack(frames), self._named("executed frames"))
 
     def wrong_worlds(self) -> dict[str, Video]:
-        """What the executions in other worlds show."""
-        return {name: self.executed(branches) for name, branches in self.elsewhere.items()}
+        """What the executions in other worlds show, through the codec as well."""
+        return {name: self.recoded(branches) for name, branches in self.elsewhere.items()}
 
     def away(self) -> dict[str, float]:
         """How far, in metres, the entity ends from where it truly does, in each other world."""
@@ -159,12 +164,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Form:
-    """A measure of pairs: which are the own, what they are held against, what opens the gate."""
+    """A measure of pairs: which are the own, what they are held against, what opens the gate.
+
+    A pair holds distances to the ``power``.
+    """
 
     name: str
     others: Callable[[Probe], list[Branch]]
     pair: Callable[[Look, Video, Bool[np.ndarray, "h w"]], Pair]
     metres: Callable[[Look], float]
+    power: int = 1
     own: Callable[[Probe], list[Branch]] = imagining
 
 
@@ -227,7 +236,7 @@ def div(probes: Sequence[Probe], *, entity: str = ROBOT) -> Result:
         own = probe.of("own")
         for name in _named(probe.entities, entity):
             for t, offset in enumerate(own[0].offsets):
-                value = _off_diagonal(Look(probe, name, "", t, own, own).spread())
+                value = off_diagonal(Look(probe, name, "", t, own, own).spread())
                 rows.append(Row(state_name(probe), f"@{offset}", value))
     undefined = ["fewer than two samples from the state"] * (len(probes) - len(several))
     return summarise("div", "m", rows, undefined, floor=gate_metres(entity))
@@ -259,7 +268,7 @@ def _listed(probe: Probe) -> list[Branch]:
 
 def _against_samples(look: Look, shown: Video, region: Bool[np.ndarray, "h w"]) -> Pair:
     every = distance(shown[:, None], look.executed(look.own)[None], region)
-    return float(np.diagonal(every).mean()), _off_diagonal(every)
+    return float(np.diagonal(every).mean()), off_diagonal(every)
 
 
 def _against_imposed(look: Look, shown: Video, region: Bool[np.ndarray, "h w"]) -> Pair:
@@ -278,7 +287,7 @@ EIC = Form(
     "eic",
     others=imagining,
     pair=_against_samples,
-    metres=lambda look: min(look.motion(), _off_diagonal(look.spread())),
+    metres=lambda look: min(look.motion(), off_diagonal(look.spread())),
 )
 EIC_CF = Form(
     "eic_cf",
@@ -349,7 +358,7 @@ def _measure_look(form: Form, look: Look) -> Measured:
             for kind, video in shown.items()
         }
 
-    if pairs_of({"": look.executed(look.own)})[""][1] <= pixel_gate(look.probe):
+    if pairs_of({"": look.executed(look.own)})[""][1] <= pixel_gate(look.probe) ** form.power:
         return closed("the frames differ by no more than the pixel gate")
     elsewhere = frozenset(world for world, far in look.away().items() if far > gate)
     pairs = pairs_of({"model": imagined, **look.controls()})
@@ -466,5 +475,6 @@ def _check_frames(probe: Probe, view: str, *groups: Sequence[Branch]) -> None:
             )
 
 
-def _off_diagonal(square: Float[np.ndarray, "k k"]) -> float:
+def off_diagonal(square: Float[np.ndarray, "k k"]) -> float:
+    """The mean of what each of several makes of each other."""
     return float(square[~np.eye(len(square), dtype=bool)].mean())

@@ -32,7 +32,7 @@ from wamlab.metrics.base import (
     state_name,
     why_nothing_imagined,
 )
-from wamlab.metrics.joint import LISTED, OBJECT, ROBOT
+from wamlab.metrics.joint import LISTED, OBJECT, ROBOT, SEQUENCES
 from wamlab.metrics.joint_frames import told_apart, why_not_told
 from wamlab.metrics.paths import Paths, Places
 from wamlab.types import Branch, Probe, Reading
@@ -59,14 +59,14 @@ def own_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
 
 
 def imposed_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
-    """Where the `LISTED` interventions were imagined and went; see `own_paths`."""
-    branches = [branch for probe in probes for branch in _listed(probe)]
+    """Where the imposed `SEQUENCES` were imagined and went; see `own_paths`."""
+    branches = [branch for probe in probes for branch in _sequences(probe)]
     if not branches:
-        raise NotApplicable(f"the probes hold no imposed branches ({', '.join(LISTED)})")
+        raise NotApplicable(f"the probes hold no imposed branches ({', '.join(SEQUENCES)})")
     if all(branch.imagined is None for branch in branches):
         raise NotApplicable(f"imposed actions are not imagined: {branches[0].why_not}")
-    paths = _paths(probes, entity, _listed)
-    return replace(paths, elsewhere=_elsewhere(probes, entity, paths.offsets, _listed))
+    paths = _paths(probes, entity, _sequences)
+    return replace(paths, elsewhere=_elsewhere(probes, entity, paths.offsets, _sequences))
 
 
 def instructed_paths(probes: Sequence[Probe], entity: str = ROBOT) -> Paths:
@@ -133,6 +133,10 @@ def on_states(
     return measured
 
 
+def _sequences(probe: Probe) -> list[Branch]:
+    return [branch for branch in probe.of("imposed") if branch.label in SEQUENCES]
+
+
 def _listed(probe: Probe) -> list[Branch]:
     return [branch for branch in probe.of("imposed") if branch.label in LISTED]
 
@@ -149,6 +153,7 @@ state_skill = on_states("state_skill", coupling.skill, own_paths)
 state_cmr = on_states("state_cmr", coupling.cmr, own_paths, unit="rate")
 state_div = on_states("state_div", coupling.div, own_paths, unit="m")
 state_dwa = on_states("state_dwa", worlds.dwa, own_paths)
+state_dwa_imposed = on_states("state_dwa_imposed", worlds.dwa_imposed, imposed_paths)
 state_iea = on_states("state_iea", effects.iea, imposed_paths)
 state_instruction_contrast = on_states(
     "state_instruction_contrast", effects.instruction_contrast, instructed_paths

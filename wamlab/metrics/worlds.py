@@ -58,7 +58,7 @@ def dwa(
         least_eic: without a higher EIC there is nothing to attribute; None lifts this.
     """
     if not paths.elsewhere:
-        raise NotApplicable("DWA needs executions of the own actions in other worlds")
+        raise NotApplicable("DWA needs executions of the same actions in other worlds")
     details: dict[str, Any] = {}
     if least_eic is not None:
         coupled = eic(paths, at=at)
@@ -99,6 +99,14 @@ def dwa(
         return Result("state_dwa", why_not=why, undefined=undefined, details=details)
     states = list(compress(paths.states, opened))
     return over_states("state_dwa", states, rows, margin, undefined=undefined, details=details)
+
+
+def dwa_imposed(paths: Paths, *, at: Sequence[int] | None = None) -> Result:
+    """In which world imposed actions are imagined to act: `dwa` of what a model did not plan.
+
+    It is for models that only foresee as well. EIC is here between the imposed sequences.
+    """
+    return replace(dwa(paths, at=at), metric="state_dwa_imposed")
 
 
 def fitted(

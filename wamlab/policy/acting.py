@@ -27,6 +27,11 @@ def metres(unit: str) -> float:
     return float(count or 1) * METRES[name]
 
 
+def acts(model: WorldActionModel) -> bool:
+    """Whether it samples actions that it is not given."""
+    return any(ACTION in query.sampled and not query.given for query in model.queries)
+
+
 def acting_query(model: WorldActionModel, samples: int = 1, choice: Choice = "value") -> Query:
     """What the model is asked for to act.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from wamlab.config import from_dict, nearest, override, to_dict
 from wamlab.data.lerobot import Alignment
-from wamlab.metrics.joint import LISTED
+from wamlab.metrics.joint import SEQUENCES
 from wamlab.models.base import ModelConfig, Sampling, model_class
 from wamlab.policy.executors import Choice
 from wamlab.run.impose import IMPOSED, OTHER_INSTRUCTION
@@ -105,7 +105,7 @@ class ProbeConfig:
 
     states: int = 10
     samples: int = 4
-    imposed: tuple[str, ...] = LISTED
+    imposed: tuple[str, ...] = SEQUENCES
     strata: tuple[str, ...] = TAKEN
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ from wamlab.data.space import common_space, common_state_names
 from wamlab.data.window import Windows
 from wamlab.metrics.rivals import dataset_rivals, show
 from wamlab.models.base import Stage, WorldActionModel, model_class
-from wamlab.policy.acting import acting, executor_for
+from wamlab.policy.acting import acting, acts, executor_for
 from wamlab.policy.policy import Policy, load
 from wamlab.recipes.clips import clips_of
 from wamlab.recipes.run import DataConfig, Run
@@ -453,7 +453,7 @@ def execute_imagination(
     """The run's probes of a policy, logged in ``out``."""
     check_open(Path(out))
     wanted = run.probe
-    follow = executor_for(policy.model, policy.space)
+    follow = executor_for(policy.model, policy.space) if acts(policy.model) else None
     return probe(
         policy,
         expand(envs),

@@ -28,6 +28,7 @@ OWN = 3
 Row = dict[str, Any]
 
 SAYING = {
+    "unchanged": "as it was planned, given to the model",
     "zero": "nothing moves",
     "mirrored": "left and right exchanged",
     "truncated": "the first half, then rest",

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from wamlab.data.video import write_video
+from wamlab.metrics.joint import UNCHANGED
 from wamlab.models.base import Refusal
 from wamlab.policy.raw import Answerer
 from wamlab.run.probe import Bench
@@ -37,6 +38,8 @@ def imagine(
 ) -> Probe:
     """Imagine from a state on the expert's way from start ``seed``, execute, and show both.
 
+    Of a model that does not act it is what it imagines of the expert's next actions.
+
     Args:
         out: a file ending in ``.gif`` or ``.mp4``.
         stratum: ``free``, ``before`` or ``contact``: where on the way.
@@ -47,9 +50,7 @@ def imagine(
     """
     _check_format(Path(out))
     with closing(make(env_name)) as seeing, closing(make(env_name, views=())) as env:
-        bench = Bench(
-            policy, env, seeing, samples=1, seed=seed, imposed=(), worlds={}, controls=False
-        )
+        bench = Bench(policy, env, seeing, 1, seed, imposed=(UNCHANGED,), worlds={}, controls=False)
         probe = bench.probe(start_seed(split, seed), stratum)
     show(probe, probe.branches[0], out, scale=scale, fps=fps)
     return probe

@@ -1,8 +1,8 @@
 """The interventions: action chunks that are imposed on a model and on the world alike.
 
 Delta dimensions are changed; absolute ones (a gripper's effort) keep the command of the own chunk
-at that step, because zero would be a command too. `wamlab.metrics.joint.LISTED` is the fixed set
-that every model is held against; the others are for whoever asks for them.
+at that step, because zero would be a command too. `wamlab.metrics.joint.SEQUENCES` is the fixed set
+between which every model's effects are taken; the others are for whoever asks for them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wamlab.config import nearest
+from wamlab.metrics.joint import UNCHANGED
 from wamlab.types import ActionSpace
 
 Chunk = Float[np.ndarray, "h a"]
@@ -21,6 +22,11 @@ LATERAL = re.compile(r"(^|[\W_])(d|delta[\W_]?)?y$", re.IGNORECASE)
 GRIPPER = re.compile(r"(^|[\W_])grip(per)?($|[\W_])", re.IGNORECASE)
 OTHER_INSTRUCTION = "other-instruction"
 """The model's own action under another instruction: the only one that a chunk does not decide."""
+
+
+def unchanged(action: Chunk, space: ActionSpace) -> Chunk:
+    """As it was planned: what the model imagines *for* it, beside what it imagined *with* it."""
+    return np.array(action, np.float32)
 
 
 def zero(action: Chunk, space: ActionSpace) -> Chunk:
@@ -74,6 +80,7 @@ def late(action: Chunk, space: ActionSpace) -> Chunk:
 
 
 IMPOSED: dict[str, Callable[[Chunk, ActionSpace], Chunk]] = {
+    UNCHANGED: unchanged,
     "zero": zero,
     "mirrored": mirrored,
     "truncated": truncated,

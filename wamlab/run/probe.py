@@ -1,7 +1,8 @@
 """Probes: from one exactly restored state, what was imagined and what happened, branch by branch.
 
 The raw material of the joint measures. The own branches are joint samples of the model: the future
-and the action of one draw. Every branch's chunk is executed whole and open loop.
+and the action of one draw. A model that does not act is asked what comes of the expert's actions.
+Every branch's chunk is executed whole and open loop.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from wamlab.metrics.joint import LISTED
+from wamlab.metrics.joint import OBJECT_GATE, SEQUENCES
 from wamlab.models.base import Refusal
 from wamlab.policy.agents import Agent, ExpertAgent
 from wamlab.policy.executors import Executor
@@ -31,11 +32,12 @@ from wamlab.run.worlds import (
     WORLDS,
     Physics,
     check_worlds,
+    expert_chunk,
     in_another_order,
     in_worlds,
     reference_branches,
 )
-from wamlab.sim.env import Env, Split
+from wamlab.sim.env import Env, Split, self_test
 from wamlab.types import (
     FORWARD,
     IMAGE,
@@ -60,7 +62,7 @@ def probe(
     start: int = 0,
     seed: int = 0,
     out: str | Path | None = None,
-    imposed: Sequence[str] = LISTED,
+    imposed: Sequence[str] = SEQUENCES,
     strata: Sequence[str] = TAKEN,
     others: Mapping[str, str] | None = None,
     worlds: Mapping[str, Physics] = WORLDS,
@@ -77,18 +79,21 @@ def probe(
 
     Args:
         out: a folder for the logs; a probe that is there already is not made again.
-        imposed: names of `wamlab.run.impose`.
+        imposed: names of `wamlab.run.impose`, done to the first own chunk, or to the expert's where
+            the model does not act.
         strata: names of `wamlab.run.reach`; by default away from contact, shortly before it, in it.
         others: by environment another instruction, under which one more sample is drawn, with the
             noise of the first own one; ``other-instruction`` imposes its action.
-        worlds: by name the physics in which the own and the listed actions are executed as well.
+        worlds: by name the physics in which the own actions and the imposed `SEQUENCES` are
+            executed as well.
         agent: who goes to the states (None: the expert, without variants).
         executor: what turns a plan without actions (waypoints, sub-goals) into those executed.
 
     Raises:
         KeyError: an unknown intervention or stratum.
-        Refusal: the model answers neither JOINT nor POLICY.
-        ValueError: ``out`` holds probes of another policy, or is no folder for logs; the action
+        Refusal: the model answers neither JOINT nor POLICY nor, of what is imposed, FORWARD.
+        ValueError: an environment gives something else each time that a state is restored; ``out``
+            holds probes of another policy, or is no folder for logs; the action
             space is not the policy's, or lacks what an intervention changes; no other instruction
             is known.
     """
@@ -111,6 +116,7 @@ def probe(
     @contextmanager
     def open_bench(name: str) -> Iterator[ProbeOne]:
         with closing(make(name)) as seeing, closing(make(name, views=())) as env:
+            check_restores(seeing)
             bench = Bench(
                 policy=policy,
                 env=env,
@@ -138,6 +144,20 @@ def probe(
     )
 
 
+def check_restores(env: Env) -> None:
+    """Raise ValueError where a restored state does not lead to the same place each time.
+
+    A third of the gate of things is the most that may differ: joint measures count what is further.
+    """
+    apart = self_test(env).entity_metres
+    if 3 * apart > OBJECT_GATE:
+        raise ValueError(
+            f"{env.name} cannot be probed, for it does not restore its states: the same action "
+            f"from the same state led to places {1000 * apart:.1f} mm apart, expected "
+            f"{1000 * OBJECT_GATE / 3:.1f} mm at most"
+        )
+
+
 @dataclass
 class Bench:
     """One environment twice, to act in (without rendering every step) and to see with.
@@ -152,7 +172,7 @@ class Bench:
     seeing: Env
     samples: int
     seed: int
-    imposed: tuple[str, ...] = LISTED
+    imposed: tuple[str, ...] = SEQUENCES
     executor: Executor | None = None
     other: str = ""
     worlds: Mapping[str, Physics] = field(default_factory=lambda: WORLDS)
@@ -175,14 +195,16 @@ class Bench:
             draw=self.seed,
         )
         now = self._now(at)
-        own, told = self.own(at), self.instructed(at)
-        imposed, views = self.impose(at, own[0].action, told), self.seeing.views
-        listed = [one for one in imposed if one.label in LISTED]
+        own, told, imposed = self.asked(at)
+        views = self.seeing.views
+        fixed = [one for one in imposed if one.label in SEQUENCES]
         branches = own + told + imposed
-        branches += in_worlds(self.env, at.state, own + listed, self.worlds, views)
+        shown = in_worlds(self.env, at.state, own + fixed, self.worlds, views)
         if self.controls:
             order = draw_seed(self.seed, at.seed, at.step)
-            branches += in_another_order(self.env, at.state, own, order, views)
+            shown += in_another_order(self.env, at.state, own, order, views)
+        branches += [self._recoded(one) for one in shown]
+        if self.controls:
             branches += reference_branches(self.env, at.state, self.policy.chunk, at.seed)
         again = self._now(at)
         return Probe(
@@ -201,19 +223,37 @@ class Bench:
             simulator_state=at.state,
         )
 
+    def asked(self, at: Reached) -> tuple[list[Branch], list[Branch], list[Branch]]:
+        """The own samples, the one under another instruction, and what is imposed.
+
+        Of a model that does not act there is nothing but what it imagines of the expert's actions.
+        """
+        try:
+            own = self.own(at)
+        except Refusal as refusal:
+            chunk = expert_chunk(self.env, at.state, self.policy.chunk, at.seed)
+            imposed = self.impose(at, chunk)
+            if not any(branch.imagined for branch in imposed):
+                raise refusal
+            return [], [], imposed
+        told = self.instructed(at)
+        return own, told, self.impose(at, own[0].action, told)
+
     def own(self, at: Reached) -> list[Branch]:
         """The model's own samples, executed; joint ones, or actions alone with ``why_not``.
 
         Where there are several, the model is asked once more which action it reads off each.
         """
         own = self._samples("own", [f"sample {row}" for row in range(self.samples)], at)
-        own = [replace(one, recoded=self._recoded(one.happened)) for one in own]
+        own = [self._recoded(one) for one in own]
         return with_extracted(self.policy, at, own, self.seed) if self.samples > 1 else own
 
-    def _recoded(self, frames: Frames) -> Frames | None:
-        """Frames after the model's codec, there and back; None where that loses nothing."""
+    def _recoded(self, branch: Branch) -> Branch:
+        """With what happened after the model's codec, there and back, where that loses anything."""
+        frames = branch.happened
         seen = codec_of(self.policy)(frames)
-        return None if all(np.array_equal(frames[v], one) for v, one in seen.items()) else seen
+        lost = any(not np.array_equal(frames[view], one) for view, one in seen.items())
+        return replace(branch, recoded=seen) if lost else branch
 
     def instructed(self, at: Reached) -> list[Branch]:
         """A sample as if the other instruction had stood all along, with the first own noise."""
@@ -228,24 +268,25 @@ class Bench:
         return [replace(branch, instruction=self.other)]
 
     def impose(
-        self, at: Reached, own: Float[np.ndarray, "h a"], told: Sequence[Branch] = ()
+        self, at: Reached, chunk: Float[np.ndarray, "h a"], told: Sequence[Branch] = ()
     ) -> list[Branch]:
-        """The interventions on the first own chunk, imagined with the same noise and executed.
+        """The interventions on a chunk, imagined with the same noise and executed.
 
-        ``told`` holds the sample under the other instruction, where that is imposed.
+        ``told`` holds the sample under the other instruction; without one it is not imposed.
         """
-        if not self.imposed:
+        names = [name for name in self.imposed if told or name != OTHER_INSTRUCTION]
+        if not names:
             return []
         chunks = [
-            told[0].action if name == OTHER_INSTRUCTION else impose(name, own, self.policy.space)
-            for name in self.imposed
+            told[0].action if name == OTHER_INSTRUCTION else impose(name, chunk, self.policy.space)
+            for name in names
         ]
         try:
             answer = self._ask(at, FORWARD, copies=len(chunks), action=np.stack(chunks))
             why = answer.undecoded
         except Refusal as refusal:
             answer, why = RawPrediction(), str(refusal)
-        branches = self._branches("imposed", self.imposed, at, chunks, answer, why)
+        branches = self._branches("imposed", names, at, chunks, answer, why)
         for branch in branches:
             if branch.label == OTHER_INSTRUCTION:
                 branch.instruction = self.other

@@ -77,6 +77,18 @@ def in_another_order(
     ]
 
 
+def expert_chunk(
+    env: Env, state: Float[np.ndarray, " q"], steps: int, seed: int
+) -> Float[np.ndarray, "h a"]:
+    """What the expert goes on to do from this state."""
+    env.set_state(state)
+    expert, actions = env.expert(variants=False, seed=seed), []
+    for _ in range(steps):
+        actions.append(env.space.clip(expert()))
+        env.step(actions[-1])
+    return np.stack(actions)
+
+
 def reference_branches(
     env: Env, state: Float[np.ndarray, " q"], steps: int, seed: int
 ) -> list[Branch]:
@@ -84,12 +96,7 @@ def reference_branches(
 
     The same for all models whose chunk lasts as long: half of another length is another half.
     """
-    env.set_state(state)
-    expert, actions = env.expert(variants=False, seed=seed), []
-    for _ in range(steps):
-        actions.append(env.space.clip(expert()))
-        env.step(actions[-1])
-    chunk = np.stack(actions)
+    chunk = expert_chunk(env, state, steps, seed)
     chunks = {"expert": chunk} | {name: impose(name, chunk, env.space) for name in LISTED}
     offsets = np.arange(1, steps + 1)
     return [
