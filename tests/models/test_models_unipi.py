@@ -418,8 +418,13 @@ def test_bad_requests_and_instants_are_named(held_out: Batch) -> None:
         draw(model, batch, INVERSE)
     with pytest.raises(ValueError, match="has 2 instants, expected 4"):
         extracted(model, batch, recorded(batch, 4, 8))
-    with pytest.raises(ValueError, match="do not divide a chunk of 8"):
-        UniPi(dataclasses.replace(TOY, offsets=(2, 4, 8)))
+    with pytest.raises(Refusal, match="unipi does not sample 'action' step by step"):
+        draw(model, batch, JOINT, sampler={ACTION: Sampling(2)})
+    with pytest.raises(Refusal, match="'future' of unipi cannot wait"):
+        draw(model, batch, JOINT, sampler={FUTURE: Sampling(2, wait=1)})
+    for offsets in ((), (2, 4, 8)):
+        with pytest.raises(ValueError, match="do not divide a chunk of 8"):
+            UniPi(dataclasses.replace(TOY, offsets=offsets))
     with pytest.raises(ValueError, match="do not divide a chunk of 9"):
         UniPi(dataclasses.replace(TOY, chunk=9, offsets=(4, 8), coarse=(8,)))
     with pytest.raises(ValueError, match="must be among the offsets"):

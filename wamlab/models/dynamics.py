@@ -32,6 +32,7 @@ from wamlab.models.base import (
     Sampling,
     Stage,
     WorldActionModel,
+    checked_sampler,
     imagined,
 )
 from wamlab.nn.codec import Pixels
@@ -241,9 +242,7 @@ class Dynamics(WorldActionModel):
         c = self.config
         if action is None:
             raise ValueError("the query gives the action, but no action was passed")
-        how = (sampler or {}).get(FUTURE, Sampling(c.steps))
-        if how.guided() != 1:
-            raise ValueError("dynamics is trained without dropped conditions: guidance must be 1")
+        how = checked_sampler(self, sampler, FUTURE).get(FUTURE, Sampling(c.steps))
         given = self.given(observation, action.at(*range(c.chunk)))
         video = (len(c.views), len(c.offsets), 3, c.image_size, c.image_size)
 

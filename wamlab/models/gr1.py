@@ -57,6 +57,7 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    checked_sampler,
     imagined,
 )
 from wamlab.nn.codec import Pixels
@@ -413,8 +414,7 @@ class GR1(WorldActionModel):
     ) -> Prediction:
         """As the contract says; actions after a committed prefix do not depend on it."""
         self.answer(query)
-        if sampler:
-            raise ValueError(f"gr1 regresses in one call: there is no sampler for {[*sampler]}")
+        checked_sampler(self, sampler)
         last = (self.config.history - 1,)
         past = self.look(observation)
         act_BTD, obs_BTLD = self.network(

@@ -41,6 +41,7 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    checked_sampler,
     imagined,
 )
 from wamlab.nn.codec import Pixels
@@ -368,7 +369,8 @@ class VPP(WorldActionModel):
         A ``stop`` of ``sampler`` is a level of EDM: a deviation of pixels or of actions.
         """
         self.answer(query)
-        c, chosen = self.config, sampler or {}
+        c = self.config
+        chosen = checked_sampler(self, sampler, ACTION, FUTURE, guided=(FUTURE,))
         noise = normal(self._clip, generator, self.device)
         noise_a = normal((c.chunk, c.action_dim), generator, self.device)
         shown = self._shown(observation)
@@ -413,9 +415,6 @@ class VPP(WorldActionModel):
     def _chunk_from(
         self, noise: Tensor, plan: Plan, prefix: Stream | None, how: Sampling
     ) -> Float[Tensor, "b h a"]:
-        if how.guided() != 1:
-            raise ValueError("the policy of vpp is trained with its plan: guidance must be 1")
-
         def denoise(x: Tensor, sigma: float) -> Tensor:
             x = diffusion.commit(x, prefix, noise, sigma)
             return self._denoise(x, x.new_full((len(x),), sigma), plan)
