@@ -35,10 +35,8 @@ def test_what_was_imagined_is_of_the_codec_that_the_model_names() -> None:
 
 def given(instants: int = 2, view: str = "image/top", **parts: object) -> Tensor:
     values = {view: torch.arange(instants).float().expand(3, 3, 16, 16, -1).movedim(-1, 1)}
-    future = Future(
-        **{"space": "pixels", "codec": "pixels", "offsets": None, **parts}, values=values
-    )
-    return given_codes(future, CONFIG, Pixels)
+    own = {"space": "pixels", "codec": "pixels", "offsets": None}
+    return given_codes(Future(**{**own, **parts}, values=values), CONFIG, Pixels)
 
 
 @pytest.mark.parametrize("offsets", [None, torch.tensor([[4, 8]] * 3), np.array([[4, 8]] * 3)])
