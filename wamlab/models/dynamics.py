@@ -34,6 +34,7 @@ from wamlab.models.base import (
     WorldActionModel,
     checked_sampler,
     imagined,
+    shown_pixels,
 )
 from wamlab.nn.codec import Pixels
 from wamlab.nn.painter import Painter
@@ -288,7 +289,7 @@ class Dynamics(WorldActionModel):
         return [Flow(source, FUTURE, route) for route, names in routes.items() for source in names]
 
     def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
-        return {name: value.clamp(-1, 1) for name, value in future.values.items()}
+        return shown_pixels(future)
 
     def given(self, observation: Observation, chunk: Stream) -> Given:
         """Encode the present and the actions; what is absent is never read."""

@@ -49,6 +49,7 @@ from wamlab.models.base import (
     checked_sampler,
     given_codes,
     imagined,
+    shown_pixels,
 )
 from wamlab.nn.codec import Pixels
 from wamlab.nn.transformer import mlp
@@ -401,7 +402,7 @@ class UniPi(WorldActionModel):
         ]
 
     def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
-        return {name: value.clamp(-1, 1) for name, value in future.values.items()}
+        return shown_pixels(future)
 
     def encode(
         self, frames: Mapping[str, Float[Tensor, "b t 3 h w"]], offsets: Int[Tensor, "b t"] | None
