@@ -13,8 +13,9 @@ Translated here:
   chunk. The frames after a step are those at the common ``offsets``.
 - A small convolutional network, trained along, replaces the frozen MAE, and the global token of a
   view (there the CLS token) is a linear reading of its whole map. ``encoder="frozen"`` leaves that
-  network at its random start: no pre-trained weights are at hand. The instruction is the library's
-  sentence embedding in the place of CLIP's.
+  network at its random start: the library's frozen pre-trained features
+  (`wamlab.nn.codec.Features`, at a sixteenth of the size) are not read. The instruction is the
+  library's sentence embedding in the place of CLIP's.
 - The gripper is continuous: it has the SmoothL1 loss of the other dimensions, where the paper has
   a binary cross-entropy. State and gripper opening enter as they are.
 - The paper regresses frames whose patches have mean 0 and variance 1, and never needs pixels. Here
