@@ -113,6 +113,20 @@ class NeverLearns(Stages, name="broken-never-learns"):
         return {"loss": film_loss(film, real, recorded)}
 
 
+class ForgetsSteps(Stages, name="broken-forgets-steps"):
+    """Learns by a count of its steps that no checkpoint holds."""
+
+    steps = 0
+
+    def loss(self, batch: Batch, *, stage: str, step: int, generator: Any) -> dict[str, Tensor]:
+        losses = super().loss(batch, stage=stage, step=step, generator=generator)
+        weights = sum(p.square().mean() for p in self.parameters() if p.requires_grad)
+        return {**losses, "loss": losses["loss"] + self.steps * weights}
+
+    def after_step(self) -> None:
+        self.steps += 1
+
+
 class TooManyTokens(Judge, name="broken-too-many-tokens"):
     """Needs more tokens than two CPU cores bear."""
 
@@ -157,6 +171,7 @@ BROKEN: dict[type[WorldActionModel], str] = {
     TeachesFromNothing: "action free rows teach no action: stage both: the action loss is",
     MixesRows: "rows are apart: Query(given=[], sampled=['action', 'value']): row 0 changes",
     NeverLearns: "loss falls: stage world: the loss goes from",
+    ForgetsSteps: "resumed is unbroken: stage world: broken off and resumed it ends with other",
     CountsAbsent: "likelihoods are of rows: POLICY: without the last action a likelihood has [0, 0",
     SharesLikelihood: "the likelihood of a row changes when it is asked alone",
     TooManyTokens: "small is small: small() has 257 tokens, at most 256 are allowed",

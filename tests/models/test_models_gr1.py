@@ -352,7 +352,7 @@ def test_bad_requests_are_named() -> None:
     model, batch = make_model(), make_batch()
     with pytest.raises(Refusal, match="gr1 does not answer FORWARD; it answers POLICY, VIDEO"):
         ask(model, batch, FORWARD)
-    with pytest.raises(ValueError, match=r"there is no sampler for \['action'\]"):
+    with pytest.raises(Refusal, match="gr1 does not sample 'action' step by step"):
         ask(model, batch, POLICY, sampler={ACTION: Sampling(steps=2)})
     batch.text.pooled = None
     with pytest.raises(ValueError, match="were not encoded"):

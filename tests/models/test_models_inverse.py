@@ -11,7 +11,7 @@ from moving_blocks import r2, world
 from torch import Tensor
 
 from wamlab.generative.noise import generators
-from wamlab.models.base import Refusal
+from wamlab.models.base import Refusal, Sampling
 from wamlab.models.inverse import Inverse
 from wamlab.types import ACTION, INVERSE, POLICY, STATE, Batch, Future
 
@@ -84,13 +84,15 @@ def test_bad_requests_are_named(model: Inverse, held_out: Batch) -> None:
     seen, seeds = held_out.observation(), generators(range(ROWS))
     with pytest.raises(Refusal, match="inverse does not answer POLICY; it answers INVERSE"):
         model.sample(seen, POLICY, generator=seeds)
-    with pytest.raises(ValueError, match="no future in pixels was passed"):
+    with pytest.raises(ValueError, match="no future in pixels of the codec 'pixels' was passed"):
         model.sample(seen, INVERSE, generator=seeds)
     with pytest.raises(ValueError, match="has 3 instants, expected 4"):
         read(model, held_out, ahead(held_out)[:, :3])
     elsewhere = Future("pixels", "pixels", {"image/side": ahead(held_out)}, None)
     with pytest.raises(ValueError, match="lacks 'image/top'"):
         model.sample(seen, INVERSE, future=elsewhere, generator=seeds)
-    for offsets in ((2, 4, 6), (4, 2, 8), (0, 8)):
+    with pytest.raises(Refusal, match="inverse does not sample 'action' step by step"):
+        model.sample(seen, INVERSE, sampler={ACTION: Sampling(2)}, generator=seeds)
+    for offsets in ((), (2, 4, 6), (4, 2, 8), (0, 8)):
         with pytest.raises(ValueError, match=r"must rise from 1 or more to 8"):
             Inverse(dataclasses.replace(TOY, offsets=offsets))

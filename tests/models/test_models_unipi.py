@@ -205,7 +205,8 @@ def test_check_5_pairs_of_words_that_were_heard_are_acted_on_and_unheard_ones_by
 
     On heard pairs plan and clone both come near; on unheard ones both go further astray than who
     stays (6.0). That held for a planner of 400 steps too, guided or not (6.6 to 7.1). It takes the
-    block that is named from its place there, and does not draw it where it is told to go.
+    block that is named from its place there, and does not draw it where it is told to go. On the
+    day that it does, this test fails.
 
     Reached, in pixels astray: 2.8 on heard pairs (cloning 1.9), 8.7 on unheard ones (cloning 8.5);
     the error of the frames on unheard ones is 0.75 of the unmoved frame's.
@@ -218,15 +219,18 @@ def test_check_5_pairs_of_words_that_were_heard_are_acted_on_and_unheard_ones_by
     moving_blocks.learn(model, "inverse", lambda g: scene(32, g), 250, 6e-3)
     moving_blocks.learn(cloned, "policy", lambda g: scene(32, g, told), 220, 6e-3)
     seen, new = (scene(200, torch.Generator().manual_seed(5), cells) for cells in (told, HELD_OUT))
-    plan_seen, clone_seen, clone_new = (
+    plan_seen, plan_new, clone_seen, clone_new = (
         astray(batch, draw(one.eval(), batch, POLICY).action.values)
-        for one, batch in ((model, seen), (cloned, seen), (cloned, new))
+        for one in (model, cloned)
+        for batch in (seen, new)
     )
     still = float(astray(seen, torch.zeros_like(seen[ACTION].values)).mean())
     assert still == pytest.approx(moving_blocks.SCENE_SPEED * TOY.chunk)
     assert plan_seen.mean() < still - 2
     assert clone_seen.mean() < still - 2
-    assert float((clone_new < 2).float().mean()) < 0.3
+    for unheard in (plan_new, clone_new):
+        assert unheard.mean() > still
+        assert float((unheard < 2).float().mean()) < 0.3
 
     clip = draw(model, new, VIDEO).future.values["image/top"]
     true, unmoved = recorded(new, 8), recorded(new, 0)
@@ -418,8 +422,13 @@ def test_bad_requests_and_instants_are_named(held_out: Batch) -> None:
         draw(model, batch, INVERSE)
     with pytest.raises(ValueError, match="has 2 instants, expected 4"):
         extracted(model, batch, recorded(batch, 4, 8))
-    with pytest.raises(ValueError, match="do not divide a chunk of 8"):
-        UniPi(dataclasses.replace(TOY, offsets=(2, 4, 8)))
+    with pytest.raises(Refusal, match="unipi does not sample 'action' step by step"):
+        draw(model, batch, JOINT, sampler={ACTION: Sampling(2)})
+    with pytest.raises(Refusal, match="'future' of unipi cannot wait"):
+        draw(model, batch, JOINT, sampler={FUTURE: Sampling(2, wait=1)})
+    for offsets in ((), (2, 4, 8)):
+        with pytest.raises(ValueError, match="do not divide a chunk of 8"):
+            UniPi(dataclasses.replace(TOY, offsets=offsets))
     with pytest.raises(ValueError, match="do not divide a chunk of 9"):
         UniPi(dataclasses.replace(TOY, chunk=9, offsets=(4, 8), coarse=(8,)))
     with pytest.raises(ValueError, match="must be among the offsets"):

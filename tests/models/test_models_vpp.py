@@ -362,5 +362,7 @@ def test_bad_requests_are_named(held_out: Batch) -> None:
         draw(model, batch, FORWARD)
     with pytest.raises(ValueError, match="guidance must be 1"):
         draw(model, batch, POLICY, sampler={ACTION: Sampling(guidance=2.0)})
+    with pytest.raises(Refusal, match="'action' of vpp cannot wait"):
+        draw(model, batch, JOINT, sampler={ACTION: Sampling(wait=1)})
     with pytest.raises(KeyError, match="no map 'block9'"):
         VPP(dataclasses.replace(TOY, taps=("block9",)))

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from wamlab.config import nearest
 from wamlab.nn.codec import Codec
 from wamlab.types import (
+    ACTION,
+    FUTURE,
     Answer,
     Batch,
     Future,
@@ -191,11 +193,13 @@ class WorldActionModel(nn.Module):
             future: the given future, where the query gives it, in this model's own space.
             memory: what `observe` returned.
             prefix: actions that are already committed and must begin the chunk.
-            sampler: per stream, how to sample it; what is missing takes the model's default.
+            sampler: per stream, how to sample it; what is missing takes the model's default, and
+                a stream that this query or model does not answer is not asked for.
             generator: one per row, so that a row's draw does not depend on who shares its batch.
 
         Raises:
-            Refusal: the query is not among `queries`.
+            Refusal: the query is not among `queries`, or ``sampler`` asks for what the model cannot
+                do.
         """
         raise NotImplementedError
 
@@ -285,6 +289,70 @@ def imagined(
     offsets = torch.tensor(config.offsets, device=values.device).expand(len(values), -1)
     views = {name: values[:, v] for v, name in enumerate(config.image_streams)}
     return Future(codec.space, codec.name, views, offsets)
+
+
+def given_codes(
+    future: Future | None, config: ModelConfig, codec: Codec | type[Codec]
+) -> Float[Tensor, "b v t *rest"]:
+    """What is given of every view, in the form in which it is `imagined`.
+
+    Raises:
+        ValueError: there is none, or it is of another codec, lacks a view, or is one of other
+            instants. An unclocked future has as many instants as the configuration, in its order.
+    """
+    wanted = f"in {codec.space} of the codec {codec.name!r}"
+    if future is None:
+        raise ValueError(f"the query gives the future, but no future {wanted} was passed")
+    if (future.space, future.codec) != (codec.space, codec.name):
+        raise ValueError(
+            f"the query gives the future, but no future {wanted} was passed: it is in "
+            f"{future.space} of the codec {future.codec!r}"
+        )
+    for name in config.image_streams:
+        if name not in future.values:
+            raise ValueError(f"the given future lacks {name!r}{nearest(name, future.values)}")
+        instants, expected = future.values[name].shape[1], len(config.offsets)
+        if instants != expected:
+            raise ValueError(f"the given future has {instants} instants, expected {expected}")
+    if future.offsets is not None:
+        for offsets in {*map(tuple, future.offsets.tolist())} - {config.offsets}:
+            raise ValueError(f"the given future is at {offsets}, expected {config.offsets}")
+    return torch.stack([future.values[name] for name in config.image_streams], dim=1)
+
+
+def shown_pixels(future: Future) -> dict[str, Float[Tensor, "b t 3 h w"]]:
+    """A future that is made of pixels, in [-1, 1]."""
+    return {name: value.clamp(-1, 1) for name, value in future.values.items()}
+
+
+def checked_sampler(
+    model: WorldActionModel,
+    sampler: Mapping[str, Sampling] | None,
+    *stepped: str,
+    guided: Sequence[str] = (),
+    waits: bool = False,
+) -> Mapping[str, Sampling]:
+    """How to sample streams of a model that samples ``stepped`` ones step by step, none for None.
+
+    Of these, ``guided`` ones know guidance, and only where a stream ``waits`` may one be told to. A
+    stream that the model never answers may be named: one sampler serves several models.
+
+    Raises:
+        Refusal: something else is asked for.
+    """
+    answered = {stream for query in model.queries for stream in query.sampled}
+    unread = {ACTION, FUTURE} - answered
+    for name, how in (sampler or {}).items():
+        if name in unread:
+            continue
+        if name not in stepped:
+            near = nearest(name, stepped)
+            raise Refusal(f"{model.name} does not sample {name!r} step by step{near}")
+        if name not in guided and how.guided() != 1:
+            raise Refusal(f"{model.name} never drops what {name!r} is told: guidance must be 1")
+        if not waits and how.waits():
+            raise Refusal(f"{name!r} of {model.name} cannot wait for another stream: expected 0")
+    return sampler or {}
 
 
 def available() -> list[str]:

@@ -32,7 +32,9 @@ from wamlab.models.base import (
     Sampling,
     Stage,
     WorldActionModel,
+    checked_sampler,
     imagined,
+    shown_pixels,
 )
 from wamlab.nn.codec import Pixels
 from wamlab.nn.painter import Painter
@@ -241,9 +243,7 @@ class Dynamics(WorldActionModel):
         c = self.config
         if action is None:
             raise ValueError("the query gives the action, but no action was passed")
-        how = (sampler or {}).get(FUTURE, Sampling(c.steps))
-        if how.guided() != 1:
-            raise ValueError("dynamics is trained without dropped conditions: guidance must be 1")
+        how = checked_sampler(self, sampler, FUTURE).get(FUTURE, Sampling(c.steps))
         given = self.given(observation, action.at(*range(c.chunk)))
         video = (len(c.views), len(c.offsets), 3, c.image_size, c.image_size)
 
@@ -289,7 +289,7 @@ class Dynamics(WorldActionModel):
         return [Flow(source, FUTURE, route) for route, names in routes.items() for source in names]
 
     def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
-        return {name: value.clamp(-1, 1) for name, value in future.values.items()}
+        return shown_pixels(future)
 
     def given(self, observation: Observation, chunk: Stream) -> Given:
         """Encode the present and the actions; what is absent is never read."""

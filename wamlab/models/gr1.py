@@ -13,8 +13,9 @@ Translated here:
   chunk. The frames after a step are those at the common ``offsets``.
 - A small convolutional network, trained along, replaces the frozen MAE, and the global token of a
   view (there the CLS token) is a linear reading of its whole map. ``encoder="frozen"`` leaves that
-  network at its random start: no pre-trained weights are at hand. The instruction is the library's
-  sentence embedding in the place of CLIP's.
+  network at its random start: the library's frozen pre-trained features
+  (`wamlab.nn.codec.Features`, at a sixteenth of the size) are not read. The instruction is the
+  library's sentence embedding in the place of CLIP's.
 - The gripper is continuous: it has the SmoothL1 loss of the other dimensions, where the paper has
   a binary cross-entropy. State and gripper opening enter as they are.
 - The paper regresses frames whose patches have mean 0 and variance 1, and never needs pixels. Here
@@ -57,10 +58,13 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    checked_sampler,
     imagined,
+    shown_pixels,
 )
 from wamlab.nn.codec import Pixels
 from wamlab.nn.resampler import Resampler
+from wamlab.nn.text import sentence_of
 from wamlab.nn.transformer import attention, mlp
 from wamlab.nn.visibility import Block, Rule, Visibility, attend
 from wamlab.nn.vision import ResidualBlock
@@ -413,8 +417,7 @@ class GR1(WorldActionModel):
     ) -> Prediction:
         """As the contract says; actions after a committed prefix do not depend on it."""
         self.answer(query)
-        if sampler:
-            raise ValueError(f"gr1 regresses in one call: there is no sampler for {[*sampler]}")
+        checked_sampler(self, sampler)
         last = (self.config.history - 1,)
         past = self.look(observation)
         act_BTD, obs_BTLD = self.network(
@@ -441,7 +444,7 @@ class GR1(WorldActionModel):
         return read + [Flow(name, FUTURE, "channel") for name in frames if FUTURE in query.sampled]
 
     def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
-        return {name: value.clamp(-1, 1) for name, value in future.values.items()}
+        return shown_pixels(future)
 
     @property
     def tokens(self) -> int:
@@ -457,14 +460,11 @@ class GR1(WorldActionModel):
             KeyError: a view or the state is missing as a stream, or at a step of the history.
             ValueError: the instructions carry no pooled embedding.
         """
-        c, pooled = self.config, observation.text.pooled
-        if pooled is None:
-            raise ValueError("the instructions of this observation were not encoded")
+        c, said = self.config, sentence_of(observation.text)
         views = [observation[name].at(*c.steps) for name in c.image_streams]
         state = observation[STATE].at(*c.steps)
         frames = torch.stack([fill_absent(s.values, s.present) for s in views], dim=2)
-        # Sentence embeddings have unit norm; this brings their entries to about one.
-        text_BD = self.embed_text(pooled * c.text_dim**0.5)
+        text_BD = self.embed_text(said)
         state_BTD = self.embed_state(fill_absent(state.values, state.present))
         tokens = [repeat(text_BD, "b d -> b t 1 d", t=c.history), state_BTD[:, :, None]]
         for view, eye in enumerate(self.eyes.values()):

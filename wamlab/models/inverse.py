@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -33,7 +32,10 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    checked_sampler,
+    given_codes,
 )
+from wamlab.nn.codec import Pixels
 from wamlab.nn.transformer import mlp
 from wamlab.nn.vision import Stem, stacked
 from wamlab.types import (
@@ -121,7 +123,8 @@ class Inverse(WorldActionModel):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         offsets = config.offsets
-        if list(offsets) != sorted({*offsets}) or offsets[0] < 1 or offsets[-1] != config.chunk:
+        rises = list(offsets) == sorted({*offsets})
+        if not rises or min(offsets, default=0) < 1 or offsets[-1] != config.chunk:
             raise ValueError(
                 f"offsets {offsets} must rise from 1 or more to {config.chunk}, the last action "
                 "of the chunk: an action between no two frames cannot be read off them"
@@ -164,7 +167,8 @@ class Inverse(WorldActionModel):
         generator: Sequence[torch.Generator],
     ) -> Prediction:
         self.answer(query)
-        ahead = self._given_future(future)
+        checked_sampler(self, sampler)
+        ahead = given_codes(future, self.config, Pixels)
         now, known = stacked(observation, self.config.image_streams, (0,))
         present = torch.cat([known, known.new_ones(ahead.shape[:3])], dim=2)
         chunk = self.network(torch.cat([now, ahead], dim=2), present)
@@ -177,18 +181,7 @@ class Inverse(WorldActionModel):
     def encode(
         self, frames: Mapping[str, Float[Tensor, "b t 3 h w"]], offsets: Int[Tensor, "b t"] | None
     ) -> Future:
-        return Future("pixels", "pixels", dict(frames), offsets)
-
-    def _given_future(self, future: Future | None) -> Clip:
-        if future is None or future.space != "pixels":
-            raise ValueError("the query gives the future, but no future in pixels was passed")
-        names, instants = self.config.image_streams, len(self.config.offsets)
-        if missing := [name for name in names if name not in future.values]:
-            raise ValueError(f"the given future lacks {missing[0]!r}")
-        clip = rearrange([future.values[name] for name in names], "v b t c h w -> b v t c h w")
-        if clip.shape[2] != instants:
-            raise ValueError(f"the given future has {clip.shape[2]} instants, expected {instants}")
-        return clip
+        return Future(Pixels.space, Pixels.name, dict(frames), offsets)
 
     def _pair_of_action(self) -> list[int]:
         """For each action the pair of frames between which it is executed."""

@@ -28,6 +28,7 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    checked_sampler,
 )
 from wamlab.nn.regression import ChunkRegression
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
@@ -178,9 +179,7 @@ class Reactive(WorldActionModel):
     ) -> Prediction:
         self.answer(query)
         c = self.config
-        how = (sampler or {}).get(ACTION, Sampling(c.steps))
-        if how.guided() != 1:
-            raise ValueError("reactive is trained without dropped conditions: guidance must be 1")
+        how = checked_sampler(self, sampler, ACTION).get(ACTION, Sampling(c.steps))
         context = self.encoder(observation)
         noise = normal((c.chunk, c.action_dim), generator, self.device)
 

@@ -46,7 +46,10 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    checked_sampler,
+    given_codes,
     imagined,
+    shown_pixels,
 )
 from wamlab.nn.codec import Pixels
 from wamlab.nn.transformer import mlp
@@ -300,10 +303,11 @@ class UniPi(WorldActionModel):
         """
         self.answer(query)
         c = self.config
+        chosen = checked_sampler(self, sampler, FUTURE, guided=(FUTURE,))
         if FUTURE in query.given:
-            clip, calls = self._given_future(future), 0
+            clip, calls = given_codes(future, c, Pixels), 0
         else:
-            how = (sampler or {}).get(FUTURE, Sampling(c.steps))
+            how = chosen.get(FUTURE, Sampling(c.steps))
             clip, calls = self._imagine(observation, how, generator)
         chunk = None
         if ACTION in query.sampled:
@@ -398,7 +402,7 @@ class UniPi(WorldActionModel):
         ]
 
     def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
-        return {name: value.clamp(-1, 1) for name, value in future.values.items()}
+        return shown_pixels(future)
 
     def encode(
         self, frames: Mapping[str, Float[Tensor, "b t 3 h w"]], offsets: Int[Tensor, "b t"] | None
@@ -463,14 +467,6 @@ class UniPi(WorldActionModel):
         there = torch.cat([torch.ones_like(coarse_BVK[:, :, :1]), coarse_BVK], dim=2)
         return clip, present & there[:, :, before] & there[:, :, after]
 
-    def _given_future(self, future: Future | None) -> Clip:
-        if future is None or future.space != "pixels":
-            raise ValueError("the query gives the future, but no future in pixels was passed")
-        clip = torch.stack([future.values[name] for name in self.config.image_streams], dim=1)
-        if clip.shape[2] != (instants := len(self.config.offsets)):
-            raise ValueError(f"the given future has {clip.shape[2]} instants, expected {instants}")
-        return clip
-
     def _shape(self, offsets: Sequence[int]) -> tuple[int, ...]:
         c = self.config
         return len(c.views), len(offsets), 3, c.image_size, c.image_size
@@ -496,7 +492,7 @@ def _draw(
 def _check_instants(config: UniPi.Config) -> None:
     """Raise ValueError unless the instants divide the chunk and the coarse ones reach its end."""
     c = config
-    even = tuple(range(c.stride, c.chunk + 1, c.stride)) if c.stride else ()
+    even = tuple(range(c.stride, c.chunk + 1, c.stride)) if c.offsets and c.stride else ()
     if c.offsets != even or even[-1:] != (c.chunk,):
         raise ValueError(
             f"offsets {c.offsets} do not divide a chunk of {c.chunk} actions evenly: every inverse "

@@ -40,6 +40,8 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    checked_sampler,
+    given_codes,
     imagined,
 )
 from wamlab.nn.codec import KL, Codec, Pixels
@@ -341,11 +343,14 @@ class UWM(WorldActionModel):
         generator: Sequence[torch.Generator],
     ) -> Prediction:
         self.answer(query)
+        how = checked_sampler(self, sampler, ACTION, FUTURE, waits=True)
         context = self.context(observation)
         noise_a, noise_o = self._noise(generator)
         x_a = noise_a if ACTION not in query.given else self._given_action(action)
-        x_o = noise_o if FUTURE not in query.given else self._given_future(future)
-        levels_a, levels_o = self._plan(query, sampler or {})
+        x_o = noise_o
+        if FUTURE in query.given:
+            x_o = given_codes(future, self.config, self.codec)
+        levels_a, levels_o = self._plan(query, how)
 
         for i in range(len(levels_a) - 1):
             x_a = flow.commit(x_a, prefix, noise_a, levels_a[i])
@@ -496,8 +501,6 @@ class UWM(WorldActionModel):
         future = c.forward_steps if in_turn or query == FORWARD else c.steps
         own = {ACTION: Sampling(c.steps), FUTURE: Sampling(future)}
         chosen = {name: sampler.get(name, own[name]) for name in query.sampled}
-        if any(s.guided() != 1 for s in chosen.values()):
-            raise ValueError("uwm is trained without dropped conditions: guidance must be 1")
         waits = {name: s.waits() for name, s in chosen.items()}
         if in_turn:
             waits[FUTURE] = chosen[FUTURE].waits(waits[ACTION] + chosen[ACTION].steps)
@@ -516,18 +519,6 @@ class UWM(WorldActionModel):
         if action is None:
             raise ValueError("the query gives the action, but no action was passed")
         return action.at(*range(self.config.chunk)).values
-
-    def _given_future(self, future: Future | None) -> Float[Tensor, "b v t c h w"]:
-        codec = self.codec
-        if future is None or (future.space, future.codec) != (codec.space, codec.name):
-            raise ValueError(
-                f"the query gives the future, but no future in {codec.space} of the codec "
-                f"{codec.name!r} was passed"
-            )
-        codes = torch.stack([future.values[name] for name in self.config.image_streams], dim=1)
-        if codes.shape[2] != (instants := len(self.config.offsets)):
-            raise ValueError(f"the given future has {codes.shape[2]} instants, expected {instants}")
-        return codes
 
 
 def make_codec(config: UWM.Config) -> Codec:

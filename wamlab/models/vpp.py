@@ -11,8 +11,8 @@ views together, where the paper's features are of one camera each. Features come
 block, the last block and the map that frames are drawn from. The paper's encoder and decoder of the
 policy are one trunk over [actions | plan], modulated by the level, the instruction, the state and a
 summary of the plan. That state, and a regression which only training reads, are not in the paper:
-every policy of this library has them. A joint answer continues the noise that was read into a clip:
-action and clip share that call and nothing after it.
+`uwm` and `reactive` have both, `gr1` has the state, `unipi` neither. A joint answer continues the
+noise that was read into a clip: action and clip share that call and nothing after it.
 
 Shape legend: B rows, V views, T imagined instants, CHW pixels, M channels of a map, G x G places of
 a map, H actions of size A, Q queries of a frame, L tokens, D width; `vector_BC` is C wide.
@@ -41,10 +41,13 @@ from wamlab.models.base import (
     Stage,
     WorldActionModel,
     action_chunk,
+    checked_sampler,
     imagined,
+    shown_pixels,
 )
 from wamlab.nn.codec import Pixels
 from wamlab.nn.regression import ChunkRegression
+from wamlab.nn.text import sentence_of
 from wamlab.nn.transformer import Trunk, mlp, sinusoids
 from wamlab.nn.video import Attention, Shown, VideoDenoiser, VideoNetwork, words_of
 from wamlab.nn.vision import stacked
@@ -153,13 +156,11 @@ class Planner(nn.Module):
         self.mix = mlp(c.condition + half + c.state_dim, 2 * c.condition, c.condition)
 
     def forward(self, maps: Maps, observation: Observation) -> Plan:
-        if observation.text.pooled is None:
-            raise ValueError("the instructions of this observation were not encoded")
+        said = sentence_of(observation.text)
         plan_BLD = self.former(maps).flatten(1, 2)
         now = observation[STATE].at(0)
         state = fill_absent(now.values, now.present, self.no_state)[:, 0]
-        text = observation.text.pooled
-        known = [self.sum_up(plan_BLD.flatten(1)), self.text(text * text.shape[-1] ** 0.5), state]
+        known = [self.sum_up(plan_BLD.flatten(1)), self.text(said), state]
         return Plan(self.embed(plan_BLD), self.mix(torch.cat(known, dim=-1)))
 
 
@@ -368,7 +369,8 @@ class VPP(WorldActionModel):
         A ``stop`` of ``sampler`` is a level of EDM: a deviation of pixels or of actions.
         """
         self.answer(query)
-        c, chosen = self.config, sampler or {}
+        c = self.config
+        chosen = checked_sampler(self, sampler, ACTION, FUTURE, guided=(FUTURE,))
         noise = normal(self._clip, generator, self.device)
         noise_a = normal((c.chunk, c.action_dim), generator, self.device)
         shown = self._shown(observation)
@@ -413,9 +415,6 @@ class VPP(WorldActionModel):
     def _chunk_from(
         self, noise: Tensor, plan: Plan, prefix: Stream | None, how: Sampling
     ) -> Float[Tensor, "b h a"]:
-        if how.guided() != 1:
-            raise ValueError("the policy of vpp is trained with its plan: guidance must be 1")
-
         def denoise(x: Tensor, sigma: float) -> Tensor:
             x = diffusion.commit(x, prefix, noise, sigma)
             return self._denoise(x, x.new_full((len(x),), sigma), plan)
@@ -484,7 +483,7 @@ class VPP(WorldActionModel):
         return found
 
     def decode(self, future: Future) -> Mapping[str, Float[Tensor, "b t 3 h w"]]:
-        return {name: value.clamp(-1, 1) for name, value in future.values.items()}
+        return shown_pixels(future)
 
     def _shown(self, observation: Observation, hears: Bool[Tensor, " b"] | None = None) -> Shown:
         """The first frame, tiled over all instants, and the words for the rows that hear them."""

