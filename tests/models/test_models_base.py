@@ -89,5 +89,5 @@ def test_what_a_sampler_cannot_do_is_refused(
 def test_one_sampler_serves_several_models() -> None:
     both = dict.fromkeys((ACTION, FUTURE), Sampling(2, guidance=1.0, wait=0))
     kind = model_class("reactive")
-    assert checked_sampler(kind(kind.Config.tiny()), both, ACTION) == both
-    assert checked_sampler(kind(kind.Config.tiny()), None, ACTION) == {}
+    assert checked_sampler(kind(kind.Config.tiny()), both) == both
+    assert checked_sampler(kind(kind.Config.tiny()), None) == {}

@@ -141,6 +141,8 @@ class WorldActionModel(nn.Module):
     Config: ClassVar[type[ModelConfig]]
     card: ClassVar[Mapping[str, str]]
     """What kind of system it is: family, carrier, extractor, coupling, generation, labels."""
+    stepped: ClassVar[tuple[str, ...]] = ()
+    """The streams that it samples step by step: what a sampler may name."""
     registry: ClassVar[dict[str, type[WorldActionModel]]] = {}
     name: ClassVar[str]
 
@@ -328,11 +330,11 @@ def shown_pixels(future: Future) -> dict[str, Float[Tensor, "b t 3 h w"]]:
 def checked_sampler(
     model: WorldActionModel,
     sampler: Mapping[str, Sampling] | None,
-    *stepped: str,
+    *,
     guided: Sequence[str] = (),
     waits: bool = False,
 ) -> Mapping[str, Sampling]:
-    """How to sample streams of a model that samples ``stepped`` ones step by step, none for None.
+    """How to sample the ``stepped`` streams of a model, none for None.
 
     Of these, ``guided`` ones know guidance, and only where a stream ``waits`` may one be told to. A
     stream that the model never answers may be named: one sampler serves several models.
@@ -345,8 +347,8 @@ def checked_sampler(
     for name, how in (sampler or {}).items():
         if name in unread:
             continue
-        if name not in stepped:
-            near = nearest(name, stepped)
+        if name not in model.stepped:
+            near = nearest(name, model.stepped)
             raise Refusal(f"{model.name} does not sample {name!r} step by step{near}")
         if name not in guided and how.guided() != 1:
             raise Refusal(f"{model.name} never drops what {name!r} is told: guidance must be 1")

@@ -139,6 +139,7 @@ class Dynamics(WorldActionModel):
         "generation": "flow",
         "action labels": "needed",
     }
+    stepped = (FUTURE,)
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ModelConfig):
@@ -243,7 +244,7 @@ class Dynamics(WorldActionModel):
         c = self.config
         if action is None:
             raise ValueError("the query gives the action, but no action was passed")
-        how = checked_sampler(self, sampler, FUTURE).get(FUTURE, Sampling(c.steps))
+        how = checked_sampler(self, sampler).get(FUTURE, Sampling(c.steps))
         given = self.given(observation, action.at(*range(c.chunk)))
         video = (len(c.views), len(c.offsets), 3, c.image_size, c.image_size)
 

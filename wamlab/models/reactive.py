@@ -96,6 +96,7 @@ class Reactive(WorldActionModel):
         "generation": "flow",
         "action labels": "needed",
     }
+    stepped = (ACTION,)
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ModelConfig):
@@ -179,7 +180,7 @@ class Reactive(WorldActionModel):
     ) -> Prediction:
         self.answer(query)
         c = self.config
-        how = checked_sampler(self, sampler, ACTION).get(ACTION, Sampling(c.steps))
+        how = checked_sampler(self, sampler).get(ACTION, Sampling(c.steps))
         context = self.encoder(observation)
         noise = normal((c.chunk, c.action_dim), generator, self.device)
 

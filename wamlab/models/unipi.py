@@ -128,6 +128,7 @@ class UniPi(WorldActionModel):
         "generation": "diffusion (EDM), coarse to fine in time",
         "action labels": "needed by the inverse dynamics only",
     }
+    stepped = (FUTURE,)
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ModelConfig):
@@ -303,7 +304,7 @@ class UniPi(WorldActionModel):
         """
         self.answer(query)
         c = self.config
-        chosen = checked_sampler(self, sampler, FUTURE, guided=(FUTURE,))
+        chosen = checked_sampler(self, sampler, guided=(FUTURE,))
         if FUTURE in query.given:
             clip, calls = given_codes(future, c, Pixels), 0
         else:

@@ -187,6 +187,7 @@ class UWM(WorldActionModel):
         "generation": "flow, independent levels",
         "action labels": "optional per row",
     }
+    stepped = (ACTION, FUTURE)
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ModelConfig):
@@ -343,7 +344,7 @@ class UWM(WorldActionModel):
         generator: Sequence[torch.Generator],
     ) -> Prediction:
         self.answer(query)
-        how = checked_sampler(self, sampler, ACTION, FUTURE, waits=True)
+        how = checked_sampler(self, sampler, waits=True)
         context = self.context(observation)
         noise_a, noise_o = self._noise(generator)
         x_a = noise_a if ACTION not in query.given else self._given_action(action)

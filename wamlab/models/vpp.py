@@ -201,6 +201,7 @@ class VPP(WorldActionModel):
         "generation": "diffusion (EDM), one forward pass to act",
         "action labels": "needed in the second stage only",
     }
+    stepped = (ACTION, FUTURE)
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ModelConfig):
@@ -370,7 +371,7 @@ class VPP(WorldActionModel):
         """
         self.answer(query)
         c = self.config
-        chosen = checked_sampler(self, sampler, ACTION, FUTURE, guided=(FUTURE,))
+        chosen = checked_sampler(self, sampler, guided=(FUTURE,))
         noise = normal(self._clip, generator, self.device)
         noise_a = normal((c.chunk, c.action_dim), generator, self.device)
         shown = self._shown(observation)

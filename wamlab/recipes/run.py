@@ -11,13 +11,13 @@ from typing import Any
 from wamlab.config import from_dict, nearest, override, to_dict
 from wamlab.data.lerobot import Alignment
 from wamlab.metrics.joint import SEQUENCES
-from wamlab.models.base import ModelConfig, Sampling, model_class
+from wamlab.models.base import ModelConfig, Refusal, Sampling, WorldActionModel, model_class
 from wamlab.policy.executors import Choice
 from wamlab.run.impose import IMPOSED, OTHER_INSTRUCTION
 from wamlab.run.states import TAKEN
 from wamlab.sim.instructions import Sentence
 from wamlab.train.trainer import TrainConfig
-from wamlab.types import ACTION, FUTURE, STRATA
+from wamlab.types import STRATA
 
 COLLECTED = ("envs", "episodes", "start", "variants", "bursts")
 """Fields of `DataConfig` that say how demonstrations are made; training takes those it is given."""
@@ -87,11 +87,17 @@ class RolloutConfig:
         if self.shift:
             _check_shift(self.shift)
 
-    @property
-    def sampler(self) -> dict[str, Sampling] | None:
+    def sampler(self, model: WorldActionModel) -> dict[str, Sampling] | None:
+        """How a model samples, None for its own way.
+
+        Raises:
+            Refusal: ``network_steps`` are asked for of a model that samples nothing step by step.
+        """
         if self.network_steps is None:
             return None
-        return dict.fromkeys((ACTION, FUTURE), Sampling(steps=self.network_steps))
+        if not model.stepped:
+            raise Refusal(f"{model.name} samples nothing step by step: it has no network_steps")
+        return dict.fromkeys(model.stepped, Sampling(steps=self.network_steps))
 
 
 @dataclass(frozen=True, kw_only=True)

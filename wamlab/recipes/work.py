@@ -362,7 +362,7 @@ def roll_out(
             execute_steps=rollouts.execute_steps,
             samples=rollouts.samples,
             choice=rollouts.choice,
-            sampler=rollouts.sampler,
+            sampler=rollouts.sampler(policy.model),
             seed=seed,
         ),
         expand(envs),
