@@ -27,7 +27,7 @@ def metres(unit: str) -> float:
     return float(count or 1) * METRES[name]
 
 
-def acting_query(model: WorldActionModel, samples: int = 1, choice: Choice = "value") -> Query:
+def acting_query(model: WorldActionModel, samples: int = 1, choice: Choice = "consensus") -> Query:
     """What the model is asked for to act.
 
     With several samples per decision: actions with what they are chosen by, their value or the
@@ -56,7 +56,7 @@ def executor_for(
     *,
     execute_steps: int | None = None,
     samples: int = 1,
-    choice: Choice = "value",
+    choice: Choice = "consensus",
 ) -> Executor:
     """Chunks are executed for ``execute_steps`` steps (None: whole), waypoints are gone to.
 
@@ -78,7 +78,7 @@ def acting(
     *,
     execute_steps: int | None = None,
     samples: int = 1,
-    choice: Choice = "value",
+    choice: Choice = "consensus",
     sampler: Mapping[str, Sampling] | None = None,
     seed: int = 0,
 ) -> PolicyAgent:
