@@ -50,6 +50,8 @@ def tables(found: Found) -> str:
             "what a plan costs (the wall clock of a call that several episodes share). Every task "
             "weighs the same; for intervals tasks, seeds and starts are drawn.\n",
             table(["model", "samples", *choices], choosing),
+            " ".join(["One sample is what a choice at random is worth.", *_not_played(found)])
+            + "\n",
             "A monitor compares arriving frames with what was imagined of them. AUROC tells "
             "failures from successes of the same task, over the steps that the success took: 0.5 "
             "is chance. Its alarms are calibrated on validation starts to be false in one success "
@@ -78,6 +80,12 @@ def _systems(found: Found) -> list[list[Cell]]:
         way = [cell[name] for name in ("protocol", "model", "attempt", "step", "samples")]
         groups.setdefault(tuple(way), []).append(cell)
     return [*groups.values()]
+
+
+def _not_played(found: Found) -> list[str]:
+    """The ways of choosing that a model refused, each with its reason."""
+    why_not = [one for cell in found.acting for one in cell["choosing"]["why_not"].items()]
+    return [f"Not played, by `{name}`: {why}." for name, why in dict.fromkeys(why_not)]
 
 
 def _name(cells: Sequence[Cell]) -> str:

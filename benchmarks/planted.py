@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import mujoco
 import numpy as np
 from jaxtyping import Float
 
@@ -23,6 +22,7 @@ from wamlab.policy.raw import RawPrediction, shown_future
 from wamlab.run.seats import make_env
 from wamlab.sim.env import Env
 from wamlab.sim.metaworld import MetaWorld
+from wamlab.sim.things import put_things
 from wamlab.types import ACTION, FUTURE, ActionSpace, Frames, Future, Query, Stream
 
 OFFSETS = (8, 16)
@@ -152,7 +152,7 @@ class Planted:
         world = self.world
         world.set_state(state)
         now = [world.render_view(view).copy() for view in views]
-        things = {"as they are": things_of(world), "done": self._success(state)}
+        things = {"as they are": state, "done": self._success(state)}
         shots = []
         with _physics(world, self.fault.physics):
             world.set_state(state)
@@ -167,10 +167,10 @@ class Planted:
         picked = [now if at is None else shots[at] for at in self.fault.shows]
         return {view: np.stack([shot[i] for shot in picked]) for i, view in enumerate(views)}
 
-    def _success(self, state: State) -> np.ndarray:
-        """Where the things are once the expert has done the task from here."""
+    def _success(self, state: State) -> State:
+        """The state once the expert has done the task from here."""
         if self.fault.things != "done":
-            return np.zeros(0)
+            return state
         key = state.tobytes()
         if key not in self._done:
             self.world.set_state(state)
@@ -179,23 +179,8 @@ class Planted:
                 if self.world.success:
                     break
                 self.world.step(self.space.clip(expert()))
-            self._done[key] = things_of(self.world)
+            self._done[key] = self.world.get_state()
         return self._done[key]
-
-
-def things_of(env: MetaWorld) -> Float[np.ndarray, " n"]:
-    """The positions of all joints that move a thing."""
-    return env.data.qpos[_places(env)].copy()
-
-
-def put_things(env: MetaWorld, positions: Float[np.ndarray, " n"]) -> None:
-    """Put the things where another `things_of` had them; the robot stays."""
-    env.data.qpos[_places(env)] = positions
-    mujoco.mj_forward(env.model, env.data)
-
-
-def _places(env: MetaWorld) -> np.ndarray:
-    return np.setdiff1d(np.arange(env.model.nq), env._things.robot_places)
 
 
 @contextmanager

@@ -106,7 +106,9 @@ def test_the_plan_that_most_agree_on_is_seldom_the_odd_one(tmp_path: Path) -> No
     gain = round(100 * (solved["consensus"] - solved[ONE]) / 12)
     shown = Found({}, [], {}, acting=[cell_of(choosing=found, watching=unwatched())])
     assert f"of 12; +{gain} points (" in acting_tables.tables(shown)
-    assert "cannot value its plans" in found["why_not"]["value"]
+    refused = "point_torn cannot value its plans, to choose from 5 samples: it answers"
+    assert found["why_not"]["value"].startswith(refused)
+    assert acting_tables.tables(shown).count(f"Not played, by `value`: {refused}") == 1
     assert {*found["plan"]} == {ONE, "consensus", "action-consensus"}
 
 
@@ -140,6 +142,8 @@ def test_seeds_are_pooled_on_the_starts_that_they_share() -> None:
     cells[1]["seed"] = 1
     found = Found({}, [], {}, acting=cells)
     lines = acting_tables.tables(found).splitlines()
+    said = "One sample is what a choice at random is worth. Not played, by `value`: it values"
+    assert sum(line.startswith(said) for line in lines) == 1
     (both,) = [line for line in lines if line.startswith("| `uwm` on `mw-6`, 2 seeds")]
     assert "| 50 % of 16; 5 ms | 75 % of 16; +25 points (0 to 69); 5 ms |" in both.replace(
         "\u00a0", " "
@@ -160,7 +164,8 @@ def played(one: str, many: str) -> dict[str, Any]:
         name: {ENV: {"n": 8, "any": said.count("1"), "first_start": 0, "outcomes": said}}
         for name, said in outcomes.items()
     }
-    return {"success": solved, "plan": {name: {"ms_p50": 5.0} for name in outcomes}}
+    plan = {name: {"ms_p50": 5.0} for name in outcomes}
+    return {"success": solved, "plan": plan, "why_not": {"value": "it values nothing"}}
 
 
 def unwatched() -> dict[str, Any]:

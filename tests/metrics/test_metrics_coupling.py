@@ -20,7 +20,7 @@ from wamlab.metrics.base import NotApplicable, Result
 from wamlab.metrics.coupling import cmr, div, eic, eic_cf, eic_ref, icc, skill
 from wamlab.metrics.effects import ads, cda, cf_mae, distance_correlation, iea, instruction_contrast
 from wamlab.metrics.paths import Paths
-from wamlab.metrics.worlds import dwa, ius, ocb
+from wamlab.metrics.worlds import dwa, ocb
 
 NONE = (None, None)
 # EIC, CMR, IEA of robot and object; gain of the object; ICC, bias, correlation; tolerance.
@@ -545,9 +545,7 @@ def test_what_does_not_fit_together_is_refused():
     with pytest.raises(ValueError, match="names of 1 states"):
         ocb(np.ones((1, 1), bool), np.ones((1, 1), bool), ["a", "b"])
     with pytest.raises(ValueError, match="names of 2 states"):
-        ius(*[np.ones((2, 1, 1, 1))] * 3, ["a", "a"], gate=0.1)
-    with pytest.raises(ValueError, match="replaced actions: expected shape"):
-        ius(np.ones((2, 1, 1, 1)), *[np.ones((2, 1, 2, 1))] * 2, ["a", "b"], gate=0.1)
+        ocb(np.ones((2, 1), bool), np.ones((2, 1), bool), ["a", "a"])
     with pytest.raises(ValueError, match="reference: expected shape"):
         eic_ref(PAIR, np.zeros((2, 3, 1, 1)))
     with pytest.raises(ValueError, match="imposed: expected finite"):

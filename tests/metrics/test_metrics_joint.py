@@ -131,16 +131,31 @@ def test_a_value_has_its_share_of_the_way_from_a_still_future_to_the_oracle(plan
 
 def test_contact_phases_are_among_the_parts(planted):
     """Half of the states are elsewhere and blind: each phase has the value of its own states."""
-    phased = [
-        dataclasses.replace(one, stratum=stratum)
+
+    def answering(probe: Probe, fault: str) -> Probe:
+        """What imposed actions do is imagined as well: rightly, or what the first does."""
+        first = probe.of("imposed")[0]
+        branches = [
+            dataclasses.replace(one, imagined=(first if fault == "blind" else one).happened)
+            if one.kind == "imposed"
+            else one
+            for one in probe.branches
+        ]
+        return dataclasses.replace(probe, branches=branches)
+
+    phases = {
+        stratum: [
+            dataclasses.replace(answering(one, fault), stratum=stratum)
+            for one in planted[fault][:8]
+        ]
         for stratum, fault in (("free", "oracle"), ("contact", "blind"))
-        for one in planted[fault][:8]
-    ]
+    }
     for name in ("eic", "delta_psnr"):
-        parts = compute(name, phased).parts
-        for stratum, fault in (("free", "oracle"), ("contact", "blind")):
-            alone = compute(name, planted[fault][:8])
-            assert parts[stratum].value == pytest.approx(alone.value) or alone.value is None
+        parts = compute(name, [one for phase in phases.values() for one in phase]).parts
+        for stratum, phase in phases.items():
+            assert parts[stratum].value == pytest.approx(compute(name, phase).value)
+            assert parts[stratum].n == len(phase)
+        assert parts["free"].value > parts["contact"].value + 0.5
     assert compute("eic", planted["oracle"]).parts.keys().isdisjoint({"free", "", "contact"})
 
 

@@ -16,7 +16,7 @@ from planted_paths import SCENE, joined, own
 
 from wamlab.metrics.base import NotApplicable, Result
 from wamlab.metrics.paths import Paths
-from wamlab.metrics.worlds import dwa, ius, ocb
+from wamlab.metrics.worlds import dwa, ocb
 
 # DWA: the nearest world of robot and of block as found here; the published margin, of both at once.
 WORLD = {
@@ -229,15 +229,3 @@ def test_no_success_or_nothing_else_is_not_applicable_and_never_without_bias():
     honest = ocb(own_ends, own_ends, states)
     assert honest.value == 0
     assert honest.interval.low < -0.2 < 0.2 < honest.interval.high
-
-
-def test_an_imagination_that_is_decoration_changes_no_action():
-    rest, change = np.zeros((2, 1, 3, 2)), np.ones((2, 1, 3, 2))
-    for made in (0.0, 0.5, 1.0):
-        result = ius(rest, rest + made * change, change, ["a", "b"], gate=0.1)
-        assert result.value == pytest.approx(made)
-        assert result.details["agreement"] == pytest.approx(1 - (made - 1) ** 2)
-    mixed = ius(rest, change, change * [[[[1.0]]], [[[0.01]]]], ["a", "b"], gate=0.1)
-    assert mixed.items == {"a": 1.0}
-    assert mixed.undefined == {"a change of 0.1 or less is demanded": 1}
-    assert "0.1 or less" in ius(rest, change, 0 * change, ["a", "b"], gate=0.1).why_not

@@ -4,7 +4,7 @@ Pixels alone, or with the pixels of each thing (`Masks`): those that a simulator
 segmenter, or, for imagined frames, those whose colours are the thing's in the frame now
 (`look_alikes`). Every number is a violation, 0 where nothing is wrong:
 
-    lost           share of frames in which a thing is gone that nothing had covered
+    lost           share of the frames after the first in which a thing is gone, never covered
     shape change   the largest share of a thing's outline that changed
     scene change   root mean square change of the background in the worst frame, in [0, 1]
 
@@ -77,12 +77,13 @@ def scene_change(frames: Video, background: Mask) -> float:
 
 
 def lost(thing: Masks, front: Masks) -> float:
-    """The share of frames in which a thing is gone without having been covered, in [0, 1].
+    """The share of later frames in which a thing is gone without having been covered, in [0, 1].
 
-    It is gone when it shows less than `STILL_SEEN` of what it last showed. Where things that can
-    stand before it (``front``: the robot) then cover at least half of the rest, or it was at the
-    picture's edge, it is hidden and not missed until it is seen again: so what vanishes behind a
-    hand is forgiven. What fades over many frames is gone at none: that is a change of shape.
+    The first shows the thing and does not count. It is gone when it shows less than `STILL_SEEN` of
+    what it last showed. Where things that can stand before it (``front``: the robot) then cover at
+    least half of the rest, or it was at the picture's edge, it is hidden and not missed until it is
+    seen again: so what vanishes behind a hand is forgiven. What fades over many frames is gone at
+    none: that is a change of shape.
 
     Raises:
         NotApplicable: fewer than two frames, or a thing that is not seen in the first.
@@ -98,7 +99,7 @@ def lost(thing: Masks, front: Masks) -> float:
         covered = int((last & (thing[t] | front[t])).sum()) >= last.sum() / 2
         hidden = hidden or edge or covered
         missed += not hidden
-    return missed / len(thing)
+    return missed / (len(thing) - 1)
 
 
 def shape_change(thing: Masks, front: Masks) -> float:

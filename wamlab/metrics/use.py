@@ -1,4 +1,4 @@
-"""The causal use of imagination: does the action change with the future as it ought to?
+"""The causal use of imagination (IUS): does the action change with the future as it ought to?
 
 From the probes of `wamlab.run.use`: a model's future was replaced and the action decoded anew, and
 an exact extractor says which change of action the change of futures demands. Changes are in shares

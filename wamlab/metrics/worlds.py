@@ -1,11 +1,9 @@
-"""Which physics was imagined, with what outcome, and is the imagination used at all?
+"""Which physics was imagined, and with what outcome?
 
     DWA      min_w L_w / L                             L_w: mean distance of x^ to world w
     OCB      P(success imagined) - P(success)
-    IUS      sum <made, demanded> / sum |demanded|^2   changes of the action
 
-DWA is above 1 where the true world is nearest, OCB is 0 without bias, IUS is 0 where the
-imagination is not used.
+DWA is above 1 where the true world is nearest, OCB is 0 without bias.
 """
 
 from __future__ import annotations
@@ -19,17 +17,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from wamlab.metrics.base import NotApplicable, Result, summarise, wrong_world
+from wamlab.metrics.base import NotApplicable, Result, wrong_world
 from wamlab.metrics.coupling import eic
 from wamlab.metrics.joint import gate_metres
-from wamlab.metrics.over_states import (
-    cannot_tell,
-    closed,
-    over_states,
-    share,
-    surely_above,
-)
-from wamlab.metrics.paths import Paths, Places, Steps, apart, check_shape, check_states
+from wamlab.metrics.over_states import cannot_tell, closed, over_states, surely_above
+from wamlab.metrics.paths import Paths, Places, apart, check_shape, check_states
 from wamlab.metrics.stats import Interval, alike, interval_over
 
 LEAST_EIC = 0.2
@@ -231,39 +223,6 @@ def _biases(
         if (outcomes != executed).any()
     }
     return {**bias, **wrong_world(worlds, lambda one: -abs(one))}
-
-
-def ius(
-    own: Steps, replaced: Steps, demanded: Steps, states: Sequence[str], *, gate: float
-) -> Result:
-    """Imagination-use sensitivity: how much of a demanded change of action is made.
-
-    The imagination is replaced (by another sample's, a mirrored one, noise) before the action is
-    decoded from it. 0: imagination is decoration; 1: the action follows. It is no score of quality.
-
-    Args:
-        own, replaced: the actions decoded from the own and from the replaced imagination.
-        demanded: the change that exact inverse dynamics reads between the two imaginations.
-        gate: the smallest demanded change that counts, root mean square, in the actions' unit.
-    """
-    for name, actions in {"own": own, "replaced": replaced, "demanded": demanded}.items():
-        check_shape(f"{name} actions", actions, own.shape)
-    check_states(states, len(own))
-    made, axes = replaced - own, (1, 2, 3)
-    rows = np.stack([(made * demanded).sum(axes), (demanded**2).sum(axes)], axis=-1)
-    opened = np.sqrt((demanded**2).mean(axes)) > gate
-    why = f"a change of {gate} or less is demanded"
-    if not opened.any():
-        return summarise("state_ius", "", [], [why] * len(opened))
-    missed = ((made - demanded) ** 2).sum(axes)[opened].sum() / rows[opened, 1].sum()
-    return over_states(
-        "state_ius",
-        list(compress(states, opened)),
-        rows[opened],
-        share,
-        undefined=closed(opened, why),
-        details={"agreement": 1 - float(missed)},
-    )
 
 
 def _uncoupled(coupled: Result, least_eic: float, details: dict[str, Any]) -> Result:

@@ -32,7 +32,7 @@ def acts(model: WorldActionModel) -> bool:
     return any(ACTION in query.sampled and not query.given for query in model.queries)
 
 
-def acting_query(model: WorldActionModel, samples: int = 1, choice: Choice = "value") -> Query:
+def acting_query(model: WorldActionModel, samples: int = 1, choice: Choice = "consensus") -> Query:
     """What the model is asked for to act.
 
     With several samples per decision: actions with what they are chosen by, their value or the
@@ -61,7 +61,7 @@ def executor_for(
     *,
     execute_steps: int | None = None,
     samples: int = 1,
-    choice: Choice = "value",
+    choice: Choice = "consensus",
 ) -> Executor:
     """Chunks are executed for ``execute_steps`` steps (None: whole), waypoints are gone to.
 
@@ -83,7 +83,7 @@ def acting(
     *,
     execute_steps: int | None = None,
     samples: int = 1,
-    choice: Choice = "value",
+    choice: Choice = "consensus",
     sampler: Mapping[str, Sampling] | None = None,
     seed: int = 0,
 ) -> PolicyAgent:

@@ -61,19 +61,19 @@ class RolloutConfig:
     """Closed-loop rollouts: ``episodes`` evaluation starts of each environment.
 
     The first ``execute_steps`` actions of a chunk are executed (None: all); each decision is one of
-    ``samples``, by ``choice``: the highest ``value``, the ``consensus`` of the futures or the
-    ``action-consensus``, or at ``random``; ``network_steps`` sample each stream (None: the model's
-    own), which leaves guidance and the order of the streams as they are. ``sentence`` 1, 2, ...
-    says a paraphrase in place of what training said, ``swapped`` what training said for another
-    task of the scene, ``empty`` nothing; the task stays the same. ``shift`` names one of
-    `wamlab.sim.shifts`. ``batch`` episodes go side by side, and the first ``keep_frames`` of each
-    environment are logged with their frames (None: all).
+    ``samples``, by ``choice``: the ``consensus`` of the futures or the ``action-consensus``, the
+    highest ``value`` (of a model that values its plans), or at ``random``; ``network_steps`` sample
+    each stream (None: the model's own), which leaves guidance and the order of the streams as they
+    are. ``sentence`` 1, 2, ... says a paraphrase in place of what training said, ``swapped`` what
+    training said for another task of the scene, ``empty`` nothing; the task stays the same.
+    ``shift`` names one of `wamlab.sim.shifts`. ``batch`` episodes go side by side, and the first
+    ``keep_frames`` of each environment are logged with their frames (None: all).
     """
 
     episodes: int = 20
     execute_steps: int | None = None
     samples: int = 1
-    choice: Choice = "value"
+    choice: Choice = "consensus"
     batch: int = 8
     network_steps: int | None = None
     sentence: Sentence = 0

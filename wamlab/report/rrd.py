@@ -1,7 +1,9 @@
 """Episodes and probes as Rerun recordings (``.rrd``), to be looked at in its viewer.
 
 The package ``rerun-sdk`` is an extra; nothing else of this library needs it. The timeline ``step``
-counts executed actions; what was imagined stands at the step that it is of.
+counts executed actions; what was imagined stands at the step that it is of. Of a probe the branches
+that the model was asked for are written, under ``<kind>/<label>``; those that are executed and
+nothing more (`wamlab.types.EXECUTED`: other worlds, shuffled and reference actions) are left out.
 """
 
 from __future__ import annotations
