@@ -33,7 +33,7 @@ UNDEFINED, UNMEASURED = "undefined", "not measured"
 NONE = {"value": None}
 TARGET = (
     f"{listed(list(ASKED))} imaginations are each told from a good one by a measure whose "
-    "interval excludes the good one's value, and none scores above it"
+    "interval excludes the good one's value, and no joint measure scores it higher"
 )
 
 

@@ -4,7 +4,8 @@ The measures of `wamlab.metrics.physics` on where a thing was imagined at the mo
 where it stands now. Nobody touches anything in an imagination: touch is guessed from the distance
 of the imagined hand. The floor of each is what the executions score as the same reader reads them:
 its error looks like motion, and between two frames a hand may have come and gone. Only what lies
-above the floor was imagined. Not measured here are interpenetration, for which a reader would have
+above the floor was imagined, and what never moves violates nothing: that nothing moves is for
+`state_skill` to tell. Not measured here are interpenetration, for which a reader would have
 to see how things are turned, and gravity: a few offsets hold no acceleration.
 """
 
