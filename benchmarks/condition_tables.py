@@ -26,8 +26,8 @@ def tables(found: Found) -> str:
 def protocol_table(found: Found, name: str) -> str:
     """Success as trained and under each condition, with the paired difference.
 
-    Of a system trained more than once the last attempt is shown. Where another task was said than
-    the one that is judged: how often that one was done.
+    Of a system trained more than once the last training that was played so is shown. Where another
+    task was said than the one that is judged: how often that one was done.
     """
     played = [cell for cell in pooling.newest(found.conditions) if cell["protocol"] == name]
     systems = sorted({cell["model"] for cell in played})
@@ -41,7 +41,8 @@ def protocol_table(found: Found, name: str) -> str:
     return (
         f"### `{name}`\n\n"
         "Success over all tasks of the suite, and in brackets its interval; of which training it "
-        "is; then the difference from the same starts as trained, paired.\n\n"
+        "is, the last that was played so; then the difference from the same starts as trained, "
+        "paired. Systems of different seeds are not paired with each other.\n\n"
         f"{table(['condition', *(f'`{system}`' for system in systems)], rows)}\n"
         f"`{command(one)}`, {machine(one)}\n"
     )

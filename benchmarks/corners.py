@@ -17,8 +17,8 @@ from wording import (
     command,
     db_text,
     elsewhere,
+    executed,
     machine,
-    mean,
     points_text,
     rate_text,
     span,
@@ -39,7 +39,7 @@ MISSING = "not measured"
 
 
 def side_by_side(found: Found, protocol: str = PROTOCOL, systems: Sequence[str] = SYSTEMS) -> str:
-    """The tables: success, imagination and cost."""
+    """The tables: success, imagination and cost, and how much of a plan is executed."""
     every = {system: last(found, protocol, system) for system in systems}
     references = {name: last(found, protocol, name) for name in (BASELINE, *CONTROLS)}
     head = ["system", "seeds", "success", "over the better blind row"]
@@ -47,14 +47,30 @@ def side_by_side(found: Found, protocol: str = PROTOCOL, systems: Sequence[str] 
     success = [success_row(system, cells, references) for system, cells in every.items()]
     rivals = [f"less {rival}" for rival in RIVALS]
     imagined = [imagination_row(system, cells) for system, cells in every.items()]
-    costs = ["network calls a plan", "ms a plan", "samples seen", "GFLOP a sample"]
+    costs = ["network calls a plan", "samples seen", "GFLOP a sample"]
     cost = [cost_row(system, cells) for system, cells in every.items()]
     tables = [
+        executed_text(every),
         table(head, success),
         table(["system", "moving pixels", *rivals, "EIC", "EIC_cf"], imagined),
         table(["system", *costs, "minutes of training"], cost),
     ]
     return "\n".join(tables)
+
+
+def executed_text(every: Mapping[str, Sequence[Cell]]) -> str:
+    """How much of each plan was executed in these tables; systems are named where they differ."""
+    by_amount: dict[str, list[str]] = {}
+    for system, cells in every.items():
+        for amount in dict.fromkeys(executed(cell) for cell in cells):
+            by_amount.setdefault(amount, []).append(f"`{system}`")
+    if not by_amount:
+        return "Executed of each plan before the next: not measured.\n"
+    said = [
+        amount if len(by_amount) == 1 else f"{amount} ({', '.join(systems)})"
+        for amount, systems in by_amount.items()
+    ]
+    return f"Executed of each plan before the next: {'; '.join(said)}.\n"
 
 
 def success_row(
@@ -111,19 +127,38 @@ def joint_text(cells: Sequence[Cell], measure: str) -> str:
 
 
 def cost_row(system: str, cells: Sequence[Cell]) -> list[str]:
-    """What a plan and a training took."""
+    """The calls of a plan, and what a training took."""
     if not cells:
-        return [f"`{system}`", MISSING, *[""] * 4]
+        return [f"`{system}`", MISSING, *[""] * 3]
     one = cells[0]
     gflops = "; ".join(f"{stage} {number(g)}" for stage, g in one["gflop_per_sample"].items())
     return [
         f"`{system}`",
         f"{one['plan']['calls']:g}",
-        number(mean([cell["plan"]["ms_p50"] for cell in cells]), 0),
         str(one["samples"]),
         gflops,
         ", ".join(number(cell["training_seconds"] / 60, 1) for cell in cells),
     ]
+
+
+def plan_cost(found: Found) -> str:
+    """What one plan costs, all systems taking turns on one machine."""
+    if (record := found.files.get("plan_cost")) is None:
+        return "What a plan costs: not measured (`python benchmarks/plan_cost.py`).\n"
+    quantiles = ("min", "p50", "p95", "p99")
+    rows = [
+        [
+            f"`{one['model']}`",
+            ", ".join(map(str, one["calls"])),
+            *(number(one["ms"][name], 1) for name in quantiles),
+        ]
+        for one in record["systems"]
+    ]
+    head = ["one plan at batch 1", "network calls", *(f"ms, {name}" for name in quantiles)]
+    return (
+        f"Fresh models of size `{record['size']}` take turns, {record['repeats']} plans each:\n\n"
+        f"{table(head, rows)}\n`{command(record)}`, {machine(record)}\n"
+    )
 
 
 def real_clips(found: Found) -> str:

@@ -51,12 +51,16 @@ def cells_finding(found: Found) -> Finding:
 
 
 def shifts_finding(found: Found) -> Finding:
-    """The shifts under which a system solves fewer of the same starts, beyond chance."""
+    """The shifts under which a system solves fewer of the same starts, beyond chance.
+
+    Each is of its own last training that was played so: where these are of different seeds, the
+    systems are not paired with each other, and the finding says it.
+    """
     asked = (
         f"`{PROTOCOL}`: {' and '.join(f'`{one}`' for one in MODELS)} under every shift, "
         "five episodes a task, paired"
     )
-    said, complete = [], True
+    said, complete, seeds = [], True, []
     for system in MODELS:
         by_shift = {name: shifted(found, system, name) for name in shifts()}
         complete &= all(by_shift.values())
@@ -71,15 +75,19 @@ def shifts_finding(found: Found) -> Finding:
             if one.interval and one.interval[1] < 0
         ]
         if falls:
-            of = trainings([cell for cells in by_shift.values() for cell in cells])
+            under = [cell for cells in by_shift.values() for cell in cells]
+            of = trainings(under)
+            seeds.append({cell["seed"] for cell in under})
             said.append(f"`{system}` ({of}) falls under {', '.join(lost) or 'none'}")
+    if len(seeds) == len(MODELS) and not set.intersection(*seeds):
+        said.append("of different seeds, so not paired with each other")
     return Finding(
         "conditions", asked, "; ".join(said), verdict(True, complete) if said else MISSING
     )
 
 
 def shifted(found: Found, system: str, shift: str) -> list[Cell]:
-    """What was played of a system's last attempt under a shift."""
+    """What was played under a shift, of a system's last training that was played so."""
     played = pooling.newest(found.conditions)
     return named([c for c in played if c["protocol"] == PROTOCOL], system, shift)
 

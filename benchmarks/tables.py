@@ -11,6 +11,7 @@ from pooling import Cell, Estimate
 from wording import (
     command,
     db_text,
+    executed,
     machine,
     mean,
     of,
@@ -82,7 +83,8 @@ def attempt_text(cells: Sequence[Cell]) -> str:
         f"{gflops} GFLOP each, {one['precision']['choice']}; steps fixed by "
         f"{one['steps_fixed_by']}), {minutes} minutes of training; "
         f"{one['plan']['calls']:g} network calls and {number(one['plan']['ms_p50'], 0)} ms a plan "
-        f"(up to {one['plan']['rows_at_most']} rows share it).{why}{gap}\n\n"
+        f"(up to {one['plan']['rows_at_most']} rows share it), of which {executed(one)} are "
+        f"executed before the next.{why}{gap}\n\n"
         f"`{command(one)}`, {machine(one)}\n"
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import acting_tables
+import codec_table
 import condition_tables
 import corners
 import measure_tables
@@ -89,7 +90,7 @@ def six(found: Found) -> Part:
 def systems(found: Found) -> Part:
     text = ["## The systems side by side\n", "All on `mw-6`, the same demonstrations and starts.\n"]
     asked = system_targets.findings(found)
-    text += [corners.side_by_side(found), corners.real_clips(found)]
+    text += [corners.side_by_side(found), corners.plan_cost(found), corners.real_clips(found)]
     text += [corners.action_sight(found), corners.plan_sight(found)]
     text.append(summary_table(asked))
     return Part("\n".join(text), asked)
@@ -159,6 +160,10 @@ def planted(found: Found) -> Part:
     return Part("\n".join(text), [planted_tables.finding(found)])
 
 
+def codecs(found: Found) -> Part:
+    return Part("\n".join(["## Learned codecs\n", codec_table.text(found)]))
+
+
 def speed(found: Found) -> Part:
     findings = [*step_findings(found), latency_finding(found), collection_finding(found)]
     rows = [
@@ -216,6 +221,7 @@ CHAPTERS: tuple[Callable[[Found], Part], ...] = (
     skill,
     planted,
     physics,
+    codecs,
     speed,
     measures,
     robustness,

@@ -49,6 +49,13 @@ def elsewhere(moving: Mapping[str, Any]) -> str:
     return f" (at {', '.join(map(str, offsets))})" if offsets and set(offsets) - {*COMMON} else ""
 
 
+def executed(cell: Mapping[str, Any]) -> str:
+    """How much of each plan was executed before the next one, and of how many it was chosen."""
+    chunk, how = cell["run"]["model"]["chunk"], cell["run"]["rollout"]
+    said = f"{how['execute_steps'] or chunk} of {chunk} actions"
+    return said if how["samples"] == 1 else f"{said} of one of {how['samples']} plans"
+
+
 def command(result: Mapping[str, Any]) -> str:
     known = result.get("provenance", {}).get("command") or result.get("command", "not recorded")
     return known if known.startswith("python") else f"python {known}"

@@ -38,6 +38,10 @@ def cell(
         "seed": seed,
         "attempt": attempt,
         "hypothesis": "smaller batches learn faster" if attempt > 1 else "",
+        "run": {
+            "model": {"chunk": 16},
+            "rollout": {"execute_steps": 8, "samples": 1},
+        },
         "steps": 1000,
         "steps_fixed_by": "--steps 1000",
         "samples": 32000,

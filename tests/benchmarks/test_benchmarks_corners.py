@@ -78,6 +78,43 @@ def test_a_shift_says_under_which_training_a_system_falls() -> None:
     assert one.measured.startswith("`reactive` (attempt 1, seed 1) falls under light −90.0")
 
 
+def test_systems_of_different_seeds_are_said_not_to_be_paired() -> None:
+    dark = [
+        {**half("", 1), "model": model, "seed": seed, "condition": "light"}
+        for model, seed in (("uwm", 2), ("reactive", 1))
+    ]
+    own = [
+        cell(dict.fromkeys(TASKS, 20), n=20, seed=one["seed"], model=one["model"], protocol="mw-6")
+        for one in dark
+    ]
+    (one,) = [
+        f for f in system_targets.findings(Found({}, own, {}, dark)) if "every shift" in f.asked
+    ]
+    assert one.measured.endswith("; of different seeds, so not paired with each other")
+
+
+def test_beside_success_stands_how_much_of_a_plan_is_executed() -> None:
+    said = "Executed of each plan before the next: 8 of 16 actions"
+    whole = cells("reactive", 19)
+    assert corners.side_by_side(Found({}, whole, {})).startswith(f"{said}.\n")
+    for one in whole:
+        one["run"] = {**one["run"], "rollout": {"execute_steps": None, "samples": 4}}
+    text = corners.side_by_side(Found({}, [*whole, *cells("gr1", 17)], {}))
+    other = "16 of 16 actions of one of 4 plans (`reactive`)"
+    assert text.startswith(
+        f"Executed of each plan before the next: {other}; 8 of 16 actions (`gr1`)"
+    )
+    assert "not measured" in corners.side_by_side(Found({}, [], {})).splitlines()[0]
+
+
+def test_what_a_plan_costs_is_of_one_machine() -> None:
+    milliseconds = {"min": 20.0, "p50": 21.5, "p95": 23.0, "p99": 25.0}
+    record = {"size": "small", "repeats": 9, "systems": [{**plan("uwm", 0), "ms": milliseconds}]}
+    text = corners.plan_cost(Found({"plan_cost": record}, [], {}))
+    assert "| `uwm` | 1 | 20.0 | 21.5 | 23.0 | 25.0 |" in text
+    assert "not measured" in corners.plan_cost(Found({}, [], {}))
+
+
 @pytest.mark.parametrize(
     ("solved", "seeds", "wanted"), [(17, 2, MET), (15, 2, NOT_MET), (17, 1, PARTIAL)]
 )

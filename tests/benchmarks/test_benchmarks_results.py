@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import codec_table
 import pytest
 from findings import MET, MISSING, NOT_MET, PARTIAL, Finding
 from made_cells import TASKS, cell
@@ -55,6 +56,25 @@ def test_a_target_is_named_by_what_it_is_about() -> None:
     nothing = page(Found({}, [], {}))
     assert not re.search(r"\bbars?\b|\bjudge('s| \d)|\bcorners\b", nothing, re.IGNORECASE)
     assert all(re.fullmatch(r"[a-z][a-z ]+|mw-6", f.topic) for f in findings(Found({}, [], {})))
+
+
+def test_a_codec_is_measured_or_said_not_to_be() -> None:
+    view = {"psnr": 27.45, "psnr_worst": 25.36, "psnr_moving": 19.59}
+    record = {
+        "codec": "kl/1", "code": [8, 8, 8], "parameters": 7, "steps": 90, "seconds": 180.0,
+        "held_out": {"corner": view, "gripper": view}, "encode": {"frames": 192, "ms_best": 39.8},
+    }  # fmt: skip
+    own = {**cell(TASKS), "run": {"model": {"codec": "kl"}}}
+    nothing = codec_table.text(Found({}, [], {}))
+    text = codec_table.text(Found({"codec-kl": record}, [own], {}))
+    assert nothing.count("not measured") == 3
+    assert "| `kl/1` | 8 x 8 x 8 | 7 | 90 in 3.0 minutes | 27.4 (worst 25.4, moving 19.6) |" in text
+    assert text.count("not measured") == 1
+    assert "Cells that imagine in a learned codec: uwm." in text
+
+
+def test_an_attempt_says_how_much_of_a_plan_is_executed() -> None:
+    assert "of which 8 of 16 actions are executed before the next" in page(Found({}, three(), {}))
 
 
 def test_the_columns_of_success_are_explained() -> None:

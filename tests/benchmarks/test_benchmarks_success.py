@@ -57,6 +57,14 @@ def test_nothing_is_trained_before_its_steps_are_fixed(places: Places) -> None:
         success.main([*["mw-6", "--models", "uwm", "--results"], str(places.results)])
 
 
+def test_the_recipe_of_the_cascade_is_that_of_the_attempt_that_is_shown(places: Places) -> None:
+    shown = json.loads((success.HERE / "results/mw-6/unipi-seed0-attempt2.json").read_text())["run"]
+    for words in ((), ("--set", "model.inverse_reach=3")):
+        asked = success.asked(arguments(places, *words), "unipi")
+        assert json.loads(json.dumps(to_dict(asked.model))) == shown["model"]
+        assert asked.rollout.execute_steps == shown["rollout"]["execute_steps"]
+
+
 def test_another_attempt_has_steps_of_its_own(places: Places) -> None:
     fix(places)
     cell = Cell("mw-6", "uwm", 0, 2, "why")

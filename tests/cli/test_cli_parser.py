@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from wamlab.cli.help import COMMANDS
 from wamlab.cli.parser import commands_of, make_parser, parse
+from wamlab.sim.shifts import shifts
 
 EVERYWHERE = ["--import", "--traceback"]
 PUBLIC = {
@@ -73,6 +76,11 @@ def test_every_command_teaches_itself(command: str, capsys: pytest.CaptureFixtur
     assert COMMANDS[command].about.split("\n")[0] in said
     assert f"example:\n  wam {command}" in said
     assert max(map(len, said.splitlines())) <= 100
+
+
+def test_eval_names_every_shift() -> None:
+    named = COMMANDS["eval"].about.partition("in all training: ")[2].partition(".")[0]
+    assert re.split(r",?\s+(?:or )?", named) == shifts()
 
 
 @pytest.mark.parametrize("command", PUBLIC)

@@ -9,7 +9,7 @@ from test_metrics_likelihood import COVARIANCE, LEVELS, entropy, expected
 
 from wamlab.metrics.base import compute
 from wamlab.metrics.information import SIDES, information, stop
-from wamlab.metrics.likelihood import nats, noise_levels
+from wamlab.metrics.likelihood import CHAINS, gathered, nats, noise_levels
 from wamlab.types import Denoised, Nats, Recording
 
 TRUE = entropy(COVARIANCE["POLICY"]) + entropy(COVARIANCE["VIDEO"]) - entropy(COVARIANCE["JOINT"])
@@ -21,14 +21,17 @@ def side(name: str, levels: np.ndarray = LEVELS, **planted: np.ndarray) -> float
     return float(information(*found)[0])
 
 
-def recordings(**planted: np.ndarray) -> list[Recording]:
-    """Two episodes of the world, of which the second has everything twice."""
+def recordings(blunt: str = "", **planted: np.ndarray) -> list[Recording]:
+    """Two episodes of the world, of which the second has everything twice.
+
+    The denoiser of the query ``blunt`` errs by 0.01 in square at every level.
+    """
     logs = [recorded.recording(0, 1), recorded.recording(1, 1)]
     for copies, one in enumerate(logs, start=1):
         one.likelihood = {}
         for query, covariance in {**COVARIANCE, **planted}.items():
             each = expected(covariance)
-            parts = (each.errors, each.energy, each.dims)
+            parts = (each.errors + 0.01 * (query == blunt), each.energy, each.dims)
             one.likelihood[query] = Denoised(each.levels, *(copies * part for part in parts))
     return logs
 
@@ -64,6 +67,41 @@ def test_cut_at_different_levels_the_difference_would_be_of_the_cuts(blunt: floa
     assert abs(float(information(alone, given)[0]) - TRUE) < 0.8 * abs(apart - TRUE)
 
 
+@pytest.mark.parametrize("chain", CHAINS)
+def test_the_chain_gap_of_one_distribution_is_0(chain: str) -> None:
+    assert compute("chain_gap", recordings(), chain=chain).value == pytest.approx(0, abs=1e-3)
+    blind = compute("chain_gap", recordings(INVERSE=COVARIANCE["POLICY"]), chain="by video")
+    assert blind.value == pytest.approx(TRUE / len(COVARIANCE["JOINT"]), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("blunt", "chain"), [("POLICY", "by policy"), ("VIDEO", "by video"), ("JOINT", "by video")]
+)
+def test_a_chain_gap_cut_at_different_levels_would_be_of_the_cuts(blunt: str, chain: str) -> None:
+    """The same trap with three bounds."""
+    logs = recordings(blunt)
+    found = [gathered(logs, query)[1] for query in ("JOINT", *CHAINS[chain])]
+    joint, first, second = (nats(one) for one in found)
+    apart = float(((first + second - joint) / found[0].dims).mean())
+    gap = compute("chain_gap", logs, chain=chain).value
+    assert gap is not None
+    assert abs(gap) < 0.8 * abs(apart)
+
+
+def test_a_cut_leaves_the_chain_below_0_as_its_halves_are_told_clean_values() -> None:
+    """FORWARD knows the action itself, JOINT's future only the action under the last noise."""
+    logs = recordings()
+    kept = LEVELS >= 0.05
+    for log in logs:
+        for query, one in log.likelihood.items():
+            cut = Denoised(one.levels[kept], one.errors[:, kept], one.energy, one.dims)
+            log.likelihood[query] = cut
+    for chain in CHAINS:
+        gap = compute("chain_gap", logs, chain=chain).value
+        assert gap is not None
+        assert -0.1 < gap < 0
+
+
 def test_a_forward_model_that_ignores_the_action_knows_nothing_of_it() -> None:
     assert side("future", FORWARD=COVARIANCE["VIDEO"]) == pytest.approx(0, abs=1e-9)
     assert side("action", FORWARD=COVARIANCE["VIDEO"]) == pytest.approx(TRUE, abs=1e-3)
@@ -97,7 +135,9 @@ def test_tokens_are_exact() -> None:
 
 def test_what_does_not_compare_is_named() -> None:
     one, other = expected(COVARIANCE["POLICY"]), expected(COVARIANCE["POLICY"], LEVELS[1:])
-    with pytest.raises(ValueError, match=r"49 levels down to 0.001 alone, but 48 levels"):
+    with pytest.raises(
+        ValueError, match=r"49 levels down to 0.001 of one likelihood, but 48 levels"
+    ):
         information(one, other)
     with pytest.raises(ValueError, match=r"dimensions \[3\] alone, but \[5\] given"):
         information(one, expected(COVARIANCE["VIDEO"]))

@@ -28,3 +28,5 @@ def test_what_is_said_and_shifted_can_be_given() -> None:
     assert run.vary(["rollout.sentence=empty"]).rollout.sentence == "empty"
     with pytest.raises(TypeError, match=r"rollout\.sentence"):
         run.vary(["rollout.sentence=swap"])
+    with pytest.raises(ValueError, match="'paraphrase' is a sentence, and 'swapped' another"):
+        run.vary(["rollout.shift=paraphrase"])

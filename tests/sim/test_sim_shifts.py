@@ -116,6 +116,11 @@ def test_a_paraphrase_is_said(plain: Env) -> None:
     assert env.instruction != plain.instruction
 
 
+def test_a_paraphrase_and_a_sentence_are_not_both_said(plain: Env) -> None:
+    with pytest.raises(ValueError, match=r"'paraphrase' is .*, but sentence is given as well"):
+        make(plain.name, shift="paraphrase", sentence="empty", views=())
+
+
 def test_shifts_are_refused_by_name(plain: Env) -> None:
     class Bare:
         name = "bare/thing"

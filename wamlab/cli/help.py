@@ -71,8 +71,10 @@ minutes; like training it decodes the dataset into the cache, once.""",
         """\
 Closed-loop rollouts of a checkpoint on evaluation starts, everything logged. Several environments
 share one model call; a row's result does not depend on the others. --env takes environments and
-suites (see: wam list envs). --set rollout.sentence=1 says a paraphrase that training never saw. The
-blind rows of the environments that have one are saved beside the episodes.
+suites (see: wam list envs). --set rollout.sentence=1 says a paraphrase that training never saw,
+swapped (in scene) what it said for another task, empty nothing. --set rollout.shift=light changes
+one thing that was the same in all training: camera, distractors, friction, gain, light, paraphrase,
+start or texture. The blind rows of the environments that have one are saved beside the episodes.
 
 Without a simulator, --dataset asks the model at instants of recorded episodes instead: how far its
 actions are from the recorded ones, how near its imagined frames come to the recorded ones, beside

@@ -38,8 +38,8 @@ import numpy as np
 from jaxtyping import Float
 
 from wamlab.metrics.base import NotApplicable, Result, Row, metric, summarise
-from wamlab.metrics.likelihood import denoising_bound, gathered, tightest
-from wamlab.types import Denoised, Likelihood, Nats, Recording
+from wamlab.metrics.likelihood import comparable, gathered, stop
+from wamlab.types import Denoised, Likelihood, Recording
 
 
 class Side(NamedTuple):
@@ -62,20 +62,8 @@ def information(alone: Likelihood, given: Likelihood) -> Float[np.ndarray, " b"]
     """
     if not np.array_equal(alone.dims, given.dims):
         raise ValueError(f"dimensions {alone.dims} alone, but {given.dims} given the other stream")
-    if isinstance(alone, Nats) and isinstance(given, Nats):
-        return np.asarray(alone.nats, np.float64) - np.asarray(given.nats, np.float64)
-    if isinstance(alone, Nats) or isinstance(given, Nats):
-        raise ValueError("one likelihood is exact and the other a bound: they do not compare")
-    if not np.array_equal(alone.levels, given.levels):
-        counts = [f"{len(one.levels)} levels down to {one.levels[-1]:g}" for one in (alone, given)]
-        raise ValueError(f"{counts[0]} alone, but {counts[1]} given the other stream")
-    kept = stop(alone, given)
-    return denoising_bound(_first(alone, kept)) - denoising_bound(_first(given, kept))
-
-
-def stop(alone: Denoised, given: Denoised) -> int:
-    """How many levels both bounds of a difference are taken over."""
-    return min(len(tightest(one).levels) for one in (alone, given))
+    without, knowing = comparable(alone, given)
+    return without - knowing
 
 
 @metric("coupling_nats", needs="recordings", unit="nats")
@@ -119,7 +107,3 @@ def _measured(recordings: Sequence[Recording], queries: Sequence[str]) -> list[R
 def _rows(recordings: Sequence[Recording], values: Float[np.ndarray, " b"]) -> list[Row]:
     pairs = zip(recordings, values, strict=True)
     return [Row(f"episode {one.episode}", one.env, float(value)) for one, value in pairs]
-
-
-def _first(found: Denoised, levels: int) -> Denoised:
-    return Denoised(found.levels[:levels], found.errors[:, :levels], found.energy, found.dims)

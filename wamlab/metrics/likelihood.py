@@ -30,7 +30,9 @@ the others go on to 0.01.
 
 The chain rule ``L_JOINT = L_POLICY + L_FORWARD = L_VIDEO + L_INVERSE`` holds between the entropies.
 What is left over between bounds says how far the five answers of one network are from being those
-of one distribution.
+of one distribution. All three are cut at one level (`comparable`): at different ones they would
+differ by what was cut. The cut itself leaves something over, below 0: FORWARD is told the clean
+action, while in JOINT's last noise the future knows a noisy one.
 """
 
 from __future__ import annotations
@@ -97,10 +99,7 @@ def tightest(found: Denoised) -> Denoised:
     the rows at hand). A network's clean prediction has an error of its own, and at levels whose
     noise is fainter than that error it only adds nats.
     """
-    stops = range(2, len(found.levels) + 1)
-    cuts = [
-        Denoised(found.levels[:k], found.errors[:, :k], found.energy, found.dims) for k in stops
-    ]
+    cuts = [_noisiest(found, count) for count in range(2, len(found.levels) + 1)]
     return min(cuts, key=lambda cut: float(denoising_bound(cut).mean()))
 
 
@@ -109,6 +108,42 @@ def nats(found: Likelihood) -> Float[np.ndarray, " b"]:
     if isinstance(found, Nats):
         return np.asarray(found.nats, np.float64)
     return denoising_bound(tightest(found))
+
+
+def comparable(*found: Likelihood) -> list[Float[np.ndarray, " b"]]:
+    """``-log p`` of each row in nats, each likelihood's, so that they can be subtracted.
+
+    Exact, or bounds over the same levels: as many as the bound that stops first is tightest over.
+
+    Raises:
+        ValueError: one is exact and one a bound, or other levels.
+    """
+    bounds = [one for one in found if isinstance(one, Denoised)]
+    if not bounds:
+        return [nats(one) for one in found]
+    if len(bounds) < len(found):
+        raise ValueError("one likelihood is exact and another a bound: they do not compare")
+    kept = stop(*bounds)
+    return [denoising_bound(_noisiest(one, kept)) for one in bounds]
+
+
+def stop(*bounds: Denoised) -> int:
+    """How many levels all bounds of a difference are taken over.
+
+    Raises:
+        ValueError: they were not measured at the same levels.
+    """
+    first = bounds[0].levels
+    for other in (one.levels for one in bounds):
+        if not np.array_equal(first, other):
+            counts = [f"{len(one)} levels down to {one[-1]:g}" for one in (first, other)]
+            raise ValueError(f"{counts[0]} of one likelihood, but {counts[1]} of another")
+    return min(len(tightest(one).levels) for one in bounds)
+
+
+def _noisiest(found: Denoised, count: int) -> Denoised:
+    """What was found at the noisiest ``count`` levels."""
+    return Denoised(found.levels[:count], found.errors[:, :count], found.energy, found.dims)
 
 
 @metric("nats_per_dim", needs="recordings", unit="nats")
@@ -137,13 +172,15 @@ def chain_gap(recordings: Sequence[Recording], *, chain: str = "by policy") -> R
     """What the chain rule leaves over, per dimension of the joint: 0 for one distribution.
 
     ``by policy``: ``(L_POLICY + L_FORWARD - L_JOINT) / D``; ``by video`` with VIDEO and INVERSE.
+    All three bounds stop at the same level.
     """
     wanted = ("JOINT", *CHAINS[chain])
     whole = [one for one in recordings if set(wanted) <= set(one.likelihood)]
     if not whole:
         raise NotApplicable(f"it takes the likelihoods of {', '.join(wanted)}")
-    joint, first, second = (gathered(whole, name)[1] for name in wanted)
-    gaps = (nats(first) + nats(second) - nats(joint)) / joint.dims
+    found = [gathered(whole, name)[1] for name in wanted]
+    joint, first, second = comparable(*found)
+    gaps = (first + second - joint) / found[0].dims
     pairs = zip(whole, gaps, strict=True)
     rows = [Row(f"episode {one.episode}", one.env, float(gap)) for one, gap in pairs]
     return summarise("chain_gap", "nats", rows)

@@ -3,6 +3,8 @@
 A rival is built from training data once and asked for the frames of a probe; what it showed is
 saved beside the probe, so that a report can be rebuilt from logs alone. Before a recorded instant
 the same rivals also guess the action: holding still, the mean chunk, the chunk of the nearest clip.
+There they are built from other episodes of the dataset that is judged. Where no training read it,
+these are episodes that the model never saw, which favours the rivals.
 """
 
 from __future__ import annotations

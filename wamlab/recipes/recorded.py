@@ -41,6 +41,9 @@ def replay_recorded(
 ) -> list[Recording]:
     """What a policy answers at instants of a dataset's episodes, logged in ``out``.
 
+    Rivals are built from other episodes of the same dataset: those of it that training read, or,
+    where training read none of it, episodes that the model never saw, which favours the rivals.
+
     Args:
         trained_on: digests of the datasets that the run read; of one of these, the episodes that
             it held out are taken where there are some.

@@ -86,6 +86,8 @@ class RolloutConfig:
         _check_counts(self, ("episodes", "sentence", "keep_frames"), least=0)
         if self.shift:
             _check_shift(self.shift)
+        if self.shift == "paraphrase" and self.sentence:
+            raise ValueError(f"the shift 'paraphrase' is a sentence, and {self.sentence!r} another")
 
     def sampler(self, model: WorldActionModel) -> dict[str, Sampling] | None:
         """How a model samples, None for its own way.

@@ -64,7 +64,10 @@ def verdict(found: Mapping[str, Any]) -> list[str]:
 ORIGINS = {
     "held out": "The run held these episodes out of its training.",
     "training": "The run may have been trained on these episodes: it held none out.",
-    "elsewhere": "The run did not read this dataset, or not as it is now.",
+    "elsewhere": (
+        "The run did not read this dataset, or not as it is now; rivals are made of its other "
+        "episodes, which favours them."
+    ),
 }
 
 

@@ -47,7 +47,7 @@ def make(name: str, *, shift: str = "", **options: Any) -> Env:
 
     Raises:
         KeyError: an unknown name or shift, with the nearest right one.
-        ValueError: a shift that the environment cannot do.
+        ValueError: a shift that the environment cannot do, or one that is an option given as well.
         ImportError: the simulator is not installed, with the line that installs it.
     """
     if name not in (known := names()):
@@ -56,9 +56,12 @@ def make(name: str, *, shift: str = "", **options: Any) -> Env:
         return _make(name, **options)
     from wamlab.sim import shifts
 
-    if shift in shifts.OPTIONS:
-        return _make(name, **{**options, **shifts.OPTIONS[shift]})
-    return shifts.shift(_make(name, **options), shift)
+    given = shifts.OPTIONS.get(shift)
+    if given is None:
+        return shifts.shift(_make(name, **options), shift)
+    if twice := options.keys() & given.keys():
+        raise ValueError(f"the shift {shift!r} is {dict(given)}, but {min(twice)} is given as well")
+    return _make(name, **options, **given)
 
 
 def _make(name: str, **options: Any) -> Env:
