@@ -101,6 +101,21 @@ def test_measures_by_contact_phase_have_a_table_of_their_own(vector):
     assert "| `gr1` | state SKILL" not in text
 
 
+def test_the_least_of_the_normalised_and_curves_over_offsets_stand_below_the_table(vector):
+    details = {"static": 0.0, "oracle": 0.5, "normalised": -0.5, "curve": {"16": -0.25, "8": 0.1}}
+    eic = {"state_eic, object": {"value": -0.25, "interval": None, "details": details}}
+    cell = measured({**vector, "joint": {}}, axes={**vector["axes"], "joint coupling": eic})
+    bare = measured({**vector, "joint": {}}, "gr1", axes={"joint coupling": {}})
+    text = measure_tables.tables(Found({}, [], {}, measured=[cell, bare]))
+    assert "| −0.25; static 0; oracle 0.5; normalised −0.5 | – |" in text
+    assert "have a value: `uwm` −0.50, state EIC, object (of 1 measure).\n" in text
+    assert "| measure | `uwm` | `gr1` |" in text
+    assert "| state EIC, object | 8: 0.1, 16: −0.25 | – |" in text
+    without = measure_tables.tables(Found({}, [], {}, measured=[bare]))
+    assert "normalised joint measures" not in without
+    assert "Over offsets" not in without
+
+
 def test_a_model_that_was_measured_elsewhere_says_where(vector):
     moving = {**vector["fidelity"]["moving_psnr"], "parts": {"corner@4": {}, "gripper@8": {}}}
     own = {**vector["fidelity"], "moving_psnr": moving}

@@ -237,12 +237,26 @@ def test_what_is_compared_is_looked_at_where_models_are_compared_alone(folder, m
 
 
 def test_what_a_joint_measure_of_pixels_is_read_against_stands_beside_it(page):
-    told = ["static", "shuffled action", "wrong world (gain 0.7)", "oracle"]
+    told = ["static", "shuffled action", "wrong world (gain 0.7)", "oracle", "normalised"]
+    told += ["corner, over offsets 8: "]
     rows = [row for row in text_of(page, "tr") if row.startswith(("EIC own", "SKILL how"))]
     assert len(rows) == 4
     for row in rows:
         places = [row.index(name) for name in told]
         assert places == sorted(places)
+
+
+def test_the_least_of_the_normalised_joint_measures_stands_below_their_tables(page, folder):
+    found = json.loads((folder / "results.json").read_text())["joint"]
+    shares = {
+        f"{words.title(name)}, {entity} (pixels)": share
+        for entity, measures in found.items()
+        for name, one in measures.items()
+        if (share := one["details"].get("normalised")) is not None
+    }
+    least = min(shares, key=shares.get)
+    (said,) = [line for line in text_of(page, "p") if line.startswith("Normalised, 0 is")]
+    assert said.endswith(f"{len(shares)} in all, is {words.number(shares[least])}: {least}.")
 
 
 def test_the_report_is_rebuilt_byte_for_byte_from_the_logs(folder, page):
