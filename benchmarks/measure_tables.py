@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import acting_tables
+import plausibility_tables
 import pooling
 from findings import MISSING, Finding, verdict
 from pooling import Cell
 from tables import Found
-from wording import command, elsewhere, machine, table
+from wording import chapter, command, elsewhere, machine, table
 
 from wamlab.report.axes import (
     by_phase,
@@ -19,7 +21,7 @@ from wamlab.report.axes import (
     least_normalised,
     over_offsets,
 )
-from wamlab.report.words import count, number, title
+from wamlab.report.words import count, listed, number, title
 from wamlab.types import STRATA
 
 ASKED, LEAST = {"uwm": (50, 8, 60.0)}, (24, 6, 30.0)
@@ -36,6 +38,15 @@ PHASED = ("state_eic_cf", "state_skill", "state_error")
 POSES = ("div",)
 """Measures of where things go when the own actions are executed: of no pixels."""
 NOTHING = "n/a"
+APART = {
+    title(name): heading
+    for heading, names in (
+        (plausibility_tables.TITLE, ("film_success", "imagination_use")),
+        (acting_tables.TITLE, ("alarms", "failure_auroc")),
+    )
+    for name in names
+}
+"""Measures of logs that are made apart, and the chapter in which they stand."""
 
 
 def finding(found: Found) -> Finding:
@@ -102,7 +113,7 @@ def _protocol(name: str, measured: Sequence[Cell]) -> str:
         "The readers of frames serve all models: where they were there already, their training is "
         "not in the minutes.\n\n"
         + table(["measure", *heads], body)
-        + (f"\nWithout a value for any of them: {'; '.join(silent)}.\n" if silent else "")
+        + _silent(silent)
         + _least(measured)
         + _offsets(measured)
         + _phases(measured)
@@ -110,6 +121,20 @@ def _protocol(name: str, measured: Sequence[Cell]) -> str:
         + "\n".join(texts)
         + "\n"
     )
+
+
+def _silent(names: Sequence[str]) -> str:
+    """Measures that have no value here, and where those stand that are measured apart."""
+    without = [name for name in names if name not in APART]
+    apart: dict[str, list[str]] = {}
+    for name in names:
+        if name in APART:
+            apart.setdefault(chapter(APART[name]), []).append(name)
+    said = [f"\nWithout a value for any of them: {'; '.join(without)}.\n"] if without else []
+    if apart:
+        stand = "; ".join(f"{listed(ones)} in {link}" for link, ones in apart.items())
+        said.append(f"\nMeasured apart, from logs of their own: {stand}.\n")
+    return "".join(said)
 
 
 def _least(measured: Sequence[Cell]) -> str:

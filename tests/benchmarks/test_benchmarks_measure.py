@@ -69,6 +69,13 @@ def test_the_page_has_a_row_for_each_measure_and_a_column_for_each_model(vector)
     (unread,) = [line for line in lines if line.startswith("Without a value for any of them")]
     assert "; state EIC, robot; " in unread
     assert "; EIC, robot (pixels)" not in unread
+    assert "film success" not in unread
+    (apart,) = [line for line in lines if line.startswith("Measured apart")]
+    assert (
+        "alarms and failure AUROC in [Imagined futures while acting](#imagined-futures-while"
+        in apart
+    )
+    assert "film success and imagination use in [Action plausibility: what a judge" in apart
     assert any("54 states, 8 samples; probing 20.0" in line for line in lines)
     assert "Not measured" in measure_tables.tables(Found({}, [], {}))
 

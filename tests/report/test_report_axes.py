@@ -1,8 +1,10 @@
 import dataclasses
+from pathlib import Path
 
 import pusher
 
 from wamlab.report.axes import (
+    APART,
     beside,
     between,
     figure,
@@ -10,6 +12,8 @@ from wamlab.report.axes import (
     least_normalised,
     over_offsets,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_figure_has_three_digits_and_a_rounding_error_none():
@@ -72,6 +76,18 @@ def test_the_least_of_the_normalised_says_of_which_measure_and_entity_it_is():
     lower = {**coupling, "state_cmr, object": of(0.5, normalised=-0.125)}
     assert least_normalised(joint, lower) == ("state CMR, object", -0.125, 3)
     assert least_normalised({"robot": {}}, {"icc": of(0.3)}) is None
+
+
+def test_a_measure_whose_logs_are_made_apart_says_by_which_script_that_is_there():
+    found = {
+        name: one for measures in further([], [], {}).values() for name, one in measures.items()
+    }
+    for name, script in APART.items():
+        assert found[name].why_not.endswith(
+            f"(python {script} plays and measures it, docs/results.md shows what came of it)"
+        )
+        assert (ROOT / script).exists()
+    assert "python" not in found["progress"].why_not
 
 
 def test_a_report_knows_how_often_an_environment_of_the_library_acts():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from wamlab.metrics.base import Logs, Metric, Result, axis_of, compute, find, names
@@ -32,6 +33,12 @@ SHOWN = {
     *("feature_similarity", "feature_distance"),
     *("eic", "eic_cf", "skill", "div"),
 }
+APART = {
+    "alarms": "benchmarks/acting_on_futures.py",
+    "film_success": "benchmarks/idm_turing.py",
+    "imagination_use": "benchmarks/imagination_use.py",
+}
+"""Measures that need more than the logs of one folder, and which script plays and measures them."""
 ROUNDING = 1e-12
 """Less than this, in the unit of any measure, is arithmetic and not a finding."""
 
@@ -55,7 +62,7 @@ def further(
             for entity in (ROBOT, OBJECT):
                 found[axis][f"{name}, {entity}"] = compute(name, logs[needs], entity=entity)
         else:
-            found[axis][name] = known.get(name) or compute(name, logs[needs])
+            found[axis][name] = _explained(known.get(name) or compute(name, logs[needs]))
     return found
 
 
@@ -190,6 +197,15 @@ def over_offsets(
 
 def between(interval: Sequence[float] | None) -> str:
     return "" if interval is None else f"{figure(interval[0])} to {figure(interval[1])}"
+
+
+def _explained(result: Result) -> Result:
+    """A result that says, where it is of logs that are made apart, which command makes them."""
+    if result.value is not None or result.metric not in APART:
+        return result
+    script = APART[result.metric]
+    said = f"python {script} plays and measures it, docs/results.md shows what came of it"
+    return replace(result, why_not=f"{result.why_not} ({said})")
 
 
 def _needs_no_more(metric: Metric) -> bool:
