@@ -9,8 +9,7 @@ from findings import MISSING, Finding, verdict
 from tables import Found
 from wording import command, machine, span, table
 
-from wamlab.report.words import between, listed, number
-from wamlab.types import STATE
+from wamlab.report.words import between, listed, number, reader_error
 
 GOOD = "oracle"
 ASKED = ("action-blind", "robot-only", "optimist", "late", "static")
@@ -152,8 +151,7 @@ def _intro(record: Mapping[str, Any]) -> str:
     settings = record["settings"]
     planted = "; ".join(f"*{fault}*: {what}" for fault, what in record["what"].items())
     errors = "; ".join(
-        f"{env}: {listed([_error(name, value) for name, value in one.items()])}"
-        for env, one in record["reader_errors"].items()
+        f"{env}: {reader_error(one)}" for env, one in record["reader_errors"].items()
     )
     return (
         "Imaginations with a known fault, rendered by the simulator and read by the state reader "
@@ -164,13 +162,6 @@ def _intro(record: Mapping[str, Any]) -> str:
         "A cell is robot / object; an undefined one says so. The oracle's row is what can be "
         "attained with this reader.\n"
     )
-
-
-def _error(name: str, value: float) -> str:
-    """A reader's error with its unit: see `wamlab.run.reader.StateReader`."""
-    units = {"success": (100, "%"), STATE: (1, "standard deviations")}
-    times, unit = units.get(name, (1000, "mm"))
-    return f"{name} {number(times * value, 2 if times == 1 else 1)} {unit}"
 
 
 def _scores_table(record: Mapping[str, Any]) -> str:

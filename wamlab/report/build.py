@@ -112,6 +112,7 @@ def render(
             rivals=rival_rows(found),
             perceptual=perceptual.shown(found["perceptual"]),
             joint=joint_rows(found),
+            readers=[(t, words.reader_error(error)) for t, error in found["readers"].items()],
             curves=curve_rows(found["loss"]),
             facts=facts(found["run"], found["starts"], found["chosen"]),
             cards=cards,
