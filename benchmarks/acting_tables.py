@@ -13,6 +13,7 @@ from wording import command, machine, span, table
 
 from wamlab.report.words import between, count, listed, number, percent
 
+TITLE = "Imagined futures while acting"
 ONE = "one sample"
 MONITORS = {"imagined": "what it imagined", "static": "that nothing moves"}
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import acting_tables
+import plausibility_tables
 import pooling
 from findings import MISSING, Finding, verdict
 from pooling import Cell
 from tables import Found
-from wording import command, elsewhere, machine, table
+from wording import chapter, command, elsewhere, machine, table
 
-from wamlab.report.axes import by_phase, called, estimate, figure
-from wamlab.report.words import title
+from wamlab.report.axes import (
+    by_phase,
+    called,
+    estimate,
+    figure,
+    least_normalised,
+    over_offsets,
+)
+from wamlab.report.words import count, listed, number, title
 from wamlab.types import STRATA
 
 ASKED, LEAST = {"uwm": (50, 8, 60.0)}, (24, 6, 30.0)
@@ -20,7 +29,7 @@ ASKED, LEAST = {"uwm": (50, 8, 60.0)}, (24, 6, 30.0)
 MODELS = ("uwm", "gr1", "vpp", "unipi")
 AGAINST = (
     *("static", "retrieval", "shuffled_action", "wrong_world", "oracle"),
-    *("ceiling", "chance", "last frame"),
+    *("ceiling", "chance", "normalised", "last frame"),
     *("fitted_gain", "fitted_friction"),
 )
 ENTITIES = ("robot", "object")
@@ -29,6 +38,15 @@ PHASED = ("state_eic_cf", "state_skill", "state_error")
 POSES = ("div",)
 """Measures of where things go when the own actions are executed: of no pixels."""
 NOTHING = "n/a"
+APART = {
+    title(name): heading
+    for heading, names in (
+        (plausibility_tables.TITLE, ("film_success", "imagination_use")),
+        (acting_tables.TITLE, ("alarms", "failure_auroc")),
+    )
+    for name in names
+}
+"""Measures of logs that are made apart, and the chapter in which they stand."""
 
 
 def finding(found: Found) -> Finding:
@@ -90,16 +108,69 @@ def _protocol(name: str, measured: Sequence[Cell]) -> str:
     return (
         f"### `{name}`\n\nA cell is the value (its 95 % interval), then what it is read against. "
         "*n/a* says why in the file. *Last frame* is what the frame now scores, were it shown in "
-        "the place of the imagination. "
+        "the place of the imagination. *Normalised*: 0 is what no coupling scores (a still "
+        "picture, a blind guess), 1 the ceiling. "
         "The readers of frames serve all models: where they were there already, their training is "
         "not in the minutes.\n\n"
         + table(["measure", *heads], body)
-        + (f"\nWithout a value for any of them: {'; '.join(silent)}.\n" if silent else "")
+        + _silent(silent)
+        + _least(measured)
+        + _offsets(measured)
         + _phases(measured)
         + "\n"
         + "\n".join(texts)
         + "\n"
     )
+
+
+def _silent(names: Sequence[str]) -> str:
+    """Measures that have no value here, and where those stand that are measured apart."""
+    without = [name for name in names if name not in APART]
+    apart: dict[str, list[str]] = {}
+    for name in names:
+        if name in APART:
+            apart.setdefault(chapter(APART[name]), []).append(name)
+    said = [f"\nWithout a value for any of them: {'; '.join(without)}.\n"] if without else []
+    if apart:
+        stand = "; ".join(f"{listed(ones)} in {link}" for link, ones in apart.items())
+        said.append(f"\nMeasured apart, from logs of their own: {stand}.\n")
+    return "".join(said)
+
+
+def _least(measured: Sequence[Cell]) -> str:
+    """Of each model which joint measure is least between no coupling and its ceiling."""
+    found = [
+        (cell["model"], *least)
+        for cell in measured
+        if (least := least_normalised(cell["joint"], cell["axes"][JOINT]))
+    ]
+    if not found:
+        return ""
+    said = "; ".join(
+        f"`{model}` {number(share)}, {which} (of {count(of, 'measure')})"
+        for model, which, share, of in found
+    )
+    return f"\nThe least of the normalised joint measures that have a value: {said}.\n"
+
+
+def _offsets(measured: Sequence[Cell]) -> str:
+    """The joint measures on states at each offset."""
+    shown = [
+        {
+            title(name): "; ".join(
+                points for _, points in over_offsets({"details": one["details"]})
+            )
+            for name, one in cell["axes"][JOINT].items()
+            if one.get("details", {}).get("curve")
+        }
+        for cell in measured
+    ]
+    measures = dict.fromkeys(name for curves in shown for name in curves if curves[name])
+    if not measures:
+        return ""
+    heads = [f"`{cell['model']}`" for cell in measured]
+    rows = [[name, *(curves.get(name) or "–" for curves in shown)] for name in measures]
+    return f"\nOver offsets, in steps from now:\n\n{table(['measure', *heads], rows)}"
 
 
 def _phases(measured: Sequence[Cell]) -> str:

@@ -52,7 +52,7 @@ WHOLE = ("state_ocb", "state_ocb_imposed", "icc")
 WHOLE_TOLD = (
     *("imagined", "executed", "mcc", "markedness"),
     *("static", "shuffled_action", "oracle", "oracle_interval", "oracle_mcc"),
-    *("ceiling", "ceiling_interval", "lag", "ceiling_lag"),
+    *("ceiling", "ceiling_interval", "normalised", "lag", "ceiling_lag"),
 )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from findings import MISSING, Finding, verdict
 from tables import Found
 from wording import command, machine, span, table
 
-from wamlab.report.words import between, listed, number
-from wamlab.types import STATE
+from wamlab.report.words import between, listed, number, reader_error
 
 GOOD = "oracle"
 ASKED = ("action-blind", "robot-only", "optimist", "late", "static")
@@ -72,7 +71,8 @@ def tables(found: Found) -> str:
     """What was planted, every measure of every fault, and what tells it apart."""
     if (record := found.files.get("planted_faults")) is None:
         return "Not measured (`python benchmarks/planted_faults.py`).\n"
-    parts = [_scores_table(record), _whole_table(record), _pixels_table(record)]
+    parts = [_scores_table(record), _normalised_table(record)]
+    parts += [_whole_table(record), _pixels_table(record)]
     return "\n".join([_intro(record), *filter(None, parts), _limits(record), _origin(record)])
 
 
@@ -151,8 +151,7 @@ def _intro(record: Mapping[str, Any]) -> str:
     settings = record["settings"]
     planted = "; ".join(f"*{fault}*: {what}" for fault, what in record["what"].items())
     errors = "; ".join(
-        f"{env}: {listed([_error(name, value) for name, value in one.items()])}"
-        for env, one in record["reader_errors"].items()
+        f"{env}: {reader_error(one)}" for env, one in record["reader_errors"].items()
     )
     return (
         "Imaginations with a known fault, rendered by the simulator and read by the state reader "
@@ -163,13 +162,6 @@ def _intro(record: Mapping[str, Any]) -> str:
         "A cell is robot / object; an undefined one says so. The oracle's row is what can be "
         "attained with this reader.\n"
     )
-
-
-def _error(name: str, value: float) -> str:
-    """A reader's error with its unit: see `wamlab.run.reader.StateReader`."""
-    units = {"success": (100, "%"), STATE: (1, "standard deviations")}
-    times, unit = units.get(name, (1000, "mm"))
-    return f"{name} {number(times * value, 2 if times == 1 else 1)} {unit}"
 
 
 def _scores_table(record: Mapping[str, Any]) -> str:
@@ -186,6 +178,34 @@ def _scores_table(record: Mapping[str, Any]) -> str:
         for fault in faults
     ]
     return table(["planted", *(_head(name) for name in TITLES), "told from the oracle by"], rows)
+
+
+def _normalised_table(record: Mapping[str, Any]) -> str:
+    """Every score on the way from no coupling to what can be attained with this reader."""
+    shares = {
+        fault: [[_share(one[name][entity]) for entity in ENTITIES] for name in SCORES]
+        for fault, one in record["faults"].items()
+    }
+    known = [share for rows in shares.values() for row in rows for share in row]
+    if all(share is None for share in known):
+        return ""
+    rows = [
+        [fault, *(" / ".join(map(number, pair)) for pair in pairs), number(_least(pairs))]
+        for fault, pairs in shares.items()
+    ]
+    head = ["normalised", *(TITLES[name] for name in SCORES), "the least"]
+    return (
+        "The same between no coupling (0: a still future, for CMR a blind guess) and the oracle "
+        f"(1).\n\n{table(head, rows)}"
+    )
+
+
+def _share(one: Mapping[str, Any]) -> float | None:
+    return None if one["value"] is None else one["details"].get("normalised")
+
+
+def _least(pairs: Sequence[Sequence[float | None]]) -> float | None:
+    return min((share for pair in pairs for share in pair if share is not None), default=None)
 
 
 def _pixels_table(record: Mapping[str, Any]) -> str:

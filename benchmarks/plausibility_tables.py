@@ -11,6 +11,7 @@ from wording import command, machine, table
 
 from wamlab.report.words import between, number, percent
 
+TITLE = "Action plausibility: what a judge reads off imagined films"
 LOOPS = {"open": "the whole film, executed open loop", "closed": "window by window, looking again"}
 
 

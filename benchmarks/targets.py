@@ -141,12 +141,12 @@ def measured(found: Found) -> Part:
 
 
 def plausibility(found: Found) -> Part:
-    text = ["## Action plausibility: what a judge reads off imagined films\n"]
-    return Part("\n".join([*text, plausibility_tables.tables(found)]))
+    text = [f"## {plausibility_tables.TITLE}\n", plausibility_tables.tables(found)]
+    return Part("\n".join(text))
 
 
 def acting(found: Found) -> Part:
-    text = ["## Imagined futures while acting\n", acting_tables.tables(found)]
+    text = [f"## {acting_tables.TITLE}\n", acting_tables.tables(found)]
     return Part("\n".join(text), [acting_tables.finding(found)])
 
 

@@ -76,6 +76,12 @@ def machine(result: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, parts))
 
 
+def chapter(name: str) -> str:
+    """A link to a chapter of the page by its heading."""
+    letters = "".join(letter for letter in name.lower() if letter.isalnum() or letter in " -")
+    return f"[{name}](#{letters.replace(' ', '-')})"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]

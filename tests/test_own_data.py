@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))
+sys.path.insert(0, str(Path(__file__).parent / "run"))
 
 import foreign
 from fixture import make_episode
+from point_model import PointModel, policy_of
 
 from wamlab.cli import main
 from wamlab.data.check import check
@@ -31,9 +33,14 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
+def snippets() -> list[str]:
+    """The page's Python: one query, then a loop that watches itself."""
+    return re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+
+
 def on_the_robot(cameras: dict[str, np.ndarray]) -> np.ndarray:
-    """The chunk that the page's Python block gets for what these cameras see."""
-    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    """The chunk that the page's first snippet gets for what these cameras see."""
+    block, _ = snippets()
     names = {"cameras": cameras, "state": np.zeros(3, np.float32), "instruction": TASKS[0]}
     exec(block, names)
     return names["chunk"]
@@ -104,6 +111,27 @@ def test_the_page_leads_from_a_foreign_folder_to_a_report(
     page = Path("runs/own/report.html").read_text()
     assert "Against recorded episodes" in page
     assert "Nothing was executed" in page
+
+
+def test_the_page_watches_a_policy_that_stops_where_other_frames_arrive() -> None:
+    """Twenty attempts in a grey scene set the threshold; in the next one the cameras flicker."""
+    rng, sent = np.random.default_rng(0), []
+
+    def sense() -> list[dict[str, object]]:
+        low, high = (112, 144) if len(sent) < 20 * 100 else (0, 256)
+        shown = rng.integers(low, high, size=(2, 16, 16, 3), dtype=np.uint8)
+        views = {"image/top": shown[0], "image/side": shown[1]}
+        return [{**views, "state": np.zeros(4, np.float32), "instruction": TASKS[0]}]
+
+    robot = {"sense": sense, "send": sent.append, "observe": lambda seen: seen}
+    names = {"policy": policy_of(PointModel()), **robot}
+    _, block = snippets()
+    exec(block, names)
+    assert {len(found) for found in names["calm"]} == {24}
+    assert 0 < names["threshold"] < 0.2
+    assert len(names["found"]) == 1
+    assert len(sent) == 20 * 100 + names["execute"]
+    assert {action.shape for action in sent} == {(4,)}
 
 
 def test_the_recipe_takes_views_sizes_and_rate_from_the_dataset(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ controls score on the same states.
 MEASURES = """\
 ## What is measured
 
-By axis, as `wam list metrics` names them and a report shows them.
+By axis, as `wam list metrics` names them and a report shows them, each with its value or with the
+reason why there is none.
 """
 SOLID = """\
 How deep things go into one another is no measure of logs
@@ -148,7 +149,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def page() -> str:
     """The whole page."""
-    parts = [INTRO, MEASURES, measures(), SOLID, FRAMES, frames(), ELSEWHERE, elsewhere()]
+    parts = [INTRO, MEASURES, measures(), apart(), SOLID, FRAMES, frames(), ELSEWHERE, elsewhere()]
     parts += [SETS, sets(), RATES, rates(), TESTS, pvalues(), POWER, power(), RANKED, ranked()]
     return "\n".join([*parts, FAULTS, faults(), WORLDS, worlds(), OTHERS, others()])
 
@@ -164,6 +165,18 @@ def measures() -> str:
         if axis_of(name) == axis
     ]
     return table(["axis", "measure", "needs", "what it says"], rows)
+
+
+def apart() -> str:
+    """What a report says of measures whose logs no run folder holds."""
+    from wamlab.report.axes import APART
+
+    scripts = "; ".join(f"`{name}`: `python {script}`" for name, script in APART.items())
+    return (
+        "Some need more than the logs of one run folder (films that a judge has read, futures that "
+        "were replaced, episodes to calibrate on). A report then names the command that plays and "
+        f"measures them, and [results.md](results.md) shows what came of it. {scripts}.\n"
+    )
 
 
 def frames() -> str:

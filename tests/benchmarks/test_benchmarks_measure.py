@@ -69,6 +69,13 @@ def test_the_page_has_a_row_for_each_measure_and_a_column_for_each_model(vector)
     (unread,) = [line for line in lines if line.startswith("Without a value for any of them")]
     assert "; state EIC, robot; " in unread
     assert "; EIC, robot (pixels)" not in unread
+    assert "film success" not in unread
+    (apart,) = [line for line in lines if line.startswith("Measured apart")]
+    assert (
+        "alarms and failure AUROC in [Imagined futures while acting](#imagined-futures-while"
+        in apart
+    )
+    assert "film success and imagination use in [Action plausibility: what a judge" in apart
     assert any("54 states, 8 samples; probing 20.0" in line for line in lines)
     assert "Not measured" in measure_tables.tables(Found({}, [], {}))
 
@@ -99,6 +106,21 @@ def test_measures_by_contact_phase_have_a_table_of_their_own(vector):
     assert "| of | measure | free | before | contact | after |" in text
     assert "| `uwm` | state SKILL | – | – | 0.5 | – |" in text
     assert "| `gr1` | state SKILL" not in text
+
+
+def test_the_least_of_the_normalised_and_curves_over_offsets_stand_below_the_table(vector):
+    details = {"static": 0.0, "oracle": 0.5, "normalised": -0.5, "curve": {"16": -0.25, "8": 0.1}}
+    eic = {"state_eic, object": {"value": -0.25, "interval": None, "details": details}}
+    cell = measured({**vector, "joint": {}}, axes={**vector["axes"], "joint coupling": eic})
+    bare = measured({**vector, "joint": {}}, "gr1", axes={"joint coupling": {}})
+    text = measure_tables.tables(Found({}, [], {}, measured=[cell, bare]))
+    assert "| −0.25; static 0; oracle 0.5; normalised −0.5 | – |" in text
+    assert "have a value: `uwm` −0.50, state EIC, object (of 1 measure).\n" in text
+    assert "| measure | `uwm` | `gr1` |" in text
+    assert "| state EIC, object | 8: 0.1, 16: −0.25 | – |" in text
+    without = measure_tables.tables(Found({}, [], {}, measured=[bare]))
+    assert "normalised joint measures" not in without
+    assert "Over offsets" not in without
 
 
 def test_a_model_that_was_measured_elsewhere_says_where(vector):

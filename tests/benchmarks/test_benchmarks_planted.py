@@ -163,6 +163,19 @@ def test_what_needs_no_reader_stands_in_a_table_of_its_own_where_it_was_measured
     assert "pixels |" not in text_of(made)
 
 
+def test_what_is_normalised_stands_with_the_least_of_it_where_it_is_known():
+    same = (0.9, (0.8, 0.95))
+    made = record(oracle=same, late=same)
+    assert "normalised" not in text_of(made)
+    found = made["faults"]["late"]["state_eic"]
+    for entity, share in (("robot", 0.5), ("object", -0.125)):
+        one = Result("state_eic", value=0.5, details={"normalised": share})
+        found[entity] = planted_faults.plain(one, planted_faults.TOLD)
+    assert "| late | 0.50 / −0.12 | – / – | – / – | – / – | – / – | – / – | −0.12 |" in text_of(
+        made
+    )
+
+
 def text_of(made: dict) -> str:
     return planted_tables.tables(Found({"planted_faults": made}, [], {}))
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import point_env
 import pytest
 
-from wamlab.data.logs import LogError, load_blind, load_chosen, load_probes, load_rivals, read_json
+from wamlab.data.logs import (
+    LogError,
+    load_blind,
+    load_chosen,
+    load_probes,
+    load_rivals,
+    read_json,
+    save_reader_errors,
+)
 from wamlab.sim import shifts
 from wamlab.sim.suites import BlindRow
 
@@ -145,6 +154,26 @@ def test_blind_rows_of_other_environments_stay(
     save_blind_rows(["point/push"], tmp_path)
     save_blind_rows(["point/flaky"], tmp_path)
     assert load_blind(tmp_path) == {"point/push": SAVED}
+
+
+def test_how_exact_each_state_reader_is_is_printed(
+    wam, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_probes_of(policy, out, readers):
+        save_reader_errors(out, {"point/push, pixels": {"block": 0.0061}, "another's": {}})
+        return [SimpleNamespace(reader=title) for title in ("point/push, pixels", "")]
+
+    monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
+    monkeypatch.setattr("wamlab.run.reading.read_probes_of", read_probes_of)
+    monkeypatch.setattr("wamlab.recipes.work.execute_imagination", lambda *_, **__: [])
+    monkeypatch.setattr("wamlab.recipes.work.restores", lambda envs: [])
+    words = ("--env", "point/push", "--set", "probe.imposed=zero", "--readers", "kept")
+    told = wam("probe", run, "--out", tmp_path, *words)
+    assert told.code == 0, told.err
+    assert told.out.splitlines()[-2:] == [
+        "1 of them read by the state readers in kept",
+        "point/push, pixels, on starts that it never saw: block 6.1 mm",
+    ]
 
 
 def test_probes_stand_beside_the_rivals_of_a_dataset(

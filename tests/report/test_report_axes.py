@@ -1,8 +1,19 @@
 import dataclasses
+from pathlib import Path
 
 import pusher
 
-from wamlab.report.axes import beside, between, figure, further
+from wamlab.report.axes import (
+    APART,
+    beside,
+    between,
+    figure,
+    further,
+    least_normalised,
+    over_offsets,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_figure_has_three_digits_and_a_rounding_error_none():
@@ -39,6 +50,44 @@ def test_a_value_stands_by_contact_phase_in_the_order_of_the_way():
         ("free", "0.5 (0.4 to 0.6)"),
         ("contact", "0.5"),
     ]
+
+
+def test_a_value_over_offsets_is_one_line_for_all_views_or_for_each():
+    curve = {"details": {"curve": {"16": 0.05, "8": 0.0312}}}
+    assert over_offsets(curve) == [("over offsets", "8: 0.0312, 16: 0.05")]
+    assert beside({**curve, "floor": None}) == over_offsets(curve)
+    value = lambda at: {"value": at, "interval": None}  # noqa: E731
+    parts = {"corner@16": value(0.5), "corner@8": value(-0.25), "robot": value(1.0)}
+    alone = {"gripper@8": value(0.5), "gripper@16": value(None)}
+    result = {"details": {}, "parts": {**parts, **alone}}
+    assert over_offsets(result) == [("corner, over offsets", "8: −0.25, 16: 0.5")]
+    assert over_offsets({"details": {"curve": {"8": 0.5}}}) == []
+
+
+def test_the_least_of_the_normalised_says_of_which_measure_and_entity_it_is():
+    of = lambda value, **details: {"value": value, "details": details}  # noqa: E731
+    joint = {"robot": {"eic": of(0.1, normalised=0.25), "div": of(0.02)}, "object": {}}
+    coupling = {
+        "state_eic, object": of(0.9, normalised=0.5),
+        "state_skill, object": of(None, normalised=-1.0),
+        "icc": of(0.3, normalised=None),
+    }
+    assert least_normalised(joint, coupling) == ("EIC, robot (pixels)", 0.25, 2)
+    lower = {**coupling, "state_cmr, object": of(0.5, normalised=-0.125)}
+    assert least_normalised(joint, lower) == ("state CMR, object", -0.125, 3)
+    assert least_normalised({"robot": {}}, {"icc": of(0.3)}) is None
+
+
+def test_a_measure_whose_logs_are_made_apart_says_by_which_script_that_is_there():
+    found = {
+        name: one for measures in further([], [], {}).values() for name, one in measures.items()
+    }
+    for name, script in APART.items():
+        assert found[name].why_not.endswith(
+            f"(python {script} plays and measures it, docs/results.md shows what came of it)"
+        )
+        assert (ROOT / script).exists()
+    assert "python" not in found["progress"].why_not
 
 
 def test_a_report_knows_how_often_an_environment_of_the_library_acts():

@@ -17,7 +17,14 @@ import recorded
 import run_folder
 from PIL import Image
 
-from wamlab.data.logs import LogError, save_episode, save_probe, save_recording, write_json
+from wamlab.data.logs import (
+    LogError,
+    save_episode,
+    save_probe,
+    save_reader_errors,
+    save_recording,
+    write_json,
+)
 from wamlab.metrics import offsets
 from wamlab.metrics.base import NotApplicable, Result, _found, axis_of, find, metric, names
 from wamlab.nn.weights import MissingWeights
@@ -161,6 +168,13 @@ def test_a_measure_is_shown_with_interval_and_controls_or_why_it_is_not(page):
     assert re.search(r"\d to .*\d 15$", smooth)
     (alarms,) = [row for row in rows if "alarms" in row]
     assert alarms.startswith("Not applicable: ")
+    for made_apart, script in (
+        ("alarms", "acting_on_futures"),
+        ("film success", "idm_turing"),
+        ("imagination use", "imagination_use"),
+    ):
+        (row,) = [row for row in rows if row.endswith(made_apart)]
+        assert f"(python benchmarks/{script}.py plays and measures it, docs/results.md" in row
     (unread,) = [row for row in rows if "a state reader has read 0 of" in row and "EIC" in row]
     assert unread.count("state EIC ref") == 1
     (steps,) = [row for row in rows if row.startswith("steps to success")]
@@ -237,12 +251,26 @@ def test_what_is_compared_is_looked_at_where_models_are_compared_alone(folder, m
 
 
 def test_what_a_joint_measure_of_pixels_is_read_against_stands_beside_it(page):
-    told = ["static", "shuffled action", "wrong world (gain 0.7)", "oracle"]
+    told = ["static", "shuffled action", "wrong world (gain 0.7)", "oracle", "normalised"]
+    told += ["corner, over offsets 8: "]
     rows = [row for row in text_of(page, "tr") if row.startswith(("EIC own", "SKILL how"))]
     assert len(rows) == 4
     for row in rows:
         places = [row.index(name) for name in told]
         assert places == sorted(places)
+
+
+def test_the_least_of_the_normalised_joint_measures_stands_below_their_tables(page, folder):
+    found = json.loads((folder / "results.json").read_text())["joint"]
+    shares = {
+        f"{words.title(name)}, {entity} (pixels)": share
+        for entity, measures in found.items()
+        for name, one in measures.items()
+        if (share := one["details"].get("normalised")) is not None
+    }
+    least = min(shares, key=shares.get)
+    (said,) = [line for line in text_of(page, "p") if line.startswith("Normalised, 0 is")]
+    assert said.endswith(f"{len(shares)} in all, is {words.number(shares[least])}: {least}.")
 
 
 def test_the_report_is_rebuilt_byte_for_byte_from_the_logs(folder, page):
@@ -370,6 +398,18 @@ def test_what_future_and_action_know_of_each_other_is_said_in_nats(tmp_path):
     assert "0.0 nats" in said
     assert f"factorisation gap, +{value:.1f}" in said
     assert "()" not in said  # two episodes carry no interval
+
+
+def test_how_exact_the_state_readers_are_stands_with_what_they_saw(tmp_path):
+    save_probe(tmp_path, dataclasses.replace(pusher.probe(0, samples=1), reader="toy, pixels"))
+    error = {"robot": 0.0061, "success": 0.02, "state": 0.054}
+    save_reader_errors(tmp_path, {"toy, pixels": error, "of nobody here": error})
+    assert results(tmp_path)["readers"] == {"toy, pixels": error}
+    page = report.build(tmp_path).read_text(encoding="utf-8")
+    (said,) = [line for line in text_of(page, "p") if line.startswith("Where things are")]
+    assert said.endswith(
+        "toy, pixels: robot 6.1 mm, success 2.0 % and state 0.05 standard deviations."
+    )
 
 
 def test_one_state_has_values_without_intervals(tmp_path):

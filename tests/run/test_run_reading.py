@@ -8,7 +8,14 @@ import pytest
 from point_judge import Attached, judge_of
 from point_model import Latent, PointModel, Reactive, policy_of
 
-from wamlab.data.logs import load_probes, save_rivals
+from wamlab.data.logs import (
+    LogError,
+    load_probes,
+    load_reader_errors,
+    save_reader_errors,
+    save_rivals,
+    write_json,
+)
 from wamlab.metrics.base import compute
 from wamlab.policy.raw import codec_of
 from wamlab.run.probe import probe
@@ -71,6 +78,20 @@ def test_the_reading_is_of_what_was_imagined_and_of_what_happened(tmp_path):
     shown, real = reader.read(branch.imagined), reader.read(branch.happened)
     np.testing.assert_array_equal(branch.read.places["robot"], shown.places["robot"])
     np.testing.assert_array_equal(branch.reread.places["robot"], real.places["robot"])
+
+
+def test_how_exact_the_reader_is_on_unseen_starts_is_logged_beside_the_probes(tmp_path):
+    policy = probed(PointModel(), tmp_path)
+    assert load_reader_errors(tmp_path) == {}
+    save_reader_errors(tmp_path, {"of another environment": {"robot": 0.5}})
+    title = reading(policy, tmp_path)[0].reader
+    reader = load_reader(next((tmp_path / "readers").iterdir()))
+    known = load_reader_errors(tmp_path)
+    assert known == {"of another environment": {"robot": 0.5}, title: reader.error}
+    assert set(known[title]) == {"robot", "block", "success", "state"}
+    write_json(tmp_path / "readers.json", {title: 0.5})
+    with pytest.raises(LogError, match="errors of each reader"):
+        load_reader_errors(tmp_path)
 
 
 def test_the_nearest_clip_is_read_once_it_is_there(tmp_path):

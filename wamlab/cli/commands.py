@@ -123,6 +123,7 @@ def _eval_dataset(options: Options, run: Run, policy: Policy) -> None:
 
 
 def probe(options: Options) -> None:
+    from wamlab.data.logs import load_reader_errors
     from wamlab.policy.policy import load
     from wamlab.recipes.work import (
         acting_run,
@@ -131,6 +132,7 @@ def probe(options: Options) -> None:
         restores,
         show_rivals,
     )
+    from wamlab.report.words import reader_error
     from wamlab.run.film import Judge
     from wamlab.run.reading import judge_probes, read_probes_of
 
@@ -150,8 +152,11 @@ def probe(options: Options) -> None:
     if options.data:
         show_rivals(run, probes, options.data, options.out)
     if options.readers is not None:
-        read = sum(bool(one.reader) for one in read_probes_of(policy, options.out, options.readers))
-        print(f"{read} of them read by the state readers in {options.readers}")
+        titles = [one.reader for one in read_probes_of(policy, options.out, options.readers)]
+        print(f"{sum(map(bool, titles))} of them read by the state readers in {options.readers}")
+        for title, error in load_reader_errors(options.out).items():
+            if title in titles:
+                print(f"{title}, on starts that it never saw: {reader_error(error)}")
     if judge is not None:
         read = sum(bool(one.judge) for one in judge_probes(judge, options.out))
         print(f"{read} of them judged by {judge.title}")

@@ -4,7 +4,7 @@ A run folder holds ``run.json``, ``loss.jsonl``, ``blind.json``, ``chosen.json``
 episodes were chosen, `wamlab.metrics.success.RULES`), ``episodes/<env>/<seed>.npz``,
 ``probes/<env>/<seed>-<step>.npz`` (``/`` in an environment's name becomes ``__``) and
 ``recordings/<episode>/<step>.npz``. Beside a probe lies what its rivals showed,
-``<seed>-<step>.rivals.npz``, so that a report needs nothing else; a recording holds its own.
+``<seed>-<step>.rivals.npz``; ``readers.json`` says how exact state readers are.
 
 A log is a compressed npz: its arrays by their path in the dataclass tree and, in ``meta``, the
 tree itself as JSON with a schema number. Frames are stored as differences from the frame before,
@@ -194,6 +194,20 @@ def load_chosen(folder: str | Path) -> dict[str, str]:
     found = read_json(path) if path.exists() else {}
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
         raise LogError(f"{path} does not hold a sentence for each rule")
+    return found
+
+
+def save_reader_errors(folder: str | Path, errors: Mapping[str, Mapping[str, float]]) -> Path:
+    """Put into ``readers.json`` how exact the readers of these titles are (`Probe.reader`)."""
+    return write_json(Path(folder) / "readers.json", {**load_reader_errors(folder), **errors})
+
+
+def load_reader_errors(folder: str | Path) -> dict[str, dict[str, float]]:
+    """A folder's `save_reader_errors`; empty when nobody said. LogError where they are damaged."""
+    path = Path(folder) / "readers.json"
+    found = read_json(path) if path.exists() else {}
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+        raise LogError(f"{path} does not hold the errors of each reader")
     return found
 
 

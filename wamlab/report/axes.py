@@ -7,7 +7,8 @@ but episodes or probes stands in the table of its axis, with what it is read aga
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from wamlab.metrics.base import Logs, Metric, Result, axis_of, compute, find, names
@@ -32,6 +33,12 @@ SHOWN = {
     *("feature_similarity", "feature_distance"),
     *("eic", "eic_cf", "skill", "div"),
 }
+APART = {
+    "alarms": "benchmarks/acting_on_futures.py",
+    "film_success": "benchmarks/idm_turing.py",
+    "imagination_use": "benchmarks/imagination_use.py",
+}
+"""Measures that need more than the logs of one folder, and which script plays and measures them."""
 ROUNDING = 1e-12
 """Less than this, in the unit of any measure, is arithmetic and not a finding."""
 
@@ -55,7 +62,7 @@ def further(
             for entity in (ROBOT, OBJECT):
                 found[axis][f"{name}, {entity}"] = compute(name, logs[needs], entity=entity)
         else:
-            found[axis][name] = known.get(name) or compute(name, logs[needs])
+            found[axis][name] = _explained(known.get(name) or compute(name, logs[needs]))
     return found
 
 
@@ -94,14 +101,15 @@ def meaning(name: str) -> str:
 def beside(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The numbers that a value is read against, each with its interval where it has one.
 
-    Then what it is where states lie on the way to contact, for each of `STRATA` that has a value.
+    Then what it is over offsets, and where states lie on the way to contact, for each of `STRATA`
+    that has a value.
     """
     details = result["details"]
     pairs = [("noise floor", figure(result["floor"]))] if result["floor"] is not None else []
     for name, value in details.items():
         if _is_number(value):
             pairs.append((called(name, details), estimate(value, details.get(f"{name}_interval"))))
-    return pairs + by_phase(result)
+    return pairs + over_offsets(result) + by_phase(result)
 
 
 def by_phase(result: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -112,6 +120,35 @@ def by_phase(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         for name, part in there.items()
         if part and part["value"] is not None
     ]
+
+
+def least_normalised(
+    joint: Mapping[str, Mapping[str, Any]], coupling: Mapping[str, Any]
+) -> tuple[str, float, int] | None:
+    """Which joint measure is least on its way from no coupling (0) to its ceiling (1).
+
+    Its title, the share of that way, and of how many measures it is the least; None where no
+    measure has such a share.
+
+    Args:
+        joint: measures of pixels by entity and name; ``coupling`` all others of the axis by name.
+    """
+    pixels = {
+        f"{words.title(name)}, {entity} (pixels)": one
+        for entity, measures in joint.items()
+        for name, one in measures.items()
+    }
+    known = {**pixels, **{words.title(name): one for name, one in coupling.items()}}
+    shares = {
+        title: share
+        for title, one in known.items()
+        if one["value"] is not None
+        and _is_number(share := one.get("details", {}).get("normalised"))
+    }
+    if not shares:
+        return None
+    least = min(shares, key=lambda title: shares[title])
+    return least, shares[least], len(shares)
 
 
 def called(name: str, details: Mapping[str, Any]) -> str:
@@ -134,8 +171,41 @@ def estimate(value: float, interval: Sequence[float] | None) -> str:
     return f"{figure(value)} ({ends})" if ends else figure(value)
 
 
+def over_offsets(
+    result: Mapping[str, Any], said: Callable[[float], str] = figure
+) -> list[tuple[str, str]]:
+    """A value at each offset where it is known at several: ``8: 0.03, 16: 0.05``.
+
+    What is measured view by view has such a curve for each; ``said`` writes a number.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for offset, value in result["details"].get("curve", {}).items():
+        curves.setdefault("", {})[int(offset)] = value
+    for part, one in result.get("parts", {}).items():
+        view, at, offset = part.rpartition("@")
+        if at and one["value"] is not None:
+            curves.setdefault(f"{view}, " if view else "", {})[int(offset)] = one["value"]
+    return [
+        (
+            f"{view}over offsets",
+            ", ".join(f"{offset}: {said(curve[offset])}" for offset in sorted(curve)),
+        )
+        for view, curve in curves.items()
+        if len(curve) > 1
+    ]
+
+
 def between(interval: Sequence[float] | None) -> str:
     return "" if interval is None else f"{figure(interval[0])} to {figure(interval[1])}"
+
+
+def _explained(result: Result) -> Result:
+    """A result that says, where it is of logs that are made apart, which command makes them."""
+    if result.value is not None or result.metric not in APART:
+        return result
+    script = APART[result.metric]
+    said = f"python {script} plays and measures it, docs/results.md shows what came of it"
+    return replace(result, why_not=f"{result.why_not} ({said})")
 
 
 def _needs_no_more(metric: Metric) -> bool:

@@ -19,7 +19,14 @@ from wamlab.data.logs import (
 )
 from wamlab.metrics.base import state_name
 from wamlab.report import charts, open_loop, perceptual, whatif, words
-from wamlab.report.axes import ANCHORS, called, further_rows, without_value
+from wamlab.report.axes import (
+    ANCHORS,
+    called,
+    further_rows,
+    least_normalised,
+    over_offsets,
+    without_value,
+)
 from wamlab.report.charts import Axis, Mark
 from wamlab.report.pictures import Card, card, recorded_card, rollout
 from wamlab.report.results import ENTITIES, NOT_LOSSES, write_results
@@ -36,6 +43,7 @@ MEASURES = {
 }
 CONTROLS = ("static", "retrieval", "shuffled_action", "wrong_world", "oracle")
 """What a joint measure of pixels is read against; some are `DRAWN`."""
+BESIDE = (*CONTROLS, "normalised")
 DRAWN = ("static", "retrieval", "oracle")
 
 
@@ -104,6 +112,7 @@ def render(
             rivals=rival_rows(found),
             perceptual=perceptual.shown(found["perceptual"]),
             joint=joint_rows(found),
+            readers=[(t, words.reader_error(error)) for t, error in found["readers"].items()],
             curves=curve_rows(found["loss"]),
             facts=facts(found["run"], found["starts"], found["chosen"]),
             cards=cards,
@@ -170,7 +179,10 @@ def rival_rows(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def joint_rows(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Each measure for the robot and for the objects, with what it is read against."""
+    """Each measure for the robot and for the objects, with what it is read against.
+
+    Then which of all joint measures is least between no coupling and its ceiling.
+    """
     results = [found["joint"][entity][name] for entity in ENTITIES for name in MEASURES]
     lows = [
         min(r["value"], r["details"]["static"] or 0.0) for r in results if r["value"] is not None
@@ -181,7 +193,8 @@ def joint_rows(found: Mapping[str, Any]) -> dict[str, Any]:
         for entity in ENTITIES
     }
     scale = charts.scale(axis, [axis.low, 0.0, 1.0], lambda tick: words.number(tick, 1))
-    return {"groups": groups, "scale": scale}
+    least = least_normalised(found["joint"], found["axes"]["joint coupling"])
+    return {"groups": groups, "scale": scale, "least": least}
 
 
 def curve_rows(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[Row]:
@@ -237,7 +250,9 @@ def _joint_row(entity: str, name: str, result: Row, axis: Axis) -> Row:
     details = result["details"]
     controls = {kind: details[kind] for kind in CONTROLS if details.get(kind) is not None}
     drawn = [Mark(at, kind=kind) for kind, at in controls.items() if kind in DRAWN]
-    beside = [(called(kind, details), at) for kind, at in controls.items()]
+    known = {kind: details[kind] for kind in BESIDE if details.get(kind) is not None}
+    beside = [(called(kind, details), words.number(at)) for kind, at in known.items()]
+    beside += over_offsets(result, words.number)
     own = Mark(result["value"], result["interval"] or [result["value"]] * 2)
     label = f"{title} of the {entity}: {words.number(result['value'])}"
     return row | {"chart": charts.intervals([*drawn, own], axis, label), "beside": beside}

@@ -21,6 +21,7 @@ from wamlab.data.logs import (
     load_episodes,
     load_losses,
     load_probes,
+    load_reader_errors,
     load_recordings,
     load_rivals,
     read_json,
@@ -96,6 +97,7 @@ def results(
         "starts": {"episodes": _range(episodes), "probes": _range(probes)},
         "chosen": chosen,
         "probes": _census(probes),
+        "readers": _readers(folder, probes),
         "pictures": picked(probes, fidelity["moving_psnr"]),
         "recorded": judged(recordings),
         "loss": curves(losses),
@@ -171,6 +173,12 @@ def _plain(found: Mapping[str, Result]) -> dict[str, Any]:
         parts = {part: replace(r, items={}, sides={}) for part, r in one.parts.items()}
         plain[name] = to_dict(replace(one, parts=parts))
     return plain
+
+
+def _readers(folder: Path, probes: Sequence[Probe]) -> dict[str, dict[str, float]]:
+    """How exact the state readers are that have read these probes, by title, as far as logged."""
+    titles, known = {probe.reader for probe in probes}, load_reader_errors(folder)
+    return {title: known[title] for title in sorted(titles & known.keys())}
 
 
 def _thinned(points: list[list[float]]) -> list[list[float]]:

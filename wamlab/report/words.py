@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wamlab.types import STATE
+
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
 ACRONYMS = {
     *("ads", "auroc", "cda", "cmr", "div", "dwa", "eic", "icc", "iea", "lpips", "mae", "mmd"),
     *("ocb", "psnr", "skill", "ssim"),
 }
+READER_UNITS = {"success": (100.0, 1, "%"), STATE: (1.0, 2, "standard deviations")}
+"""Of an error that is no distance: by how much it is multiplied, its digits, its unit."""
 DEGREES = {0.6: "agrees with", 0.2: "agrees in part with", 0.0: "hardly agrees with"}
 """From which share of the way from a still picture to the truth what is said of an agreement."""
 
@@ -45,6 +49,15 @@ def count(n: int, thing: str) -> str:
 def listed(items: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def reader_error(error: Mapping[str, float]) -> str:
+    """How exact a state reader is: ``robot 6.0 mm, success 2.0 %``; see its ``error``."""
+    said = []
+    for name, value in error.items():
+        times, digits, unit = READER_UNITS.get(name, (1000.0, 1, "mm"))
+        said.append(f"{name} {number(times * value, digits)} {unit}")
+    return listed(said)
 
 
 def title(name: str) -> str:

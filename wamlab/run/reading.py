@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from wamlab.data.logs import load_rivals, read_probes, save_probe
+from wamlab.data.logs import load_rivals, read_probes, save_probe, save_reader_errors
 from wamlab.metrics.base import imagining
 from wamlab.metrics.rivals import NearestClip
 from wamlab.policy.raw import Through, codec_of
@@ -43,7 +43,7 @@ def read_probes_of(
 
     A reader is trained for each environment for which the folder ``readers`` has none (a minute or
     two each); it is kept there for the next model. Where rivals were saved beside a probe, it also
-    reads the nearest training clip.
+    reads the nearest training clip. How exact the readers are is logged beside the probes.
 
     Raises:
         LogError: damaged probes.
@@ -60,6 +60,8 @@ def read_probes_of(
         if one.reader != reader.title or (clip is not None and one.retrieved is None):
             found[place] = read(one, reader, through, clip)
             save_probe(probes, found[place])
+    if known:
+        save_reader_errors(probes, {reader.title: reader.error for reader in known.values()})
     return found
 
 
