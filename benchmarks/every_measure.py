@@ -26,6 +26,7 @@ import trained
 from cells import Cell, Places, rounded, without_items
 
 from wamlab.data.logs import read_json, write_json
+from wamlab.metrics.joint import SEQUENCES
 from wamlab.policy.policy import Policy
 from wamlab.recipes.run import Run
 from wamlab.recipes.work import acting_run, execute_imagination, expand, show_rivals
@@ -51,7 +52,11 @@ def measure(
     run, policy = acting_run(folder, "cpu")
     envs = expand(run.data.envs)
     wanted = dataclasses.replace(
-        run.probe, states=math.ceil(states / len(envs)), samples=samples, strata=STRATA
+        run.probe,
+        states=math.ceil(states / len(envs)),
+        samples=samples,
+        imposed=SEQUENCES,
+        strata=STRATA,
     )
     run, out = dataclasses.replace(run, probe=wanted), folder / "measured"
     before = machine.state()
