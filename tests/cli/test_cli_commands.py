@@ -182,7 +182,7 @@ def test_probes_stand_beside_the_rivals_of_a_dataset(
     monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
     words = ("probe", run, "--env", "point/push", "--states", 1, "--samples", 1, "--out")
     told = wam(*words, tmp_path / "no")
-    told.refused("none is known for point/push", "--set probe.imposed=zero,mirrored,truncated")
+    told.refused("none is known for point/push", "--set probe.imposed=unchanged,zero,mirrored")
     words = (*words[:-1], "--set", "probe.imposed=zero,mirrored", "--out")
     assert wam(*words, tmp_path / "bare").code == 0
     (bare,) = load_probes(tmp_path / "bare")

@@ -109,7 +109,7 @@ def test_training_leaves_losses_and_a_policy(trained: Trained) -> None:
 def test_rollouts_probes_and_report(trained: Trained) -> None:
     fake, out = trained.fake, trained.out
     policy = load(out, device="cpu")
-    agent = acting(policy, samples=3 if fake is Judge else 1)
+    agent = acting(policy, samples=3 if fake is Judge else 1, choice="value")
     if JOINT in policy.model.queries:
         agent.query = JOINT
     options = {"make": point_env.make, "progress": False, "out": out}

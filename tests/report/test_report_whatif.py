@@ -86,7 +86,8 @@ def test_every_branch_is_there_with_its_frames_and_their_entities(folder, page):
     assert [one["name"] for one in states] == [f"toy/pusher/{seed}-0" for seed in range(3)]
     assert states[0]["entities"] == ["robot", "block", "background"]
     labels = [one["label"] for one in states[0]["branches"]]
-    assert labels == ["own", "own, sample 1", "zero", "mirrored", "truncated", "half speed"]
+    imposed = ["unchanged", "zero", "mirrored", "truncated", "half speed"]
+    assert labels == ["own", "own, sample 1", *imposed]
     probe = views(forced(0))
     for shown, branch in zip(states[0]["branches"], probe.asked(), strict=True):
         assert shown["offsets"] == [8, 16]
@@ -152,7 +153,7 @@ def test_a_model_without_forward_says_so_and_keeps_its_executions(tmp_path):
     page = (tmp_path / whatif.NAME).read_text(encoding="utf-8")
     said = "imagines nothing (pusher does not answer FORWARD), so they show what happened alone"
     assert said in page
-    own, _, zero, *_ = data_of(page)["states"][0]["branches"]
+    own, _, _, zero, *_ = data_of(page)["states"][0]["branches"]
     assert own["imagined"]["corner"].startswith("data:image/webp")
     assert zero["imagined"] == {}
     assert zero["happened"]["corner"].startswith("data:image/webp")
@@ -226,21 +227,21 @@ def test_arrow_keys_go_through_the_frames_and_are_announced(opened):
 
 @pytest.mark.browser
 def test_an_action_a_view_and_a_state_are_picked_by_clicks(opened):
-    opened.click("#actions button:nth-of-type(4)")
-    opened.until('document.body.dataset.drawn === "0/3/corner/1"')
+    opened.click("#actions button:nth-of-type(5)")
+    opened.until('document.body.dataset.drawn === "0/4/corner/1"')
     assert opened.text("#said").startswith("mirrored, after 8")
     pressed = opened.run(
         '[...actions.querySelectorAll("[aria-pressed=true]")].map((one) => one.firstChild.data)'
     )
     assert pressed == ["mirrored"]
     opened.click("#views button:nth-of-type(2)")
-    opened.until('document.body.dataset.drawn === "0/3/turned/1"')
+    opened.until('document.body.dataset.drawn === "0/4/turned/1"')
     opened.click("#after")
-    opened.until('document.body.dataset.drawn === "1/3/turned/1"')
+    opened.until('document.body.dataset.drawn === "1/4/turned/1"')
     assert "start 1" in opened.run("document.querySelector('#state option:checked').textContent")
     opened.click("#before")
     opened.click("#before")
-    opened.until('document.body.dataset.drawn === "2/3/turned/1"')
+    opened.until('document.body.dataset.drawn === "2/4/turned/1"')
 
 
 @pytest.mark.browser
@@ -248,9 +249,9 @@ def test_a_frame_that_comes_late_is_not_shown_under_another_label(opened):
     """The pictures of one action are held back until another has been picked and drawn."""
     drawn = "at('imagined').toDataURL() + at('happened').toDataURL()"
     shown = opened.run(drawn)
-    held = "states[0].branches[3].happened.corner"
+    held = "states[0].branches[4].happened.corner"
     opened.run(f"(images.set({held}, new Promise((go) => {{ window.late = go; }})), 0)")
-    opened.click("#actions button:nth-of-type(4)")
+    opened.click("#actions button:nth-of-type(5)")
     assert opened.text("#said").startswith("mirrored")
     opened.click("#actions button:nth-of-type(1)")
     opened.until("document.body.dataset.drawn === '0/0/corner/1'")
