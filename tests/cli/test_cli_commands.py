@@ -111,7 +111,7 @@ def test_a_probe_that_cannot_be_is_refused_before_any_environment_is_tried(
     wam, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
-    monkeypatch.setattr("wamlab.recipes.work.self_test", None)
+    monkeypatch.setattr("wamlab.run.probe.self_test", None)
     words = ("probe", run, "--env", "point/push", "--out", tmp_path / "out")
     wam(*words).refused("'other-instruction' is imposed, but none is known for point/push")
     words = (*words, "--set", "probe.imposed=zero", "--judge")
@@ -134,7 +134,6 @@ def test_counts_that_are_not_asked_for_are_the_runs_own(
 
     monkeypatch.setattr("wamlab.recipes.work.roll_out", roll_out)
     monkeypatch.setattr("wamlab.recipes.work.execute_imagination", imagine)
-    monkeypatch.setattr("wamlab.recipes.work.restores", lambda envs: [])
     monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
     words = (run, "--env", "point/push", "--out", tmp_path)
     for more in ((), ("--episodes", 3), ("--set", "rollout.episodes=4")):
@@ -166,7 +165,6 @@ def test_how_exact_each_state_reader_is_is_printed(
     monkeypatch.setattr("wamlab.sim.registry.instruction_of", str)
     monkeypatch.setattr("wamlab.run.reading.read_probes_of", read_probes_of)
     monkeypatch.setattr("wamlab.recipes.work.execute_imagination", lambda *_, **__: [])
-    monkeypatch.setattr("wamlab.recipes.work.restores", lambda envs: [])
     words = ("--env", "point/push", "--set", "probe.imposed=zero", "--readers", "kept")
     told = wam("probe", run, "--out", tmp_path, *words)
     assert told.code == 0, told.err

@@ -106,6 +106,12 @@ class Reactive(PointModel, name="point_reactive"):
     answers = (POLICY,)
 
 
+class Foreseeing(PointModel, name="point_foreseeing"):
+    """A world model: it does not act."""
+
+    answers = (FORWARD,)
+
+
 class Latent(PointModel, name="point_latent"):
     def decode(self, future):
         raise Refusal("it imagines in features")

@@ -5,12 +5,11 @@ import numpy as np
 import point_env
 import pytest
 from PIL import Image
-from point_model import PointModel, Reactive, policy_of
+from point_model import Foreseeing, PointModel, Reactive, policy_of
 
 from wamlab.metrics.joint import UNCHANGED
 from wamlab.models.base import Refusal
 from wamlab.run.imagine import GAP, LABEL_HEIGHT, imagine, panels
-from wamlab.types import FORWARD
 
 
 def run(model, out, **options):
@@ -26,9 +25,6 @@ def test_gif_shows_now_and_every_offset(tmp_path):
 
 
 def test_of_a_model_that_only_foresees_the_experts_actions_are_shown(tmp_path):
-    class Foreseeing(PointModel, name="point_foreseeing_one"):
-        answers = (FORWARD,)
-
     (branch,) = run(Foreseeing(), tmp_path / "one.gif").branches
     assert (branch.kind, branch.label) == ("imposed", UNCHANGED)
     assert (tmp_path / "one.gif").exists()

@@ -6,7 +6,7 @@ import numpy as np
 import point_env
 import pytest
 from point_judge import Attached, judge_of
-from point_model import Latent, PointModel, Reactive, policy_of
+from point_model import Foreseeing, Latent, PointModel, Reactive, policy_of
 
 from wamlab.data.logs import (
     LogError,
@@ -17,7 +17,11 @@ from wamlab.data.logs import (
     write_json,
 )
 from wamlab.metrics.base import compute
+from wamlab.metrics.joint import SEQUENCES
+from wamlab.metrics.joint_states import imposed_paths
 from wamlab.policy.raw import codec_of
+from wamlab.report.build import build
+from wamlab.report.whatif import NAME
 from wamlab.run.probe import probe
 from wamlab.run.reader import fit, load_reader, look
 from wamlab.run.reading import (
@@ -92,6 +96,17 @@ def test_how_exact_the_reader_is_on_unseen_starts_is_logged_beside_the_probes(tm
     write_json(tmp_path / "readers.json", {title: 0.5})
     with pytest.raises(LogError, match="errors of each reader"):
         load_reader_errors(tmp_path)
+
+
+def test_what_a_model_that_only_foresees_imagines_is_read_and_reported(tmp_path):
+    policy = probed(Foreseeing(), tmp_path)
+    found = reading(policy, tmp_path)
+    assert all(branch.read and branch.reread for one in found for branch in one.of("imposed"))
+    assert judge_probes(judge_of(), tmp_path, progress=False)[0].of("own") == []
+    assert imposed_paths(found).imagined.shape[:2] == (3, len(SEQUENCES))
+    page = build(tmp_path).read_text(encoding="utf-8")
+    assert "the probes hold no branch of the model" in page
+    assert (tmp_path / NAME).read_text(encoding="utf-8").count('"label":"unchanged"') == 3
 
 
 def test_the_nearest_clip_is_read_once_it_is_there(tmp_path):

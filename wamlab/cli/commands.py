@@ -129,7 +129,6 @@ def probe(options: Options) -> None:
         acting_run,
         check_probes,
         execute_imagination,
-        restores,
         show_rivals,
     )
     from wamlab.report.words import reader_error
@@ -144,8 +143,6 @@ def probe(options: Options) -> None:
     _check_there(options.data)
     check_probes(run, policy, options.env, options.out)
     judge = None if options.judge is None else Judge(load(options.judge, options.device))
-    for env, found in restores(options.env):
-        print(f"{env}, restored and acted on ten times: {found}")
     probes = execute_imagination(run, policy, options.env, options.out, seed=options.seed)
     branches = sum(len(probe.branches) for probe in probes)
     print(f"{len(probes)} states, {branches} executed chunks: {options.out}")

@@ -212,7 +212,7 @@ def eic_cf(
 ) -> Result:
     """The counterfactual form, against executions of imposed actions; for one sample as well."""
     _need_imagined(probes)
-    labels = sorted({branch.label for probe in probes for branch in _listed(probe)})
+    labels = sorted({branch.label for probe in probes for branch in listed(probe)})
     if not labels:
         raise NotApplicable(f"the probes hold no imposed branches ({', '.join(LISTED)})")
     return consistency(EIC_CF, probes, entity, rivals, imposed=labels)
@@ -262,7 +262,8 @@ def gate_metres(entity: str) -> float:
     return HAND_GATE if entity == ROBOT else OBJECT_GATE
 
 
-def _listed(probe: Probe) -> list[Branch]:
+def listed(probe: Probe) -> list[Branch]:
+    """The imposed branches that everything else that could have been done stands for: `LISTED`."""
     return [branch for branch in probe.of("imposed") if branch.label in LISTED]
 
 
@@ -291,7 +292,7 @@ EIC = Form(
 )
 EIC_CF = Form(
     "eic_cf",
-    others=_listed,
+    others=listed,
     pair=_against_imposed,
     metres=lambda look: float(look.spread().mean()),
 )

@@ -32,7 +32,7 @@ from wamlab.metrics.base import (
     state_name,
     why_nothing_imagined,
 )
-from wamlab.metrics.joint import LISTED, OBJECT, ROBOT, SEQUENCES
+from wamlab.metrics.joint import OBJECT, ROBOT, SEQUENCES, listed
 from wamlab.metrics.joint_frames import told_apart, why_not_told
 from wamlab.metrics.paths import Paths, Places
 from wamlab.types import Branch, Probe, Reading
@@ -137,10 +137,6 @@ def _sequences(probe: Probe) -> list[Branch]:
     return [branch for branch in probe.of("imposed") if branch.label in SEQUENCES]
 
 
-def _listed(probe: Probe) -> list[Branch]:
-    return [branch for branch in probe.of("imposed") if branch.label in LISTED]
-
-
 def _references(probe: Probe) -> list[Branch]:
     return probe.of("reference")
 
@@ -148,7 +144,7 @@ def _references(probe: Probe) -> list[Branch]:
 state_error = on_states("state_error", coupling.error, own_paths, unit="m")
 state_eic = on_states("state_eic", coupling.eic, own_paths)
 state_eic_ref = on_states("state_eic_ref", coupling.eic_ref, own_paths, beside=_references)
-state_eic_cf = on_states("state_eic_cf", coupling.eic_cf, own_paths, beside=_listed)
+state_eic_cf = on_states("state_eic_cf", coupling.eic_cf, own_paths, beside=listed)
 state_skill = on_states("state_skill", coupling.skill, own_paths)
 state_cmr = on_states("state_cmr", coupling.cmr, own_paths, unit="rate")
 state_div = on_states("state_div", coupling.div, own_paths, unit="m")
@@ -185,9 +181,9 @@ def state_ocb_imposed(probes: Sequence[Probe]) -> Result:
 
     As `state_ocb`, without the control of own actions in another order.
     """
-    if not any(branch.imagined for probe in probes for branch in _listed(probe)):
+    if not any(branch.imagined for probe in probes for branch in listed(probe)):
         raise NotApplicable("imposed actions are not imagined")
-    return by_stratum(_ocb("state_ocb_imposed", probes, _listed), probes, state_ocb_imposed)
+    return by_stratum(_ocb("state_ocb_imposed", probes, listed), probes, state_ocb_imposed)
 
 
 def _ocb(name: str, probes: Sequence[Probe], of: Callable[[Probe], list[Branch]]) -> Result:

@@ -6,7 +6,7 @@ Each function is one arrow of docs/architecture.md, with the run's numbers fille
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -37,8 +37,6 @@ from wamlab.run.collect import Collected, collect
 from wamlab.run.impose import check_imposed
 from wamlab.run.probe import check_told, probe
 from wamlab.run.rollout import rollout
-from wamlab.run.seats import make_env
-from wamlab.sim.env import SelfTest, self_test
 from wamlab.train.device import choose_device
 from wamlab.train.feed import Feed
 from wamlab.train.plan import Plan, plan
@@ -421,16 +419,6 @@ def show_rivals(
     rivals = dataset_rivals(clips_of(caches, run.model, without=held_out))
     for one in tqdm(probes, desc="rivals"):
         save_rivals(out, one, show(one, rivals))
-
-
-def restores(envs: Sequence[str]) -> Iterator[tuple[str, SelfTest]]:
-    """What each environment gives when the same state is restored and acted on again."""
-    for env in expand(envs):
-        world = make_env(env)
-        try:
-            yield env, self_test(world)
-        finally:
-            world.close()
 
 
 def check_probes(run: Run, policy: Policy, envs: Sequence[str], out: str | Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from tqdm import tqdm
 
 from wamlab.metrics.joint import OBJECT_GATE, SEQUENCES
 from wamlab.models.base import Refusal
@@ -37,7 +38,7 @@ from wamlab.run.worlds import (
     in_worlds,
     reference_branches,
 )
-from wamlab.sim.env import Env, Split, self_test
+from wamlab.sim.env import Env, SelfTest, Split, self_test
 from wamlab.types import (
     FORWARD,
     IMAGE,
@@ -92,10 +93,9 @@ def probe(
     Raises:
         KeyError: an unknown intervention or stratum.
         Refusal: the model answers neither JOINT nor POLICY nor, of what is imposed, FORWARD.
-        ValueError: an environment gives something else each time that a state is restored; ``out``
-            holds probes of another policy, or is no folder for logs; the action
-            space is not the policy's, or lacks what an intervention changes; no other instruction
-            is known.
+        ValueError: an environment does not restore its states (`restored`); ``out`` holds probes of
+            another policy, or is no folder for logs; the action space is not the policy's, or lacks
+            what an intervention changes; no other instruction is known.
     """
     names = [env_names] if isinstance(env_names, str) else list(env_names)
     check_imposed(imposed, policy.space)
@@ -116,7 +116,9 @@ def probe(
     @contextmanager
     def open_bench(name: str) -> Iterator[ProbeOne]:
         with closing(make(name)) as seeing, closing(make(name, views=())) as env:
-            check_restores(seeing)
+            found = restored(seeing)
+            if progress:
+                tqdm.write(f"{name}, restored and acted on ten times: {found}")
             bench = Bench(
                 policy=policy,
                 env=env,
@@ -144,18 +146,20 @@ def probe(
     )
 
 
-def check_restores(env: Env) -> None:
-    """Raise ValueError where a restored state does not lead to the same place each time.
+def restored(env: Env) -> SelfTest:
+    """What an environment gives when the same state is restored and acted on again.
 
-    A third of the gate of things is the most that may differ: joint measures count what is further.
+    Raises:
+        ValueError: things end apart by more than a third of their gate, which joint measures count.
     """
-    apart = self_test(env).entity_metres
-    if 3 * apart > OBJECT_GATE:
+    found = self_test(env)
+    if 3 * found.entity_metres > OBJECT_GATE:
         raise ValueError(
             f"{env.name} cannot be probed, for it does not restore its states: the same action "
-            f"from the same state led to places {1000 * apart:.1f} mm apart, expected "
-            f"{1000 * OBJECT_GATE / 3:.1f} mm at most"
+            f"from the same state led to places {1000 * found.entity_metres:.1f} mm apart, "
+            f"expected {1000 * OBJECT_GATE / 3:.1f} mm at most"
         )
+    return found
 
 
 @dataclass
