@@ -186,9 +186,16 @@ def real_clips_row(cell: Cell) -> list[str]:
         said(r2, 3),
         *(number(beside[n], 2) if n in beside else "" for n in ("other_frames", "between_frames")),
         said(cell["forward_psnr"], 1, " dB"),
-        *(said(cell["coupling_nats"][side], 1, " nats") for side in ("action", "future")),
+        *(nats_of(cell, side) for side in ("action", "future")),
         said(cell["factorisation_gap"], 1, " nats"),
     ]
+
+
+def nats_of(cell: Cell, side: str) -> str:
+    """The coupling by a side, and whose likelihood stands for the half that a model lacks."""
+    by = cell.get("given_by", {}).get(side)
+    text = said(cell["coupling_nats"][side], 1, " nats")
+    return f"{text}, with `{by}`" if by and text else text
 
 
 def action_sight(found: Found) -> str:

@@ -22,7 +22,7 @@ from tables import Found
 from wamlab.metrics.open_loop import OTHER_FRAMES
 from wamlab.models.vpp import VPP
 from wamlab.policy.policy import Policy
-from wamlab.types import Guess, Recording
+from wamlab.types import Denoised, Guess, Recording
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
@@ -291,7 +291,7 @@ def recording(episode: int, sign: float) -> Recording:
 
 def test_what_is_made_of_real_clips_comes_from_the_recordings_alone() -> None:
     logs = [recording(episode, sign) for episode, sign in enumerate((1, -1) * 3)]
-    found = real_clips.judged(Cell("mw-6", "unipi", 1), logs, {"load": 0.1})
+    found = real_clips.judged(Cell("mw-6", "unipi", 1), logs, [], {"load": 0.1})
     assert (found["instants"], found["episodes"], found["seed"]) == (6, 6, 1)
     assert found["inverse_r2"]["value"] == 1
     assert found["inverse_r2"]["details"]["other_frames"] == 0.75
@@ -305,3 +305,19 @@ def test_what_is_made_of_real_clips_comes_from_the_recordings_alone() -> None:
     assert row == (
         "| `unipi` | mw-6 | attempt 1, seed 1 | 1.000 (1.000 to 1.000) | 0.75 | 1.00 |  |  |  |  |"
     )
+
+
+def test_the_half_of_a_side_that_a_cascade_lacks_is_another_network_s() -> None:
+    """VIDEO of the one errs by 2 more at every level than FORWARD of the other, in 4 dimensions."""
+    levels, ones, others = np.array([1.0, 0.5]), [], []
+    for episode in range(6):
+        for logs, query, errors in ((ones, "VIDEO", [[4.0, 3.0]]), (others, "FORWARD", [[2.0, 1]])):
+            one = recording(episode, 1)
+            found = Denoised(levels, np.array(errors), np.array([4.0]), np.array([4]))
+            one.policy, one.likelihood = f"net of {query}", {query: found}
+            logs.append(one)
+    cell = real_clips.judged(Cell("mw-6", "vpp", 0), ones, others, {"load": 0.1})
+    assert cell["given_by"] == {"future": "net of FORWARD"}
+    assert cell["coupling_nats"]["future"]["value"] == pytest.approx(2)  # 2/2 of noise, 2/2 below
+    assert "POLICY, INVERSE" in cell["coupling_nats"]["action"]["why_not"]
+    assert "2.0 nats (2.0 to 2.0), with `net of FORWARD`" in corners.real_clips_row(cell)

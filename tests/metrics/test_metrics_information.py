@@ -7,8 +7,8 @@ import pytest
 import recorded
 from test_metrics_likelihood import COVARIANCE, LEVELS, entropy, expected
 
-from wamlab.metrics.base import compute
-from wamlab.metrics.information import SIDES, information, stop
+from wamlab.metrics.base import NotApplicable, compute
+from wamlab.metrics.information import SIDES, completed, information, stop
 from wamlab.metrics.likelihood import CHAINS, gathered, nats, noise_levels
 from wamlab.types import Denoised, Nats, Recording
 
@@ -150,3 +150,57 @@ def test_what_does_not_compare_is_named() -> None:
     assert compute("coupling_nats", logs, side="future").value is not None
     with pytest.raises(KeyError):
         compute("coupling_nats", logs, side="past")
+
+
+def halves(name: str) -> tuple[list[Recording], list[Recording]]:
+    """The same instants by two networks: one has the first query of a side, one the second.
+
+    Both are of the same recorded values, whose squares have one sum.
+    """
+    ones, others = recordings(), recordings()
+    for one, other in zip(ones, others, strict=True):
+        alone, given = (
+            each.likelihood[q] for each, q in zip((one, other), SIDES[name], strict=True)
+        )
+        given = Denoised(given.levels, given.errors, alone.energy, given.dims)
+        one.likelihood, other.likelihood = {SIDES[name].alone: alone}, {SIDES[name].given: given}
+    return ones, others
+
+
+def kept(one: Denoised, levels: np.ndarray) -> Denoised:
+    return Denoised(one.levels[levels], one.errors[:, levels], one.energy, one.dims)
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_two_networks_have_a_side_together(name: str) -> None:
+    """Also where they were trained at other levels; what lies above the noisiest is left out."""
+    ones, others = halves(name)
+    given = SIDES[name].given
+    for other in others:
+        other.likelihood[given] = kept(other.likelihood[given], np.arange(len(LEVELS)) > 0)
+    found = compute("coupling_nats", completed(ones, others, name), side=name)
+    assert found.items == pytest.approx({"episode 0": TRUE, "episode 1": 2 * TRUE}, abs=5e-3)
+    assert found.details["levels"] == pytest.approx(LEVELS[1:].tolist())
+
+
+def test_two_networks_in_other_units_have_no_side_together() -> None:
+    ones, others = halves("future")
+    right = others[0].likelihood["FORWARD"]
+    assert isinstance(right, Denoised)
+    for why, wrong in {
+        "normalise or code": Denoised(right.levels, right.errors, 4 * right.energy, right.dims),
+        "5 dimensions and .* 6": Denoised(right.levels, right.errors, right.energy, right.dims + 1),
+        "share 1 noise levels": kept(right, np.arange(len(LEVELS)) < 1),
+        "one likelihood is exact": Nats(np.array([1.0]), right.dims),
+    }.items():
+        others[0].likelihood["FORWARD"] = wrong
+        with pytest.raises(NotApplicable, match=why):
+            completed(ones, others, "future")
+
+
+def test_two_networks_must_have_been_asked_at_the_same_instants() -> None:
+    ones, others = halves("action")
+    for other in others:
+        other.step += 1
+    with pytest.raises(NotApplicable, match="POLICY of the one network and INVERSE of the other"):
+        completed(ones, others, "action")

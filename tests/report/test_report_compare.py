@@ -13,8 +13,10 @@ import recorded
 from wamlab.cli import main
 from wamlab.data.logs import LogError, save_episode, save_probe, save_recording
 from wamlab.metrics.compare import differences
+from wamlab.metrics.information import information
 from wamlab.metrics.offsets import at_offsets, imagined_offsets
 from wamlab.report import compare
+from wamlab.types import Denoised
 
 
 def run(folder, solved: int, fault: str = "oracle", episodes: int = 16, states: int = 12):
@@ -186,3 +188,38 @@ def test_episodes_of_two_datasets_that_share_their_numbers_are_not_the_same(tmp_
     assert found.recorded["recorded action error of POLICY"]["other"].value is not None
     assert found.recorded_differences == []
     assert not any(said.startswith("recorded") for said in compare.sentences(found))
+
+
+def test_a_cascade_gets_the_half_of_its_coupling_that_it_lacks_from_another_run(tmp_path) -> None:
+    """Its VIDEO errs by a half more than FORWARD of the other; each alone has no side."""
+    plans, foresees = tmp_path / "plans", tmp_path / "foresees"
+    for one in recorded.recordings(6):
+        given = one.likelihood["FORWARD"]
+        alone = Denoised(given.levels, 1.5 * given.errors, given.energy, given.dims)
+        for folder, likelihood in ((plans, {"VIDEO": alone}), (foresees, {"FORWARD": given})):
+            one.likelihood = likelihood
+            save_recording(folder, one)
+    found = compare.compare([plans, foresees])
+    (one,) = found.coupled
+    assert (one.side, one.alone, one.given) == ("future", "plans", "foresees")
+    expected = information(alone, given)[0]
+    assert expected > 1
+    assert one.result.value == pytest.approx(expected)
+    said = compare.sentences(found)[-1]
+    whose = "VIDEO of plans less FORWARD of foresees"
+    assert said.startswith(f"Coupling by the future, {whose}: {expected:.1f} nats (")
+    assert said.endswith("; 6 episodes), an estimate.")
+    page = compare.write_page(found, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '<th scope="row">the future</th><td>plans</td><td>foresees</td>' in page
+
+
+def test_what_two_runs_do_not_share_is_said_in_place_of_their_coupling(tmp_path) -> None:
+    for name, step, query in (("plans", 1, "VIDEO"), ("foresees", 2, "FORWARD")):
+        one = recorded.recording(0, step)
+        one.likelihood = {query: one.likelihood["FORWARD"]}
+        save_recording(tmp_path / name, one)
+    found = compare.compare([tmp_path / "plans", tmp_path / "foresees"])
+    (said,) = [line for line in compare.sentences(found) if line.startswith("Coupling")]
+    assert "no instant has VIDEO of the one network and FORWARD of the other" in said
+    page = compare.write_page(found, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Not applicable: no instant has VIDEO" in page

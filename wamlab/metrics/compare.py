@@ -156,7 +156,7 @@ def recorded_differences(
     """
     found = []
     for first, second in combinations(runs, 2):
-        sides = _at_shared_instants(runs[first], runs[second])
+        sides = at_shared_instants(runs[first], runs[second])
         ones, others = (_by_episode(side, measured(side)) for side in sides)
         if ones and others:
             one = difference(measure, unit, first, second, ones, others)
@@ -168,6 +168,19 @@ def recorded_differences(
 def success_values(episodes: Sequence[Episode]) -> Values:
     """Whether each start was solved at some step, by ``task/seed``."""
     return {f"{one.env}/{one.seed}": float(one.success_any) for one in episodes}
+
+
+def at_shared_instants(
+    ones: Sequence[Recording], others: Sequence[Recording]
+) -> tuple[list[Recording], list[Recording]]:
+    """The recordings of the instants that both have.
+
+    Two datasets may number their episodes alike: an instant is the same where the same was done.
+    """
+    there = {_instant(other): other for other in others}
+    pairs = [(one, there[_instant(one)]) for one in ones if _instant(one) in there]
+    same = [(one, other) for one, other in pairs if _did_the_same(one, other)]
+    return [one for one, _ in same], [other for _, other in same]
 
 
 def _held(
@@ -198,19 +211,6 @@ def _held(
         len(others) - len(shared),
         p=swap_test(rows, swap, statistic) if known else None,
     )
-
-
-def _at_shared_instants(
-    ones: Sequence[Recording], others: Sequence[Recording]
-) -> tuple[list[Recording], list[Recording]]:
-    """The recordings of the instants that both have.
-
-    Two datasets may number their episodes alike: an instant is the same where the same was done.
-    """
-    there = {_instant(other): other for other in others}
-    pairs = [(one, there[_instant(one)]) for one in ones if _instant(one) in there]
-    same = [(one, other) for one, other in pairs if _did_the_same(one, other)]
-    return [one for one, _ in same], [other for _, other in same]
 
 
 def _instant(one: Recording) -> tuple[str, str, int, int]:

@@ -13,8 +13,8 @@ Each entropy is the integral of the error of the best denoiser over the signal-t
 and with the future in the place of the action on the other side (Franzese et al., MINDE, arXiv
 2310.09031, estimate mutual information so from scores). A model with independent noise levels has
 all four denoisers: POLICY less INVERSE is the side of the action, VIDEO less FORWARD that of the
-future. It takes recordings and no simulator. Tokens give both differences exactly; a cascade gives
-neither: what its networks model (the clip; `vpp` also the action) is half of a side each.
+future. It takes recordings and no simulator. Tokens give both differences exactly. A cascade has
+half of a side (VIDEO; `vpp` also POLICY): another network has to give the other half (`completed`).
 
 Levels must be the same in both errors of a difference, also where they end: cut at different levels
 they differ by what was cut and not by what is known. From the cleanest level ``g_L`` on the
@@ -32,13 +32,15 @@ their difference is the factorisation gap ``(L_POLICY + L_FORWARD) - (L_VIDEO + 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from wamlab.metrics.base import NotApplicable, Result, Row, metric, summarise
-from wamlab.metrics.likelihood import comparable, gathered, stop
+from wamlab.metrics.compare import at_shared_instants
+from wamlab.metrics.likelihood import at_shared_levels, comparable, gathered, stop
 from wamlab.types import Denoised, Likelihood, Recording
 
 
@@ -94,6 +96,56 @@ def factorisation_gap(recordings: Sequence[Recording]) -> Result:
         information(*(gathered(whole, query)[1] for query in side)) for side in SIDES.values()
     )
     return summarise("factorisation_gap", "nats", _rows(whole, action - future))
+
+
+def completed(ones: Sequence[Recording], others: Sequence[Recording], side: str) -> list[Recording]:
+    """The instants of both networks with the likelihoods of one side, at the levels both have.
+
+    With the other stream marginalised the likelihood is that of ``ones``, with it given that of
+    ``others``. What each network errs more than the best one does not cancel in the difference of
+    two: it is an estimate of what the recordings hold, and says of neither what it knows.
+
+    Raises:
+        KeyError: another side.
+        NotApplicable: no instant has both, one is exact and one a bound, or they are in other units
+            (actions normalised, futures coded or instants chosen otherwise).
+    """
+    alone, given = SIDES[side]
+    first, second = at_shared_instants(
+        [one for one in ones if alone in one.likelihood],
+        [other for other in others if given in other.likelihood],
+    )
+    if not first:
+        raise NotApplicable(
+            f"no instant has {alone} of the one network and {given} of the other: both must be "
+            "asked for likelihoods, and at the same instants of the same dataset"
+        )
+    return [
+        replace(one, likelihood=dict(zip(SIDES[side], _of_one_unit(*pair), strict=True)))
+        for one, *pair in (
+            (one, one.likelihood[alone], other.likelihood[given])
+            for one, other in zip(first, second, strict=True)
+        )
+    ]
+
+
+def _of_one_unit(alone: Likelihood, given: Likelihood) -> Sequence[Likelihood]:
+    """Both as they are, or at the levels that both have.
+
+    Values that are the same have the same sum of squares: two codecs or two scales have not.
+    """
+    if not np.array_equal(alone.dims, given.dims):
+        raise NotApplicable(
+            f"one network samples {int(alone.dims[0])} dimensions and the other "
+            f"{int(given.dims[0])}: other instants, views or codes"
+        )
+    if isinstance(alone, Denoised) and isinstance(given, Denoised):
+        if not np.allclose(alone.energy, given.energy, rtol=1e-3):
+            raise NotApplicable("the two networks normalise or code what they sample otherwise")
+        return at_shared_levels(alone, given)
+    if type(alone) is not type(given):
+        raise NotApplicable("one likelihood is exact and the other a bound: they do not compare")
+    return [alone, given]
 
 
 def _measured(recordings: Sequence[Recording], queries: Sequence[str]) -> list[Recording]:

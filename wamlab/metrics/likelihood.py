@@ -127,6 +127,24 @@ def comparable(*found: Likelihood) -> list[Float[np.ndarray, " b"]]:
     return [denoising_bound(_noisiest(one, kept)) for one in bounds]
 
 
+def at_shared_levels(*found: Denoised) -> list[Denoised]:
+    """What was found at the levels that all have: denoisers are not trained at the same.
+
+    Raises:
+        NotApplicable: they share fewer than two.
+    """
+    first = np.asarray(found[0].levels, np.float64)
+    near = [np.isclose(first[:, None], one.levels, rtol=1e-6, atol=0) for one in found]
+    shared = np.all([each.any(axis=1) for each in near], axis=0)
+    if shared.sum() < 2:
+        raise NotApplicable(f"denoisers that share {shared.sum()} noise levels do not compare")
+    places = [each[shared].argmax(axis=1) for each in near]
+    return [
+        Denoised(first[shared], one.errors[:, kept], one.energy, one.dims)
+        for one, kept in zip(found, places, strict=True)
+    ]
+
+
 def stop(*bounds: Denoised) -> int:
     """How many levels all bounds of a difference are taken over.
 

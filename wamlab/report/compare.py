@@ -14,7 +14,7 @@ from wamlab.data.logs import (
     load_recordings,
     write_atomic,
 )
-from wamlab.metrics.base import Result, compute
+from wamlab.metrics.base import NotApplicable, Result, compute
 from wamlab.metrics.compare import (
     Difference,
     differences,
@@ -22,6 +22,7 @@ from wamlab.metrics.compare import (
     state_differences,
     success_values,
 )
+from wamlab.metrics.information import SIDES, completed
 from wamlab.metrics.offsets import at_offsets, guessed_alike, imagined_offsets, shared
 from wamlab.metrics.stats import FEWEST, Interval
 from wamlab.report import charts, words
@@ -61,8 +62,20 @@ RECORDED: Measures = {
 }
 """What is compared at recorded instants.
 
-Not likelihood: nats of one codec or family of models are none of another's.
+Not likelihood: nats of one codec or family of models are none of another's. Two of them in the same
+units make one side of the coupling: `Coupled`.
 """
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """Coupling in nats by one ``side``: the run that marginalises the other stream, and the run
+    that is given it."""
+
+    side: str
+    alone: str
+    given: str
+    result: Result
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class Compared:
     state_differences: list[Difference] = field(default_factory=list)
     recorded: dict[str, dict[str, Result]] = field(default_factory=dict)
     recorded_differences: list[Difference] = field(default_factory=list)
+    coupled: list[Coupled] = field(default_factory=list)
 
 
 def compare(folders: Sequence[str | Path]) -> Compared:
@@ -110,6 +124,7 @@ def compare(folders: Sequence[str | Path]) -> Compared:
         of_states,
         recorded,
         of_recorded,
+        coupled(recordings),
     )
 
 
@@ -165,6 +180,32 @@ def on_recordings(
     return results, found
 
 
+def coupled(recordings: Mapping[str, Sequence[Recording]]) -> list[Coupled]:
+    """Coupling by each side: of a run with both its queries, or else with another run's half."""
+    has = {
+        run: {query for one in logs for query in one.likelihood} for run, logs in recordings.items()
+    }
+    found = []
+    for side, queries in SIDES.items():
+        for run, logs in recordings.items():
+            if {*queries} <= has[run]:
+                found.append(Coupled(side, run, run, compute("coupling_nats", logs, side=side)))
+            elif queries.alone in has[run]:
+                found += [
+                    Coupled(side, run, other, _of_two(logs, theirs, side))
+                    for other, theirs in recordings.items()
+                    if queries.given in has[other]
+                ]
+    return found
+
+
+def _of_two(ones: Sequence[Recording], others: Sequence[Recording], side: str) -> Result:
+    try:
+        return compute("coupling_nats", completed(ones, others, side), side=side)
+    except NotApplicable as why:
+        return Result("coupling_nats", "nats", why_not=str(why))
+
+
 def _computing(measure: str, options: Mapping[str, str]) -> Callable[[Sequence[Recording]], Result]:
     return lambda logs: compute(measure, logs, **options)
 
@@ -209,7 +250,20 @@ def sentences(found: Compared) -> list[str]:
     """Every difference in words."""
     known = [one for one in found.success_differences if one.value is not None]
     others = (*found.state_differences, *found.recorded_differences)
-    return [sentence(one) for one in (*known, *others)]
+    return [sentence(one) for one in (*known, *others)] + [of_coupling(c) for c in found.coupled]
+
+
+def of_coupling(one: Coupled) -> str:
+    """What future and action know of each other, and by whose denoisers."""
+    alone, given = SIDES[one.side]
+    whose = f"{alone} of {one.alone} less {given} of {one.given}"
+    if one.result.value is None:
+        return f"Coupling by the {one.side}, {whose}: {one.result.why_not}."
+    interval = words.between(one.result.interval, 1)
+    over = words.count(one.result.n, "episode")
+    within = f"{interval}; {over}" if interval else over
+    value = words.number(one.result.value, 1)
+    return f"Coupling by the {one.side}, {whose}: {value} nats ({within}), an estimate."
 
 
 def write_page(found: Compared, path: str | Path) -> Path:
