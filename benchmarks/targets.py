@@ -10,6 +10,7 @@ import acting_tables
 import codec_table
 import condition_tables
 import corners
+import coupling_tables
 import measure_tables
 import metric_speed_table as metric_speed
 import physics_tables
@@ -157,7 +158,8 @@ def skill(found: Found) -> Part:
 
 def planted(found: Found) -> Part:
     text = ["## Planted faults beside the joint measures\n", planted_tables.tables(found)]
-    return Part("\n".join(text), [planted_tables.finding(found)])
+    text.append(coupling_tables.tables(found))
+    return Part("\n".join(text), [planted_tables.finding(found), coupling_tables.finding(found)])
 
 
 def codecs(found: Found) -> Part:
