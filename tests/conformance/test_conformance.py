@@ -5,11 +5,19 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 from broken import BROKEN, Raises
-from fakes import FAKES
+from fakes import FAKES, Chunks
 
 from wamlab.models.base import WorldActionModel, available, model_class
-from wamlab.train.conformance import CHECKS, Subject, check_model, loss_falls, run_check
+from wamlab.train.conformance import (
+    CHECKS,
+    Subject,
+    check_model,
+    devices_agree,
+    loss_falls,
+    run_check,
+)
 
 MODELS = {name: model_class(name) for name in available()} | {fake.name: fake for fake in FAKES}
 SUBJECTS = {name: Subject(model, model.Config.tiny()) for name, model in MODELS.items()}
@@ -37,3 +45,25 @@ def test_a_broken_model_is_caught(broken: type[WorldActionModel]) -> None:
 def test_a_model_that_raises_is_a_problem_and_not_the_end() -> None:
     (problem,) = run_check(loss_falls, Subject(Raises, Raises.Config.tiny()))
     assert problem == "broken-raises, loss falls: raised KeyError: 'nothing here'"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_a_gpu_answers_as_the_cpu_does() -> None:
+    assert [said for one in SUBJECTS.values() for said in run_check(devices_agree, one)] == []
+
+
+class Elsewhere(Chunks, name="elsewhere"):
+    """Its weights change on their way to another device."""
+
+    def to(self, *args, **kwargs):
+        for parameter in self.parameters():
+            parameter.data += 0.5
+        return self
+
+
+def test_a_model_that_answers_otherwise_on_another_device_is_caught() -> None:
+    asked = Chunks.Config.tiny()
+    assert [*devices_agree(Subject(Chunks, asked), "cpu")] == []
+    assert any(
+        "is another on cpu" in said for said in devices_agree(Subject(Elsewhere, asked), "cpu")
+    )

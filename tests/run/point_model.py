@@ -70,7 +70,7 @@ class PointModel(WorldActionModel, name="point"):
         self.answer(query)
         self.seen.append(observation)
         drawn = [torch.randn(self.config.chunk, 4, generator=g) for g in generator]
-        noise = torch.stack(drawn)
+        noise = torch.stack(drawn).to(self.device)
         result = Prediction()
         if ACTION in query.sampled:
             state = observation[STATE].at(0).values[:, 0]
@@ -88,8 +88,8 @@ class PointModel(WorldActionModel, name="point"):
         return Future("pixels", "pixels", dict(frames), offsets)
 
     def _stream(self, values):
-        steps = torch.arange(values.shape[1]).expand(len(values), -1)
-        return Stream(values, steps, torch.ones(values.shape[:2], dtype=torch.bool))
+        steps = torch.arange(values.shape[1], device=values.device).expand(len(values), -1)
+        return Stream(values, steps, torch.ones_like(steps, dtype=torch.bool))
 
     def _future(self, observation, shade):
         now = {name: observation[name].at(0).values for name in self.config.image_streams}
@@ -98,7 +98,7 @@ class PointModel(WorldActionModel, name="point"):
             name: (frame + shade[:, None, None, None, None]).clamp(-1, 1).repeat(1, count, 1, 1, 1)
             for name, frame in now.items()
         }
-        offsets = torch.tensor(self.config.offsets).expand(len(shade), -1)
+        offsets = torch.tensor(self.config.offsets, device=shade.device).expand(len(shade), -1)
         return Future("pixels", "pixels", values, offsets)
 
 

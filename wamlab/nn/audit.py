@@ -257,19 +257,18 @@ def outputs(prediction: Prediction) -> dict[str, list[Tensor]]:
     return found
 
 
-def map_tensors(value: Any, edit: Edit) -> Any:
-    """The same structure with every floating tensor edited."""
+def map_tensors(value: Any, edit: Edit, *, every: bool = False) -> Any:
+    """The same structure with each floating tensor edited, or with ``every`` tensor."""
     if isinstance(value, Tensor):
-        return edit(value) if value.is_floating_point() else value
+        return edit(value) if every or value.is_floating_point() else value
+    inside = partial(map_tensors, edit=edit, every=every)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {
-            f.name: map_tensors(getattr(value, f.name), edit) for f in dataclasses.fields(value)
-        }
+        fields = {f.name: inside(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return dataclasses.replace(value, **fields)
     if isinstance(value, dict):
-        return {key: map_tensors(part, edit) for key, part in value.items()}
+        return {key: inside(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        parts = [map_tensors(part, edit) for part in value]
+        parts = [inside(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
 

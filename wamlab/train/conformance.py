@@ -7,6 +7,7 @@ wrong; none means that it holds.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from wamlab.nn.audit import (
     Asked,
     ask,
     audit,
+    map_tensors,
     outputs,
     poison,
     poison_answers,
@@ -94,7 +96,8 @@ def check_model(
     """
     kind: Any = model_class.Config
     subject = Subject(model_class, config or kind.tiny())
-    return [problem for check in CHECKS for problem in run_check(check, subject)]
+    checks = (*CHECKS, *([devices_agree] if torch.cuda.is_available() else []))
+    return [problem for check in checks for problem in run_check(check, subject)]
 
 
 def run_check(check: Callable[[Subject], Iterator[str]], subject: Subject) -> list[str]:
@@ -310,6 +313,34 @@ def small_is_small(subject: Subject) -> Iterator[str]:
         yield f"small() has {model.tokens} tokens, at most {MOST_TOKENS} are allowed"
 
 
+def devices_agree(subject: Subject, device: str = "cuda") -> Iterator[str]:
+    """Another device gives the CPU's answers and likelihoods, and every stage learns there."""
+    here, there = subject.stirred, copy.deepcopy(subject.stirred).to(device)
+    batch = subject.batch.to(device)
+    with _whole_precision():
+        for query in subject.queries:
+            asked = subject.asked(query)
+            moved = map_tensors(asked, lambda tensor: tensor.to(device), every=True)
+            found, again = (
+                outputs(ask(model, query, one)) for model, one in ((here, asked), (there, moved))
+            )
+            for name in found:
+                if not all(map(_near, found[name], again[name])):
+                    yield f"{query}: the {name} is another on {device}"
+            try:
+                known = vars(_likelihood(here, subject.batch, query))
+            except Refusal:
+                continue
+            if not all(map(_near, known.values(), vars(_likelihood(there, batch, query)).values())):
+                yield f"{query}: the likelihood is another on {device}"
+        for stage in there.stages():
+            generator = torch.Generator(device).manual_seed(0)
+            loss = there.loss(batch, stage=stage.name, step=0, generator=generator)["loss"]
+            loss.backward()
+            if not bool(torch.isfinite(loss)):
+                yield f"stage {stage.name}: the loss on {device} is {float(loss)}"
+
+
 CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     description,
     loss_falls,
@@ -387,6 +418,22 @@ def _how(one: dict[str, list[Tensor]], two: dict[str, list[Tensor]]) -> str:
 
 def _pulled(gradient: Tensor | None) -> bool:
     return gradient is not None and bool((gradient != 0).any())
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    """As near as other kernels of the same arithmetic come."""
+    return torch.allclose(one.float(), other.cpu().float(), rtol=1e-3, atol=1e-3)
+
+
+@contextmanager
+def _whole_precision() -> Iterator[None]:
+    """Convolutions on a GPU round their inputs to 10 bits unless they are told not to."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @contextmanager
