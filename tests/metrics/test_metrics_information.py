@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import recorded
+import torch
 from test_metrics_likelihood import COVARIANCE, LEVELS, entropy, expected
 
+from wamlab.generative.discrete import row_nats
 from wamlab.metrics.base import NotApplicable, compute
 from wamlab.metrics.information import SIDES, completed, information, stop
 from wamlab.metrics.likelihood import CHAINS, gathered, nats, noise_levels
@@ -131,6 +133,48 @@ def test_the_gap_is_that_of_the_two_factorisations() -> None:
 def test_tokens_are_exact() -> None:
     alone, given = (Nats(np.array([x, 2 * x]), np.array([4, 4])) for x in (5.0, 3.0))
     assert information(alone, given).tolist() == [2, 4]
+
+
+COUNTS = np.array([[[4, 1], [1, 2]], [[1, 1], [3, 1]], [[1, 2], [2, 5]]])
+"""How often an action token meets two tokens of a future, in a world of 24 pairs."""
+
+
+def tokens(**planted: str) -> list[Recording]:
+    """Every pair of the world, with the cross-entropies of one that knows it: by the chain rule,
+    each token of a future after the one before. ``planted`` answers a query as another."""
+    logs = []
+    for pair in np.repeat(np.argwhere(COUNTS > 0), COUNTS[COUNTS > 0], axis=0):
+        a, first, second = pair
+        action, future = torch.tensor([[a]]), torch.tensor([[first, second]])
+        told = {
+            "POLICY": (action, [COUNTS.sum((1, 2))]),
+            "INVERSE": (action, [COUNTS[:, first, second]]),
+            "VIDEO": (future, [COUNTS.sum((0, 2)), COUNTS[:, first].sum(0)]),
+            "FORWARD": (future, [COUNTS[a].sum(1), COUNTS[a, first]]),
+        }
+        one = recorded.recording(len(logs), 1)
+        for query in told:
+            said, rows = told[planted.get(query, query)]
+            logits = torch.from_numpy(np.log(np.stack(rows)))[None]
+            exact = row_nats(logits.float(), said, torch.ones_like(said, dtype=torch.bool))
+            one.likelihood[query] = Nats(exact.numpy(), np.array([said.shape[1]]))
+        logs.append(one)
+    return logs
+
+
+def test_cross_entropies_of_tokens_are_the_mutual_information() -> None:
+    share = COUNTS / COUNTS.sum()
+    apart = share.sum((1, 2), keepdims=True) * share.sum(0, keepdims=True)
+    true = float((share * np.log(share / apart)).sum())
+    assert true > 0.1
+    for side in SIDES:
+        found = compute("coupling_nats", tokens(), side=side)
+        assert found.value == pytest.approx(true, abs=1e-5)
+        assert found.details["levels"] == []
+    assert compute("factorisation_gap", tokens()).value == pytest.approx(0, abs=1e-5)
+    blind = tokens(FORWARD="VIDEO")
+    assert compute("coupling_nats", blind, side="future").value == pytest.approx(0, abs=1e-5)
+    assert compute("factorisation_gap", blind).value == pytest.approx(true, abs=1e-5)
 
 
 def test_what_does_not_compare_is_named() -> None:
