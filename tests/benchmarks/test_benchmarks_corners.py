@@ -314,6 +314,7 @@ def test_the_half_of_a_side_that_a_cascade_lacks_is_another_network_s() -> None:
         for logs, query, errors in ((ones, "VIDEO", [[4.0, 3.0]]), (others, "FORWARD", [[2.0, 1]])):
             one = recording(episode, 1)
             found = Denoised(levels, np.array(errors), np.array([4.0]), np.array([4]))
+            one.ahead = {"corner": np.zeros((4, 1, 1, 1), np.uint8)}
             one.policy, one.likelihood = f"net of {query}", {query: found}
             logs.append(one)
     cell = real_clips.judged(Cell("mw-6", "vpp", 0), ones, others, {"load": 0.1})

@@ -61,6 +61,18 @@ class Elsewhere(Chunks, name="elsewhere"):
         return self
 
 
+class Overflowing(Chunks, name="overflowing"):
+    """Its loss is more than another device can count to."""
+
+    def loss(self, batch, **how):
+        return {name: part * float("inf") for name, part in super().loss(batch, **how).items()}
+
+
+def test_a_gradient_that_is_not_finite_elsewhere_is_caught() -> None:
+    (said,) = devices_agree(Subject(Overflowing, Chunks.Config.tiny()), "cpu")
+    assert said.endswith("the gradient on cpu is not finite")
+
+
 def test_a_model_that_answers_otherwise_on_another_device_is_caught() -> None:
     asked = Chunks.Config.tiny()
     assert [*devices_agree(Subject(Chunks, asked), "cpu")] == []

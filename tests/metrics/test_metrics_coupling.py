@@ -83,7 +83,7 @@ def test_every_fault_has_its_signature(model):
         assert near(eic(own(model)[entity]).value, consistent[i], tolerance)
         rate = cmr(own(model)[entity], merge=-1)
         assert near(rate.value, None if model in ALIKE else matched[i], tolerance)
-        assert ("blind guess at 0.12" in rate.why_not) == (model in ALIKE)
+        assert ("others 0.12" in rate.why_not) == (model in ALIKE)
         assert near(effects.value, agreed[i], tolerance)
     assert near(effects.details.get("gain"), gain, tolerance)
     assert near(cycle(model).value, cycled, tolerance)
@@ -459,7 +459,7 @@ def test_a_reader_that_errs_by_more_than_the_spread_gives_no_rate_and_no_world()
     rate = cmr(paths, merge=-1)
     assert rate.value is None
     assert "cannot tell in 30 states" in rate.why_not
-    assert "a blind guess at 0.12" in rate.why_not
+    assert "others 0.12" in rate.why_not
     margin = dwa(paths, least_eic=None)
     assert margin.value is None
     assert "which is not surely above 1" in margin.why_not

@@ -199,15 +199,13 @@ def test_what_does_not_compare_is_named() -> None:
 def halves(name: str) -> tuple[list[Recording], list[Recording]]:
     """The same instants by two networks: one has the first query of a side, one the second.
 
-    Both are of the same recorded values, whose squares have one sum.
+    Their futures are in pixels: as many as the likelihood has dimensions.
     """
     ones, others = recordings(), recordings()
     for one, other in zip(ones, others, strict=True):
-        alone, given = (
-            each.likelihood[q] for each, q in zip((one, other), SIDES[name], strict=True)
-        )
-        given = Denoised(given.levels, given.errors, alone.energy, given.dims)
-        one.likelihood, other.likelihood = {SIDES[name].alone: alone}, {SIDES[name].given: given}
+        for each, query in zip((one, other), SIDES[name], strict=True):
+            each.likelihood = {query: each.likelihood[query]}
+            each.ahead = {"corner": np.zeros(int(each.likelihood[query].dims[0]))}
     return ones, others
 
 
@@ -227,19 +225,49 @@ def test_two_networks_have_a_side_together(name: str) -> None:
     assert found.details["levels"] == pytest.approx(LEVELS[1:].tolist())
 
 
-def test_two_networks_in_other_units_have_no_side_together() -> None:
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda one: Denoised(one.levels, one.errors, one.energy, one.dims + 1), "5 numbers.* 6"),
+        (lambda one: kept(one, np.arange(len(LEVELS)) < 1), "share 1 noise levels"),
+        (lambda one: Nats(np.array([1.0]), one.dims), "the same tokens"),
+    ],
+)
+def test_two_networks_that_measure_other_things_have_no_side_together(wrong, said: str) -> None:
     ones, others = halves("future")
-    right = others[0].likelihood["FORWARD"]
-    assert isinstance(right, Denoised)
-    for why, wrong in {
-        "normalise or code": Denoised(right.levels, right.errors, 4 * right.energy, right.dims),
-        "5 dimensions and .* 6": Denoised(right.levels, right.errors, right.energy, right.dims + 1),
-        "share 1 noise levels": kept(right, np.arange(len(LEVELS)) < 1),
-        "one likelihood is exact": Nats(np.array([1.0]), right.dims),
-    }.items():
-        others[0].likelihood["FORWARD"] = wrong
-        with pytest.raises(NotApplicable, match=why):
-            completed(ones, others, "future")
+    others[0].likelihood["FORWARD"] = wrong(others[0].likelihood["FORWARD"])
+    with pytest.raises(NotApplicable, match=said):
+        completed(ones, others, "future")
+
+
+@pytest.mark.parametrize(
+    ("side", "changed", "said"),
+    [
+        ("action", {"offsets": np.array([2, 6])}, r"the offsets \[4, 8\] and \[2, 6\]"),
+        ("action", {"ahead": {}}, r"the views \['corner'\] and \[\]"),
+        ("action", {"action_scale": np.ones(3)}, r"they scale actions by \[1.0, 2.0, 0.0\] and"),
+        ("future", {"ahead": {"corner": np.zeros(7)}}, "futures in codes"),
+    ],
+)
+def test_two_networks_must_have_been_asked_about_the_same(side: str, changed, said: str) -> None:
+    ones, others = halves(side)
+    for one, other in zip(ones, others, strict=True):
+        vars(other).update(changed)
+        if side == "future":
+            vars(one).update(changed)
+    with pytest.raises(NotApplicable, match=said):
+        completed(ones, others, side)
+
+
+def test_a_network_that_denoises_the_change_counts_like_one_that_denoises_frames() -> None:
+    """The same numbers about another centre: other squares, the same errors."""
+    ones, others = halves("future")
+    for other in others:
+        each = other.likelihood["FORWARD"]
+        moved = Denoised(each.levels, each.errors, 9 * each.energy, each.dims)
+        other.likelihood["FORWARD"] = kept(moved, np.arange(len(LEVELS)) > 0)
+    found = compute("coupling_nats", completed(ones, others, "future"), side="future")
+    assert found.items == pytest.approx({"episode 0": TRUE, "episode 1": 2 * TRUE}, abs=5e-3)
 
 
 def test_two_networks_must_have_been_asked_at_the_same_instants() -> None:

@@ -194,8 +194,10 @@ def test_a_cascade_gets_the_half_of_its_coupling_that_it_lacks_from_another_run(
     """Its VIDEO errs by a half more than FORWARD of the other; each alone has no side."""
     plans, foresees = tmp_path / "plans", tmp_path / "foresees"
     for one in recorded.recordings(6):
-        given = one.likelihood["FORWARD"]
-        alone = Denoised(given.levels, 1.5 * given.errors, given.energy, given.dims)
+        known, pixels = one.likelihood["FORWARD"], np.array([one.ahead["corner"].size])
+        given, alone = (
+            Denoised(known.levels, times * known.errors, known.energy, pixels) for times in (1, 1.5)
+        )
         for folder, likelihood in ((plans, {"VIDEO": alone}), (foresees, {"FORWARD": given})):
             one.likelihood = likelihood
             save_recording(folder, one)

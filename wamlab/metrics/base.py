@@ -19,6 +19,7 @@ import numpy as np
 
 from wamlab.config import nearest
 from wamlab.metrics import pooled
+from wamlab.metrics.sound import check_sound
 from wamlab.metrics.stats import FEWEST, Interval, interval_over
 from wamlab.types import Branch, Episode, Probe, Recording
 
@@ -90,7 +91,11 @@ Metric = Callable[..., Result]
 
 
 def metric(name: str, *, needs: Needs, unit: str = "") -> Callable[[Metric], Metric]:
-    """Mark a function of episodes, probes or recordings as the metric of this name."""
+    """Mark a function of episodes, probes or recordings as the metric of this name.
+
+    Raises:
+        ValueError: when it is called, logs that are not sound (`check_sound`).
+    """
 
     def mark(function: Metric) -> Metric:
         @functools.wraps(function)
@@ -98,6 +103,7 @@ def metric(name: str, *, needs: Needs, unit: str = "") -> Callable[[Metric], Met
             try:
                 if not logs:
                     raise NotApplicable(f"there are no {needs}")
+                check_sound(logs)
                 return function(logs, **options)
             except NotApplicable as reason:
                 return Result(name, unit, why_not=str(reason))

@@ -153,9 +153,12 @@ def cmr(paths: Paths, *, at: Sequence[int] | None = None, merge: float | None = 
     """Coupled match rate: how often the imagination is nearest to its own execution.
 
     Executions no further apart than ``merge`` metres (None: the gate, below 0: merge none) are one:
-    either is the own one. ``details["chance"]`` is the rate of a blind guess on the same states,
-    and ``normalised`` is the value between it and the oracle. A state whose executions are all one
-    is undefined, and so is all where the oracle, as it was read, does not match above chance.
+    either is the own one. ``details["shuffled"]`` is the rate at which the imaginations of the
+    state's other samples match it, which who is not coupled has for its value as well (a still
+    picture always matches the same one), and ``normalised`` is the value between this and the
+    oracle. ``chance`` is the rate of a blind guess on the same states. A state whose executions are
+    all one is undefined, and so is all where the oracle, as it was read, does not match its own
+    above others.
     """
     need_several(paths, "CMR", "samples")
     merge = gate_metres(paths.entity) if merge is None else merge
@@ -164,31 +167,37 @@ def cmr(paths: Paths, *, at: Sequence[int] | None = None, merge: float | None = 
     same = (apart <= merge) | np.eye(apart.shape[1], dtype=bool)
     distinct = ~same.all(axis=(1, 2))
 
-    def matched(shown: Places) -> Float[np.ndarray, " n"]:
+    def matches(shown: Places) -> Float[np.ndarray, "n 2"]:
+        """How often what is nearest to an imagination is one with its own execution, and with
+        another's."""
         nearest = each_to_each(shown, paths.executed)[..., columns].mean(axis=-1).argmin(axis=2)
-        return np.take_along_axis(same, nearest[..., None], axis=2).mean(axis=(1, 2))
+        pairs = np.take_along_axis(same, nearest[:, None, :], axis=2).astype(float)[..., None]
+        return np.concatenate([own_pairs(pairs), other_pairs(pairs)], axis=-1)
 
-    values, chance = matched(paths.imagined), same.mean(axis=(1, 2))
+    def matched(shown: Places) -> Float[np.ndarray, " n"]:
+        return matches(shown)[:, 0]
+
+    own, chance = matches(paths.imagined), same.mean(axis=(1, 2))
+    values = own[:, 0]
     why = f"the executions are one within {1000 * merge:.0f} mm"
     found = average("state_cmr", "rate", paths, np.where(distinct, values, np.nan), why)
     if found.value is None:
         return found
-    static, oracle = (matched(shown) for shown in paths.controls().values())
+    static, oracle = (matches(shown) for shown in paths.controls().values())
     over = lambda rows: float((rows[:, 0] - rows[:, 1]).mean())  # noqa: E731
-    seen, paired, above = (
-        np.stack(pair, axis=1)[distinct]
-        for pair in ((oracle, chance), (values, static), (values, chance))
-    )
+    seen, above = oracle[distinct], own[distinct]
+    paired = np.stack([values, static[:, 0]], axis=1)[distinct]
     rate = lambda rates: float(rates[distinct].mean())  # noqa: E731
     # Where nothing was read, every execution matches itself.
     if paths.reread is not None and not surely_above(seen, over):
-        scored = f"match at a rate of {rate(oracle):.2f}, a blind guess at {rate(chance):.2f}"
+        scored = f"match at a rate of {rate(oracle[:, 0]):.2f}, others {rate(oracle[:, 1]):.2f}"
         why = cannot_tell(len(seen), scored)
         return Result("state_cmr", "rate", why_not=why, undefined=found.undefined)
     found.details.update(
         chance=rate(chance),
-        static=rate(static),
-        oracle=rate(oracle),
+        shuffled=rate(own[:, 1]),
+        static=rate(static[:, 0]),
+        oracle=rate(oracle[:, 0]),
         normalised=over(above) / over(seen),
         over_static=over(paired),
         over_static_interval=interval_over(paired, statistic=over),

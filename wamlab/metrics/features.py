@@ -17,7 +17,8 @@ what it lacks at small N is precision, which its interval shows.
 
 Samples are independent, and frames of one state are not: 24 states of which 50 frames were taken
 are as far from 24 others as single frames would be. Where ``states`` are given (the state of each
-row, the same of both sets) they are what is counted, cut and averaged over.
+row, the same of both sets) they are what is counted, cut and averaged over. Sets of the same
+states are not independent: a near copy is nearer than `noise_floor`, so that they have none.
 """
 
 from __future__ import annotations
@@ -205,10 +206,8 @@ def frechet(first: Moments, second: Moments) -> float:
     return max(0.0, apart + float(spread - 2 * shared.sum()))
 
 
-def noise_floor(first: Moments, second: Moments, states: int | None = None) -> float:
+def noise_floor(first: Moments, second: Moments) -> float:
     """What two samples of these sizes have as `frechet` where both are of one Gaussian.
-
-    ``states`` are the independent samples on each side, where several rows are of one.
 
     With eigenvalues l of the mean covariance, to first order in 1/N:
     ``(1/N1 + 1/N2)/2 (sum_ij l_i l_j / (l_i + l_j) + 5/2 sum_i l_i)``, for one l the known
@@ -218,8 +217,7 @@ def noise_floor(first: Moments, second: Moments, states: int | None = None) -> f
     values = np.linalg.eigvalsh((first.covariance + second.covariance) / 2).clip(min=0)
     sums = values[:, None] + values
     pairs = np.divide(np.outer(values, values), sums, out=np.zeros_like(sums), where=sums > 0)
-    sizes = (states, states) if states else (first.count, second.count)
-    inverse = (1 / sizes[0] + 1 / sizes[1]) / 2
+    inverse = (1 / first.count + 1 / second.count) / 2
     return float(inverse * (pairs.sum() + 2.5 * values.sum()))
 
 
@@ -241,7 +239,8 @@ def cosine(first: Features, second: Features) -> Float[np.ndarray, " n"]:
 def fd(real: Moments, shown: Moments, *, states: int | None = None) -> Comparison:
     """The Frechet distance, ``FD-<extractor>``, with its noise floor and, if N is small, a warning.
 
-    ``states`` is how many states the rows of each side are of, None where every row is its own.
+    ``states`` is how many states the rows of both sides are of, None where every row is its own.
+    With them there is no floor: the sides are not independent samples.
 
     Raises:
         ValueError: features that cannot be compared, or a single sample.
@@ -256,7 +255,7 @@ def fd(real: Moments, shown: Moments, *, states: int | None = None) -> Compariso
         warnings.append(f"fewer than {ENOUGH} {one} a dimension, {wanted}")
     if len(real) != len(shown):
         warnings.append("unequal N: comparable only with rows of the same two")
-    value, floor = frechet(real, shown), noise_floor(real, shown, states)
+    value, floor = frechet(real, shown), None if states else noise_floor(real, shown)
     return comparison("FD", real, shown, value=value, floor=floor, warning="; ".join(warnings))
 
 

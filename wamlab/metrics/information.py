@@ -103,12 +103,13 @@ def completed(ones: Sequence[Recording], others: Sequence[Recording], side: str)
 
     With the other stream marginalised the likelihood is that of ``ones``, with it given that of
     ``others``. What each network errs more than the best one does not cancel in the difference of
-    two: it is an estimate of what the recordings hold, and says of neither what it knows.
+    two: it is an estimate of what the recordings hold, and says of neither what it knows. Both
+    should see the same of the observation, which is not checked.
 
     Raises:
         KeyError: another side.
-        NotApplicable: no instant has both, one is exact and one a bound, or they are in other units
-            (actions normalised, futures coded or instants chosen otherwise).
+        NotApplicable: no instant has both, one of them is not a denoiser's, or they are not of the
+            same numbers: other offsets or views, actions in another scale, futures in codes.
     """
     alone, given = SIDES[side]
     first, second = at_shared_instants(
@@ -120,32 +121,45 @@ def completed(ones: Sequence[Recording], others: Sequence[Recording], side: str)
             f"no instant has {alone} of the one network and {given} of the other: both must be "
             "asked for likelihoods, and at the same instants of the same dataset"
         )
-    return [
-        replace(one, likelihood=dict(zip(SIDES[side], _of_one_unit(*pair), strict=True)))
-        for one, *pair in (
-            (one, one.likelihood[alone], other.likelihood[given])
-            for one, other in zip(first, second, strict=True)
-        )
+    found = []
+    for one, other in zip(first, second, strict=True):
+        _check_asked_alike(one, other, side)
+        pair = _of_both(one.likelihood[alone], other.likelihood[given])
+        if side == "future" and int(pair[0].dims[0]) != sum(a.size for a in one.ahead.values()):
+            raise NotApplicable("futures in codes: nothing shows that two networks code alike")
+        found.append(replace(one, likelihood=dict(zip((alone, given), pair, strict=True))))
+    return found
+
+
+def _check_asked_alike(one: Recording, other: Recording, side: str) -> None:
+    """Raise NotApplicable where two networks were not asked about the same numbers."""
+    held = [
+        ("their futures are at the offsets", one.offsets.tolist(), other.offsets.tolist()),
+        ("their futures are of the views", sorted(one.ahead), sorted(other.ahead)),
     ]
+    if side == "action":
+        held.append(("they scale actions by", *(x.action_scale.tolist() for x in (one, other))))
+    for what, first, second in held:
+        if first != second:
+            raise NotApplicable(f"two networks do not compare: {what} {first} and {second}")
 
 
-def _of_one_unit(alone: Likelihood, given: Likelihood) -> Sequence[Likelihood]:
-    """Both as they are, or at the levels that both have.
+def _of_both(alone: Likelihood, given: Likelihood) -> list[Denoised]:
+    """Both at the levels that both have.
 
-    Values that are the same have the same sum of squares: two codecs or two scales have not.
+    A network may denoise the change about the frame now in the place of the frame: that is the same
+    number, seen from elsewhere, and what is left at the noisiest level is bounded by the smaller.
     """
+    if not (isinstance(alone, Denoised) and isinstance(given, Denoised)):
+        raise NotApplicable("of two networks' tokens nothing shows that they are the same tokens")
     if not np.array_equal(alone.dims, given.dims):
         raise NotApplicable(
-            f"one network samples {int(alone.dims[0])} dimensions and the other "
-            f"{int(given.dims[0])}: other instants, views or codes"
+            f"one network samples {int(alone.dims[0])} numbers, the other {int(given.dims[0])}"
         )
-    if isinstance(alone, Denoised) and isinstance(given, Denoised):
-        if not np.allclose(alone.energy, given.energy, rtol=1e-3):
-            raise NotApplicable("the two networks normalise or code what they sample otherwise")
-        return at_shared_levels(alone, given)
-    if type(alone) is not type(given):
-        raise NotApplicable("one likelihood is exact and the other a bound: they do not compare")
-    return [alone, given]
+    energy = np.minimum(alone.energy, given.energy)
+    return [
+        Denoised(one.levels, one.errors, energy, one.dims) for one in at_shared_levels(alone, given)
+    ]
 
 
 def _measured(recordings: Sequence[Recording], queries: Sequence[str]) -> list[Recording]:

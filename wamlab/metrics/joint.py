@@ -58,7 +58,7 @@ from wamlab.metrics.base import (
 )
 from wamlab.metrics.rivals import NearestClip
 from wamlab.metrics.stats import interval_over
-from wamlab.metrics.visual import RivalFrames, check_same_shape, named, unit
+from wamlab.metrics.visual import RivalFrames, check_same_shape, executed, named, unit
 from wamlab.types import Branch, Frames, Probe
 
 ROBOT = "robot"
@@ -465,7 +465,7 @@ def _filmed(branches: Sequence[Branch]) -> Sequence[Branch]:
 def _check_frames(probe: Probe, view: str, *groups: Sequence[Branch]) -> None:
     branches = [branch for group in groups for branch in group]
     seen = [branch.imagined[view] for branch in branches if branch.imagined]
-    check_same_shape(probe, view, *seen, *(branch.happened[view] for branch in branches))
+    check_same_shape(probe, view, *seen, *(executed(probe, branch, view) for branch in branches))
     for branch in branches:
         if not np.array_equal(branch.offsets, branches[0].offsets):
             raise ValueError(f"{state_name(probe)}: branches are shown at different offsets")

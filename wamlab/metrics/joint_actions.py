@@ -64,9 +64,13 @@ def icc(
     what the judge reads off the imagined frames; distances are means over the chunk. 1 is coupled
     and right, 0 no coupling, and that of a static future. A state counts where the own chunks are
     further apart than ``gate``. ``details``: the ``ceiling`` is the same off what happened; unless
-    it is surely above 0 there is no value, and ``normalised`` is the value as a share of it.
-    ``lag`` is by how many steps the imagination fits best if it comes late, beside that of the
-    ceiling, None where it fits at no lag: a judge that looks at few frames cannot tell lags apart.
+    it is surely above 0 there is no value. ``normalised`` is the value as a share of the ceiling,
+    none where the value is surely above it: an action that was itself read off the imagination
+    agrees with a second reader better than what really happened does, and is not better for that.
+    Ceilings are of the model's own actions, so that values of models do not compare, only shares.
+    ``lag`` is by how many steps the imagination comes late: another than 0 only where it surely
+    fits better there. None where it fits at no lag, or where the executions themselves come late
+    to the judge (``ceiling_lag``), as nothing can then be said.
     """
     states, undefined = _spread(probes, JUDGE, space, gate)
     if states and not surely_above(ceiling := _ratios(states, "happened"), score):
@@ -114,11 +118,8 @@ def _consistency(name: str, states: Sequence[_Read], undefined: dict[str, int]) 
 
     ceiling = _ratios(states, "happened")
     rows, top = _ratios(states, "imagined"), score(ceiling)
-
-    def lag_of(shown: str) -> int | None:
-        best = max(LAGS, key=lambda lag: score(_ratios(states, shown, lag)))
-        return best if score(_ratios(states, shown, best)) > FITS else None
-
+    beyond = surely_above(np.hstack([rows, ceiling]), _apart)
+    late = _lag(states, "happened")
     return over_states(
         name,
         [one.state for one in states],
@@ -127,12 +128,29 @@ def _consistency(name: str, states: Sequence[_Read], undefined: dict[str, int]) 
         undefined=undefined,
         details={
             "ceiling": top,
-            "normalised": score(rows) / top if surely_above(ceiling, score) else None,
+            "normalised": score(rows) / top
+            if surely_above(ceiling, score) and not beyond
+            else None,
+            "above_ceiling": beyond,
             "ceiling_interval": interval_over(ceiling, statistic=score),
-            "lag": lag_of("imagined"),
-            "ceiling_lag": lag_of("happened"),
+            "lag": None if late else _lag(states, "imagined"),
+            "ceiling_lag": late,
         },
     )
+
+
+def _lag(states: Sequence[_Read], shown: str) -> int | None:
+    """By how many steps what is read off comes late; None where it fits at no lag."""
+    at = {lag: _ratios(states, shown, lag) for lag in LAGS}
+    best = max(at, key=lambda lag: score(at[lag]))
+    if score(at[best]) <= FITS:
+        return None
+    return best if surely_above(np.hstack([at[best], at[0]]), _apart) else 0
+
+
+def _apart(rows: Float[np.ndarray, "n 4"]) -> float:
+    """The score of the first two columns less that of the others."""
+    return score(rows[:, :2]) - score(rows[:, 2:])
 
 
 def _ratios(states: Sequence[_Read], shown: str, lag: int = 0) -> Float[np.ndarray, "n 2"]:

@@ -56,6 +56,7 @@ from wamlab.metrics.visual import (
     MOVE_FLOOR,
     Compared,
     compared,
+    executed,
     named,
     pairs,
     unit,
@@ -350,7 +351,10 @@ def _clips(
             ahead = branch.offsets > 0
             for name, imagined in (branch.imagined or {}).items():
                 if (not view or name == view) and ahead.any():
-                    sides = {"real": branch.happened[name][ahead], "imagined": imagined[ahead]}
+                    sides = {
+                        "real": executed(probe, branch, name)[ahead],
+                        "imagined": imagined[ahead],
+                    }
                     real, shown = (
                         _bytes(unit(side, named(state_name(probe), name, f"{which} frames")))
                         for which, side in sides.items()

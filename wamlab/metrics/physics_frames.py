@@ -34,7 +34,7 @@ from wamlab.metrics.base import (
     why_nothing_imagined,
 )
 from wamlab.metrics.joint import OBJECT, ROBOT
-from wamlab.metrics.visual import check_same_shape, named, unit
+from wamlab.metrics.visual import check_same_shape, executed, named, unit
 from wamlab.types import Branch, Probe
 
 FEWEST_PIXELS = 4
@@ -230,7 +230,7 @@ class Imagination:
         return self._after_now((self.branch.imagined or {})[self.view], "imagined frames")
 
     def real(self) -> Video:
-        return self._after_now(self.branch.happened[self.view], "executed frames")
+        return self._after_now(executed(self.probe, self.branch, self.view), "executed frames")
 
     def seen_now(self) -> dict[str, Mask]:
         """The pixels of each entity that is seen now."""

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from wamlab.metrics.base import NotApplicable, Result, metric
+from wamlab.metrics.base import NotApplicable, Result, metric, rollout_name
 from wamlab.metrics.stats import FEWEST, bootstrap, wilson
 from wamlab.metrics.visual import MOVE_FLOOR, moved, unit
 from wamlab.types import Episode, Frames, Replan
@@ -87,8 +87,9 @@ def frame_surprise(imagined: Frames, arrived: Frames, planned_at: Frames) -> flo
     """
     values = []
     for view, shown in imagined.items():
+        seen = {"imagined": shown, "arriving": arrived[view], "planned on": planned_at[view]}
         guess, came, before = (
-            unit(frame, view) for frame in (shown, arrived[view], planned_at[view])
+            unit(frame, f"{what} frames of view {view!r}") for what, frame in seen.items()
         )
         moving = moved(came, before, MOVE_FLOOR) | moved(guess, before, MOVE_FLOOR)
         squared = ((guess - came) ** 2)[moving]
@@ -131,7 +132,10 @@ class Watcher:
             return None
         step, place, came = last
         guess = {view: frames[place] for view, frames in plan.imagined.items()}
-        return Surprise(step, frame_surprise(guess, came, self._planned_at))
+        try:
+            return Surprise(step, frame_surprise(guess, came, self._planned_at))
+        except ValueError as reason:
+            raise ValueError(f"the plan of step {plan.step}: {reason}") from None
 
 
 def surprises(episode: Episode, until: int | None = None) -> list[Surprise]:
@@ -145,12 +149,15 @@ def surprises(episode: Episode, until: int | None = None) -> list[Surprise]:
     last = _done(episode) if episode.success.any() else len(episode)
     last = last if until is None else min(last, until)
     watcher, found = Watcher(), []
-    for step in range(last + 1 if views else 0):
-        seen = {view: episode.frames[view][step] for view in views}
-        watcher.arrived(step, seen)
-        if step in plans:
-            found.append(watcher.planned(plans[step], seen))
-    found.append(watcher.ended())
+    try:
+        for step in range(last + 1 if views else 0):
+            seen = {view: episode.frames[view][step] for view in views}
+            watcher.arrived(step, seen)
+            if step in plans:
+                found.append(watcher.planned(plans[step], seen))
+        found.append(watcher.ended())
+    except ValueError as reason:
+        raise ValueError(f"{rollout_name(episode)}: {reason}") from None
     return [one for one in found if one is not None]
 
 

@@ -32,7 +32,7 @@ from wamlab.metrics.base import (
     summarise,
     why_nothing_imagined,
 )
-from wamlab.types import Frames, Probe
+from wamlab.types import Branch, Frames, Probe
 
 CAP = 100.0
 MOVE_FLOOR = 10 / 255
@@ -228,11 +228,25 @@ def pairs(probe: Probe, rival: Frames | None = None) -> Iterator[tuple[str, Comp
     for branch in imagining(probe):
         for view, imagined in (branch.imagined or {}).items():
             shown = imagined if rival is None else rival[view]
-            pictures = imagined, branch.happened[view], shown
+            pictures = imagined, executed(probe, branch, view), shown
             check_same_shape(probe, view, *pictures)
             now = probe.now[view][0]
             state = state_name(probe)
             yield from compared(view, branch.offsets, now, *pictures, threshold, item=state)
+
+
+def executed(probe: Probe, branch: Branch, view: str) -> Shaped[np.ndarray, "t h w 3"]:
+    """What a branch led to in a view.
+
+    Raises:
+        ValueError: no such frames were kept.
+    """
+    if view not in branch.happened:
+        raise ValueError(
+            f"{state_name(probe)}: the branch {branch.label!r} holds no executed frames of view "
+            f"{view!r}, only of {sorted(branch.happened)}"
+        )
+    return branch.happened[view]
 
 
 def compared(

@@ -231,6 +231,7 @@ class BestOfN(Selector):
     def choose(self, plan: RawPrediction) -> int:
         if plan.value is None:
             raise ValueError("choosing the best plan needs a value for each; this model gives none")
+        _check_finite("values", plan.value)
         return int(np.argmax(plan.value))
 
 
@@ -262,12 +263,24 @@ class ActionConsensus(Selector):
 
 
 def middlemost(*streams: Shaped[np.ndarray, "k *rest"]) -> int:
-    """Which of k samples differs least from the others, in the mean over each stream's numbers."""
+    """Which of k samples differs least from the others, in the mean over each stream's numbers.
+
+    Raises:
+        ValueError: a sample with NaN or infinity, from which nothing has a distance.
+    """
     apart = np.zeros((len(streams[0]), len(streams[0])))
     for values in streams:
         flat = np.asarray(values, np.float32).reshape(len(values), -1)
+        _check_finite("samples", flat)
         apart += np.abs(flat[:, None] - flat).mean(axis=-1)
     return int(apart.sum(axis=1).argmin())
+
+
+def _check_finite(what: str, values: Shaped[np.ndarray, "k *rest"]) -> None:
+    finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    if not finite.all():
+        bad = np.flatnonzero(~finite).tolist()
+        raise ValueError(f"the {what} {bad} of {len(finite)} to choose from hold NaN or infinity")
 
 
 class AnyOfN(Selector):

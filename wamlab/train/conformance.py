@@ -314,7 +314,7 @@ def small_is_small(subject: Subject) -> Iterator[str]:
 
 
 def devices_agree(subject: Subject, device: str = "cuda") -> Iterator[str]:
-    """Another device gives the CPU's answers and likelihoods, and every stage learns there."""
+    """Another device gives the CPU's answers and likelihoods, and every stage finite gradients."""
     here, there = subject.stirred, copy.deepcopy(subject.stirred).to(device)
     batch = subject.batch.to(device)
     with _whole_precision():
@@ -325,20 +325,22 @@ def devices_agree(subject: Subject, device: str = "cuda") -> Iterator[str]:
                 outputs(ask(model, query, one)) for model, one in ((here, asked), (there, moved))
             )
             for name in found:
-                if not all(map(_near, found[name], again[name])):
+                if not _all_near(found[name], again[name]):
                     yield f"{query}: the {name} is another on {device}"
             try:
                 known = vars(_likelihood(here, subject.batch, query))
             except Refusal:
                 continue
-            if not all(map(_near, known.values(), vars(_likelihood(there, batch, query)).values())):
+            if not _all_near([*known.values()], [*vars(_likelihood(there, batch, query)).values()]):
                 yield f"{query}: the likelihood is another on {device}"
         for stage in there.stages():
             generator = torch.Generator(device).manual_seed(0)
             loss = there.loss(batch, stage=stage.name, step=0, generator=generator)["loss"]
             loss.backward()
-            if not bool(torch.isfinite(loss)):
-                yield f"stage {stage.name}: the loss on {device} is {float(loss)}"
+            live = [p.grad for p in there.parameters() if p.grad is not None]
+            if not all(bool(torch.isfinite(grad).all()) for grad in live):
+                yield f"stage {stage.name}: the gradient on {device} is not finite"
+            there.zero_grad()
 
 
 CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
@@ -420,20 +422,25 @@ def _pulled(gradient: Tensor | None) -> bool:
     return gradient is not None and bool((gradient != 0).any())
 
 
-def _near(one: Tensor, other: Tensor) -> bool:
+def _all_near(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
     """As near as other kernels of the same arithmetic come."""
-    return torch.allclose(one.float(), other.cpu().float(), rtol=1e-3, atol=1e-3)
+    return all(
+        torch.allclose(one.float(), other.cpu().float(), rtol=1e-3, atol=1e-3)
+        for one, other in zip(ones, others, strict=True)
+    )
 
 
 @contextmanager
 def _whole_precision() -> Iterator[None]:
-    """Convolutions on a GPU round their inputs to 10 bits unless they are told not to."""
-    before = torch.backends.cudnn.allow_tf32
+    """A GPU rounds the inputs of convolutions, if it may also of products, to 10 bits."""
+    cudnn, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        torch.backends.cudnn.allow_tf32 = cudnn
+        torch.set_float32_matmul_precision(products)
 
 
 @contextmanager
