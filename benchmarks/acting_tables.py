@@ -11,6 +11,7 @@ from pooling import Cell, Estimate, paired, pooled
 from tables import Found
 from wording import command, machine, span, table
 
+from wamlab.metrics.stats import wilson
 from wamlab.report.words import between, count, listed, number, percent
 
 TITLE = "Imagined futures while acting"
@@ -135,8 +136,13 @@ def _watched(monitor: Mapping[str, Any]) -> list[str]:
     if alarms["value"] is None:
         return [tells, alarms["why_not"], "–", "–"]
     known = alarms["details"]
-    caught = f"{percent(alarms['value'])} of {alarms['n']}"
-    false = "–" if known["false"] is None else f"{percent(known['false'])} of {known['successes']}"
+    left = [f"; {count} more: {why}" for why, count in alarms["undefined"].items()]
+    caught = f"{percent(alarms['value'])}{span(alarms['interval'], 0, 100.0)} of {alarms['n']}"
+    caught += "".join(left)
+    false = "–"
+    if known["false"] is not None:
+        ends = wilson(known["false"] * known["successes"], known["successes"])
+        false = f"{percent(known['false'])}{span(ends, 0, 100.0)} of {known['successes']}"
     return [tells, caught, false, "–" if known["lead"] is None else number(known["lead"], 0)]
 
 

@@ -15,6 +15,7 @@ there is not played again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -157,13 +158,14 @@ def main(words: Sequence[str] | None = None) -> None:
     )
 
     def play(cell: Cell) -> Path:
-        folder = work / cell.name
+        folder, began = work / cell.name, time.perf_counter()
         _, own = acting_run(folder, "cpu")
         found = judged(court, own, folder / "turing" / policy.digest)
         for loop, one in found.items():
             tqdm.write(line(cell.name, loop, one))
         known = {"judge": {"system": judge.name, "weights": policy.digest}, "loops": found}
-        beside = {"machine": before, "provenance": provenance()}
+        minutes = (time.perf_counter() - began) / 60
+        beside = {"minutes": minutes, "machine": before, "provenance": provenance()}
         return write_json(
             result_path(cell, places.results),
             rounded({**trained.which(cell), **known, **beside}),

@@ -11,6 +11,7 @@ seconds a state.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -121,6 +122,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     def play(cell: Cell) -> Path:
         before, folder = machine.state(), places.work / args.protocol / cell.name
+        began = time.perf_counter()
         run, policy = acting_run(folder, "cpu")
         asked = Asked(
             expand(run.data.envs),
@@ -134,7 +136,8 @@ def main(words: Sequence[str] | None = None) -> None:
         )
         said = {name: instruction_of(other) for name, other in following(asked.envs).items()}
         found = {"use": changes(policy, asked), **losses(policy, asked, said)}
-        beside = {"machine": before, "provenance": provenance()}
+        minutes = (time.perf_counter() - began) / 60
+        beside = {"minutes": minutes, "machine": before, "provenance": provenance()}
         return write_json(
             result_path(cell, places.results),
             rounded({**trained.which(cell), **found, **beside}),

@@ -18,7 +18,7 @@ from wamlab.report.axes import (
     called,
     estimate,
     figure,
-    least_normalised,
+    normalised_shares,
     over_offsets,
 )
 from wamlab.report.words import count, listed, number, title
@@ -29,7 +29,7 @@ ASKED, LEAST = {"uwm": (50, 8, 60.0)}, (24, 6, 30.0)
 MODELS = ("uwm", "gr1", "vpp", "unipi")
 AGAINST = (
     *("static", "retrieval", "shuffled_action", "wrong_world", "oracle"),
-    *("ceiling", "chance", "normalised", "last frame"),
+    *("ceiling", "chance", "shuffled", "normalised", "last frame"),
     *("fitted_gain", "fitted_friction"),
 )
 ENTITIES = ("robot", "object")
@@ -53,7 +53,8 @@ def finding(found: Found) -> Finding:
     """Whether every model was measured, on enough states and samples and in time."""
     asked = (
         "the whole vector of `uwm` on `mw-6` (50 states, 8 samples) within 60 minutes, of the "
-        "other models (24 states, 6 samples) within 30"
+        "other models (24 states, 6 samples) within 30: all that is measured on probes (the "
+        "Turing test, the use of imagination and alarms are played apart)"
     )
     measured = [cell for cell in pooling.newest(found.measured) if cell["protocol"] == "mw-6"]
     if not measured:
@@ -109,9 +110,12 @@ def _protocol(name: str, measured: Sequence[Cell]) -> str:
         f"### `{name}`\n\nA cell is the value (its 95 % interval), then what it is read against. "
         "*n/a* says why in the file. *Last frame* is what the frame now scores, were it shown in "
         "the place of the imagination. *Normalised*: 0 is what no coupling scores (a still "
-        "picture, a blind guess), 1 the ceiling. "
-        "The readers of frames serve all models: where they were there already, their training is "
-        "not in the minutes.\n\n"
+        "picture; for CMR the other samples of a state), 1 the ceiling. ICC takes part for what "
+        "the judge reads off the executions of the model's own actions: its shares compare, not "
+        "its values, and a value above the ceiling has none (such an action was itself read off "
+        "the imagination). Frechet distances grow as N falls, and compare only at one N. The "
+        "minutes are of what is measured on probes; the readers of frames serve all models: where "
+        "they were there already, their training is not in them.\n\n"
         + table(["measure", *heads], body)
         + _silent(silent)
         + _least(measured)
@@ -138,19 +142,19 @@ def _silent(names: Sequence[str]) -> str:
 
 
 def _least(measured: Sequence[Cell]) -> str:
-    """Of each model which joint measure is least between no coupling and its ceiling."""
-    found = [
-        (cell["model"], *least)
-        for cell in measured
-        if (least := least_normalised(cell["joint"], cell["axes"][JOINT]))
-    ]
-    if not found:
+    """Of each model which joint measure is least, of those that all have, between no coupling and
+    its ceiling."""
+    shares = [normalised_shares(cell["joint"], cell["axes"][JOINT]) for cell in measured]
+    shared = [name for name in shares[0] if all(name in one for one in shares)]
+    if not shared:
         return ""
+    least = [min(shared, key=lambda name: one[name]) for one in shares]
     said = "; ".join(
-        f"`{model}` {number(share)}, {which} (of {count(of, 'measure')})"
-        for model, which, share, of in found
+        f"`{cell['model']}` {number(one[which])}, {which}"
+        for cell, one, which in zip(measured, shares, least, strict=True)
     )
-    return f"\nThe least of the normalised joint measures that have a value: {said}.\n"
+    of = count(len(shared), "normalised joint measure")
+    return f"\nThe least of the {of} that all of these have: {said}.\n"
 
 
 def _offsets(measured: Sequence[Cell]) -> str:
@@ -210,6 +214,8 @@ def _cell(one: Mapping[str, Any]) -> str:
     beside = [
         f"{called(n, details)} {figure(details[n])}" for n in AGAINST if _known(details.get(n))
     ]
+    if details.get("above_ceiling"):
+        beside.append("surely above its ceiling")
     if one.get("floor") is not None:
         beside.append(f"noise floor {figure(one['floor'])}")
     if "counts" in one:

@@ -32,7 +32,7 @@ UNDEFINED, UNMEASURED = "undefined", "not measured"
 NONE = {"value": None}
 TARGET = (
     f"{listed(list(ASKED))} imaginations are each told from a good one by a measure whose "
-    "interval excludes the good one's value, and no joint measure scores it higher"
+    "interval excludes the good one's value, and no joint measure scores it surely higher"
 )
 
 
@@ -195,7 +195,7 @@ def _normalised_table(record: Mapping[str, Any]) -> str:
     ]
     head = ["normalised", *(TITLES[name] for name in SCORES), "the least"]
     return (
-        "The same between no coupling (0: a still future, for CMR a blind guess) and the oracle "
+        "The same between no coupling (0: a still future, for CMR other samples) and the oracle "
         f"(1).\n\n{table(head, rows)}"
     )
 

@@ -77,7 +77,8 @@ def _use(use: Sequence[Cell]) -> str:
         "### Is the imagination used?\n\nAnother future takes the place of the model's own before "
         "the action is decoded: how much of the demanded change of action is made (1 all, 0 none), "
         "then the points of success that acting on it throughout loses, paired by start. It is no "
-        "score of quality.\n\n"
+        "score of quality. Who does not answer INVERSE (`gr1`, `vpp`) cannot be given another "
+        "future, and has no row.\n\n"
         + table(["model", *futures], rows)
         + "\n"
         + "\n".join(_origin(cell) for cell in use)
@@ -87,7 +88,9 @@ def _use(use: Sequence[Cell]) -> str:
 def _used(use: Mapping[str, Any] | None, lost: Mapping[str, Any] | None) -> str:
     said = []
     if use is not None and use["value"] is not None:
-        said.append(f"{number(use['value'])} ({between(use['interval'])})")
+        states = use["n"] + sum(use["undefined"].values())
+        of = f"; {use['n']} of {states} states" if use["undefined"] else ""
+        said.append(f"{number(use['value'])} ({between(use['interval'])}{of})")
     if lost is not None and lost["value"] is not None:
         ends = f" ({between(lost['interval'], 0, 100.0)})" if lost["interval"] else ""
         said.append(f"loses {number(100 * lost['value'], 0)} points{ends}")
@@ -95,4 +98,5 @@ def _used(use: Mapping[str, Any] | None, lost: Mapping[str, Any] | None) -> str:
 
 
 def _origin(cell: Cell) -> str:
-    return f"`{command(cell)}`, {machine(cell)}\n"
+    took = f", {cell['minutes']:.1f} minutes" if "minutes" in cell else ""
+    return f"`{command(cell)}`, {machine(cell)}{took}\n"

@@ -115,7 +115,17 @@ def test_the_least_of_the_normalised_and_curves_over_offsets_stand_below_the_tab
     bare = measured({**vector, "joint": {}}, "gr1", axes={"joint coupling": {}})
     text = measure_tables.tables(Found({}, [], {}, measured=[cell, bare]))
     assert "| −0.25; static 0; oracle 0.5; normalised −0.5 | – |" in text
-    assert "have a value: `uwm` −0.50, state EIC, object (of 1 measure).\n" in text
+    assert "The least of the" not in text, "it would be of other measures for each model"
+    icc = {"icc": {"value": 0.2, "interval": None, "details": {"normalised": 0.9}}}
+    other = measured({**vector, "joint": {}}, "gr1", axes={"joint coupling": eic})
+    more = measured({**vector, "joint": {}}, axes={"joint coupling": eic | icc})
+    both = measure_tables.tables(Found({}, [], {}, measured=[more, other]))
+    said = "The least of the 1 normalised joint measure that all of these have"
+    assert f"{said}: `uwm` −0.50, state EIC, object; `gr1` −0.50, state EIC, object.\n" in both
+    beyond = {"value": 0.2, "interval": None, "details": {"ceiling": 0.1, "above_ceiling": True}}
+    seen = measured({**vector, "joint": {}}, axes={"joint coupling": {"icc": beyond}})
+    alone = measure_tables.tables(Found({}, [], {}, measured=[seen]))
+    assert "ceiling 0.1; surely above its ceiling" in alone
     assert "| measure | `uwm` | `gr1` |" in text
     assert "| state EIC, object | 8: 0.1, 16: −0.25 | – |" in text
     without = measure_tables.tables(Found({}, [], {}, measured=[bare]))

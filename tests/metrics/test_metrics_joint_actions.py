@@ -30,6 +30,15 @@ def late(chunks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return noisy(np.concatenate([chunks[:, :1], chunks[:, :-1]], axis=1), rng)
 
 
+def exactly(chunks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return chunks
+
+
+def half_other_s(chunks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Between the own chunk and that of the next sample."""
+    return 0.7 * chunks + 0.3 * np.roll(chunks, 1, axis=0)
+
+
 def one_for_all(chunks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.broadcast_to(noisy(chunks[:1], rng), chunks.shape)
 
@@ -134,6 +143,22 @@ def test_a_policy_at_rest_is_undefined_however_well_it_is_read() -> None:
     moving = measured("action_state_consistency", by_itself(exact, one_for_all))
     assert moving.value == pytest.approx(1)
     assert moving.details["normalised"] is None
+
+
+def test_an_action_that_was_read_off_the_imagination_has_no_share_of_the_ceiling() -> None:
+    """Off what happened it is seen half as well: more than the ceiling is no more than all."""
+    found = measured("icc", probes(imagined=exactly, executed=half_other_s))
+    assert found.value == pytest.approx(1)
+    assert 0.2 < found.details["ceiling"] < 0.8
+    assert (found.details["above_ceiling"], found.details["normalised"]) == (True, None)
+    usual = measured("icc", probes(imagined=half_other_s, executed=exactly)).details
+    assert not usual["above_ceiling"]
+    assert usual["normalised"] == pytest.approx(found.details["ceiling"])
+
+
+def test_where_executions_come_late_to_the_judge_no_lag_is_told() -> None:
+    found = measured("icc", probes(imagined=late, executed=late)).details
+    assert (found["ceiling_lag"], found["lag"]) == (1, None)
 
 
 def test_what_fits_at_no_lag_has_none() -> None:

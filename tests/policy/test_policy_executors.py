@@ -234,6 +234,22 @@ def test_consensus_of_actions_looks_at_present_actions_alone():
         executor.accept(0, plan)
 
 
+def test_a_sample_with_nan_is_no_agreement_and_no_value():
+    """Of it nothing has a distance, and it would be the greatest of values."""
+    plan = chunk(numbered(2), [[7, 0, 0, 0]] * 2, [[8, 0, 0, 0]] * 2)
+    plan.value = np.array([0.1, np.nan, 0.5])
+    frames = np.zeros((3, 2, 4, 4, 3), np.float32)
+    frames[2, 0] = np.inf
+    plan.future = Future("latents", "kl", {"image/top": frames}, None)
+    with pytest.raises(ValueError, match=r"the values \[1\] of 3 to choose from hold NaN"):
+        BestOfN(ChunkExecutor(), 3).accept(0, plan)
+    with pytest.raises(ValueError, match=r"the samples \[2\] of 3 to choose from hold NaN"):
+        Consensus(ChunkExecutor(), 3).accept(0, plan)
+    plan.action.values[0, 1] = np.nan
+    with pytest.raises(ValueError, match=r"the samples \[0\] of 3 to choose from hold NaN"):
+        ActionConsensus(ChunkExecutor(), 3).accept(0, plan)
+
+
 def test_a_choice_at_random_is_the_first_of_exchangeable_samples():
     plan = chunk(numbered(2), [[7, 0, 0, 0]] * 2)
     executor = AnyOfN(ChunkExecutor(), 2)

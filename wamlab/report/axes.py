@@ -109,6 +109,8 @@ def beside(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, value in details.items():
         if _is_number(value):
             pairs.append((called(name, details), estimate(value, details.get(f"{name}_interval"))))
+    if details.get("above_ceiling"):
+        pairs.append(("above its ceiling", "surely: see the measure"))
     return pairs + over_offsets(result) + by_phase(result)
 
 
@@ -122,13 +124,10 @@ def by_phase(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def least_normalised(
+def normalised_shares(
     joint: Mapping[str, Mapping[str, Any]], coupling: Mapping[str, Any]
-) -> tuple[str, float, int] | None:
-    """Which joint measure is least on its way from no coupling (0) to its ceiling (1).
-
-    Its title, the share of that way, and of how many measures it is the least; None where no
-    measure has such a share.
+) -> dict[str, float]:
+    """By title, how far each joint measure is from no coupling (0) to its ceiling (1).
 
     Args:
         joint: measures of pixels by entity and name; ``coupling`` all others of the axis by name.
@@ -139,12 +138,19 @@ def least_normalised(
         for name, one in measures.items()
     }
     known = {**pixels, **{words.title(name): one for name, one in coupling.items()}}
-    shares = {
+    return {
         title: share
         for title, one in known.items()
         if one["value"] is not None
         and _is_number(share := one.get("details", {}).get("normalised"))
     }
+
+
+def least_normalised(
+    joint: Mapping[str, Mapping[str, Any]], coupling: Mapping[str, Any]
+) -> tuple[str, float, int] | None:
+    """Which joint measure is least on that way: its title, its share, and of how many it is."""
+    shares = normalised_shares(joint, coupling)
     if not shares:
         return None
     least = min(shares, key=lambda title: shares[title])
