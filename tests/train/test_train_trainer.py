@@ -208,12 +208,13 @@ def test_a_stage_that_trains_nothing_is_refused(tmp_path):
 def test_minutes_become_steps_that_give_the_same_weights(tmp_path):
     config = replace(CONFIG, steps=None, minutes=0.5 / 60, checkpoint_every=1000)
     start = time.perf_counter()
-    go(tmp_path / "minutes", config, batches=TinyBatches(seconds=0.01))
+    go(tmp_path / "minutes", config, batches=TinyBatches(seconds=0.01), device="cpu")
     assert time.perf_counter() - start < 2.0
     entry = read_record(tmp_path / "minutes").stages[0]
     assert 5 < entry.steps < 50
     assert 0.01 < entry.seconds_per_step < 0.1
-    go(tmp_path / "steps", replace(CONFIG, steps=entry.steps, checkpoint_every=1000))
+    exactly = replace(CONFIG, steps=entry.steps, checkpoint_every=1000)
+    go(tmp_path / "steps", exactly, device="cpu")
     assert final(tmp_path / "steps") == final(tmp_path / "minutes")
 
 
