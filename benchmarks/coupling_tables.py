@@ -38,7 +38,13 @@ def finding(found: Found) -> Finding:
     planted = [fault for fault in faults if fault not in (GOOD, RIGHT)]
     told = [fault for fault in planted if telling(faults, fault)]
     above = [f"{fault} {HEADS[side]}" for fault in planted for side in preferring(faults, fault)]
-    said = f"{len(told)} of {len(planted)} told apart; above: {listed(above) or 'none'}"
+    lower = [fault for fault in planted if any(_lower(faults, fault, side) for side in SIDES)]
+    higher = [fault for fault in planted if any(_higher(faults, fault, side) for side in SIDES)]
+    said = (
+        f"integrated to one level {len(told)} of {len(planted)} told apart, above: "
+        f"{listed(above) or 'none'}; each to where its own bounds end, as a report does, "
+        f"{len(lower)} lower in every training, above in any: {listed(higher) or 'none'}"
+    )
     return Finding("coupling", TARGET, said, verdict(told == planted and not above))
 
 
@@ -58,6 +64,18 @@ def preferring(faults: Mapping[str, Any], fault: str) -> list[str]:
     return [s for s in SIDES if faults[fault][s]["value"] > faults[GOOD][s]["value"]]
 
 
+def _lower(faults: Mapping[str, Any], fault: str, side: str) -> bool:
+    """Whether by its own bounds every training is below every good one."""
+    own, good = (faults[one]["by_its_own_bounds"][side] for one in (fault, GOOD))
+    return bool(max(own) < min(good))
+
+
+def _higher(faults: Mapping[str, Any], fault: str, side: str) -> bool:
+    """Whether by its own bounds any training is above the lowest good one."""
+    own, good = (faults[one]["by_its_own_bounds"][side] for one in (fault, GOOD))
+    return bool(max(own) > min(good))
+
+
 def tables(found: Found) -> str:
     """What was trained on what, what both sides say, and what is known."""
     if (record := found.files.get("coupling_faults")) is None:
@@ -68,13 +86,17 @@ def tables(found: Found) -> str:
         [
             fault,
             *(_cell(one[name], DIGITS.get(name, 2)) for name in HEADS),
-            ", ".join(_span(one["stops"][side]) for side in SIDES),
+            *(
+                f"{_span(one['by_its_own_bounds'][side], 2)} (of {_span(one['stops'][side])})"
+                for side in SIDES
+            ),
             "" if fault in (GOOD, RIGHT) else _told(faults, fault),
         ]
         for fault, one in faults.items()
     ]
     truth = {n: f"{number(one['value'], 2)}{span(one['interval'])}" for n, one in known.items()}
-    head = ["planted", *HEADS.values(), "levels by its own bounds", "told from the oracle by"]
+    own = [f"{HEADS[side]}, its own bounds (of levels)" for side in SIDES]
+    head = ["planted", *HEADS.values(), *own, "told from the oracle by"]
     return (
         "Coupling in nats of learned denoisers, in a world where it is known: the pusher, whose "
         f"own action and future share {truth['both']} nats ({truth['agent']} of them by the "
@@ -84,7 +106,8 @@ def tables(found: Found) -> str:
         f"{settings['tested']} other states, {settings['own_actions']} own actions from each. "
         f"{what}. A cell is the mean of the trainings, with its interval over states and the "
         f"trainings' extremes; all end at the noise level {number(record['cleanest'], 3)}, where "
-        "the bounds of the oracle end. Chain gaps are nats per dimension.\n\n"
+        "the bounds of the oracle end, but for the last two columns: there each ends where its own "
+        "bounds do, as in a report. Chain gaps are nats per dimension.\n\n"
         f"{table(head, rows)}\n`{command(record)}`, {machine(record)}\n"
     )
 
