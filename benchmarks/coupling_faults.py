@@ -165,13 +165,13 @@ def main(words: Sequence[str] | None = None) -> None:
     asked, before = Asked(*(getattr(args, name) for name in Asked._fields)), machine.state()
     jobs = [(fault, seed, asked) for fault in args.faults for seed in args.seeds]
     with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
-        losses = [*tqdm(pool.imap(losses_of, jobs), desc="trainings", total=len(jobs))]
-    by_fault = {f: [x for x, job in zip(losses, jobs, strict=True) if job[0] == f] for f in FAULTS}
+        every = [*tqdm(pool.imap(losses_of, jobs), desc="trainings", total=len(jobs))]
+    by_fault = {f: [x for x, job in zip(every, jobs, strict=True) if job[0] == f] for f in FAULTS}
     ends = min(stops(one)[side] for one in by_fault[GOOD] for side in SIDES)
     record = {
         "faults": {fault: measured(by_fault[fault], ends) for fault in args.faults},
         "what": {name: FAULTS[name] for name in args.faults},
-        "cleanest": float(losses[0]["POLICY"].levels[ends - 1]),
+        "cleanest": float(every[0]["POLICY"].levels[ends - 1]),
         "known": known_values(),
         "settings": {
             **asked._asdict(), "seeds": args.seeds, "own_actions": OWN, "reading": READING

@@ -19,7 +19,6 @@ import numpy as np
 
 from wamlab.config import nearest
 from wamlab.metrics import pooled
-from wamlab.metrics.sound import check_sound
 from wamlab.metrics.stats import FEWEST, Interval, interval_over
 from wamlab.types import Branch, Episode, Probe, Recording
 
@@ -100,6 +99,8 @@ def metric(name: str, *, needs: Needs, unit: str = "") -> Callable[[Metric], Met
     def mark(function: Metric) -> Metric:
         @functools.wraps(function)
         def measured(logs: Logs, **options: Any) -> Result:
+            from wamlab.metrics.sound import check_sound  # which calls logs as this file does
+
             try:
                 if not logs:
                     raise NotApplicable(f"there are no {needs}")

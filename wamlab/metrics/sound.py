@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from wamlab.metrics.base import rollout_name, state_name
 from wamlab.types import Branch, Episode, Probe, Recording
 
 Part = tuple[str, Any]
@@ -44,10 +45,9 @@ def _check_complete(probe: Probe, where: str) -> None:
 def _parts(one: Episode | Probe | Recording) -> tuple[str, Iterator[Part]]:
     """How a log is called, and its parts."""
     if isinstance(one, Probe):
-        return f"{one.env}/{one.seed}-{one.step}", _of_probe(one)
+        return state_name(one), _of_probe(one)
     if isinstance(one, Episode):
-        name = "/".join(filter(None, (one.policy, one.env, str(one.seed))))
-        return name, _of_episode(one)
+        return rollout_name(one), _of_episode(one)
     return f"episode {one.episode}, step {one.step}", _of_recording(one)
 
 
