@@ -120,7 +120,8 @@ TorchScript; DINOv2, V-JEPA2 as a transformers folder).""",
 Runs side by side, from their logs alone: success on the starts that both have played, imagination
 on the states that both have probed, actions and futures at the recorded instants at which both were
 asked; every difference paired and with its interval. Where it cannot tell two runs apart it says
-so.""",
+so. Of recordings it also says what future and action know of each other, where one run or two
+together have the likelihoods for it.""",
         "wam compare runs/uwm runs/reactive --out comparison.html",
     ),
     "export": Teach(
