@@ -210,7 +210,8 @@ def test_a_cascade_gets_the_half_of_its_coupling_that_it_lacks_from_another_run(
     said = compare.sentences(found)[-1]
     whose = "VIDEO of plans less FORWARD of foresees"
     assert said.startswith(f"Coupling by the future, {whose}: {expected:.1f} nats (")
-    assert said.endswith("; 6 episodes), an estimate.")
+    kind = "an estimate by two networks, whose errors do not cancel."
+    assert said.endswith(f"; 6 episodes), {kind}")
     page = compare.write_page(found, tmp_path / "page.html").read_text(encoding="utf-8")
     assert '<th scope="row">the future</th><td>plans</td><td>foresees</td>' in page
 

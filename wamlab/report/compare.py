@@ -263,7 +263,10 @@ def of_coupling(one: Coupled) -> str:
     over = words.count(one.result.n, "episode")
     within = f"{interval}; {over}" if interval else over
     value = words.number(one.result.value, 1)
-    return f"Coupling by the {one.side}, {whose}: {value} nats ({within}), an estimate."
+    kind = "an estimate"
+    if one.alone != one.given:
+        kind += " by two networks, whose errors do not cancel"
+    return f"Coupling by the {one.side}, {whose}: {value} nats ({within}), {kind}."
 
 
 def write_page(found: Compared, path: str | Path) -> Path:
