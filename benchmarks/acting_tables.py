@@ -136,7 +136,7 @@ def _watched(monitor: Mapping[str, Any]) -> list[str]:
     if alarms["value"] is None:
         return [tells, alarms["why_not"], "–", "–"]
     known = alarms["details"]
-    left = [f"; {count} more: {why}" for why, count in alarms["undefined"].items()]
+    left = [f"; {n} more: {why}" for why, n in alarms["undefined"].items()]
     caught = f"{percent(alarms['value'])}{span(alarms['interval'], 0, 100.0)} of {alarms['n']}"
     caught += "".join(left)
     false = "–"

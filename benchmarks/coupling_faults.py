@@ -36,7 +36,7 @@ from wamlab.config import nearest
 from wamlab.data.logs import write_json
 from wamlab.generative import diffusion, flow
 from wamlab.metrics.information import SIDES, information
-from wamlab.metrics.likelihood import CHAINS, denoising_bound, noise_levels, stop
+from wamlab.metrics.likelihood import CHAINS, denoising_bound, noise_levels, noisiest, stop
 from wamlab.metrics.stats import bootstrap
 from wamlab.train.provenance import provenance
 from wamlab.types import Denoised
@@ -195,10 +195,7 @@ def measured(seeds: Sequence[Losses], ends: int) -> dict[str, Any]:
     would have stopped by its own bounds."""
     found: dict[str, list[Float[np.ndarray, " b"]]] = {}
     for one in seeds:
-        bound = {
-            query: denoising_bound(Denoised(x.levels[:ends], x.errors[:, :ends], x.energy, x.dims))
-            for query, x in one.items()
-        }
+        bound = {query: denoising_bound(noisiest(x, ends)) for query, x in one.items()}
         values = {side: bound[alone] - bound[given] for side, (alone, given) in SIDES.items()}
         values["gap"] = values["action"] - values["future"]
         for chain, (first, second) in CHAINS.items():

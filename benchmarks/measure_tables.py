@@ -148,7 +148,7 @@ def _least(measured: Sequence[Cell]) -> str:
     shared = [name for name in shares[0] if all(name in one for one in shares)]
     if not shared:
         return ""
-    least = [min(shared, key=lambda name: one[name]) for one in shares]
+    least = [min(shared, key=one.__getitem__) for one in shares]
     said = "; ".join(
         f"`{cell['model']}` {number(one[which])}, {which}"
         for cell, one, which in zip(measured, shares, least, strict=True)

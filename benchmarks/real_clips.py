@@ -24,8 +24,8 @@ from cells import Cell, Places, rounded
 
 from wamlab.config import to_dict
 from wamlab.data.logs import write_json
-from wamlab.metrics.base import NotApplicable, Result, compute
-from wamlab.metrics.information import SIDES, completed
+from wamlab.metrics.base import compute
+from wamlab.metrics.information import SIDES, coupling_of_two
 from wamlab.recipes.recorded import replay_recorded
 from wamlab.recipes.run import DataConfig
 from wamlab.recipes.work import acting_run, collect_data, expand
@@ -90,7 +90,7 @@ def judged(
     """The result of a cell, from its recordings and another checkpoint's."""
     sides = {side: compute("coupling_nats", recordings, side=side) for side in SIDES}
     halves = {
-        side: of_two(recordings, others, side)
+        side: coupling_of_two(recordings, others, side)
         for side, (alone, given) in SIDES.items()
         if sides[side].value is None and has(recordings, alone) and has(others, given)
     }
@@ -108,14 +108,6 @@ def judged(
             "provenance": provenance(),
         }
     )
-
-
-def of_two(ones: Sequence[Recording], others: Sequence[Recording], side: str) -> Result:
-    """The coupling by a side of which each of two checkpoints has one half."""
-    try:
-        return compute("coupling_nats", completed(ones, others, side), side=side)
-    except NotApplicable as why:
-        return Result("coupling_nats", "nats", why_not=str(why))
 
 
 def has(recordings: Sequence[Recording], query: str) -> bool:

@@ -131,6 +131,14 @@ def completed(ones: Sequence[Recording], others: Sequence[Recording], side: str)
     return found
 
 
+def coupling_of_two(ones: Sequence[Recording], others: Sequence[Recording], side: str) -> Result:
+    """`coupling_nats` by a side of which each of two networks has one half (`completed`)."""
+    try:
+        return coupling_nats(completed(ones, others, side), side=side)
+    except NotApplicable as why:
+        return Result("coupling_nats", "nats", why_not=str(why))
+
+
 def _check_asked_alike(one: Recording, other: Recording, side: str) -> None:
     """Raise NotApplicable where two networks were not asked about the same numbers."""
     held = [

@@ -92,6 +92,11 @@ def denoising_bound(
     return prior + pieces.sum(axis=1) / 2 + reconstruction + ratio[-1] * errors[:, -1] / 2
 
 
+def noisiest(found: Denoised, count: int) -> Denoised:
+    """What was found at the noisiest ``count`` levels."""
+    return Denoised(found.levels[:count], found.errors[:, :count], found.energy, found.dims)
+
+
 def tightest(found: Denoised) -> Denoised:
     """``found`` without the cleanest levels, as far as that lowers the mean bound of its rows.
 
@@ -99,7 +104,7 @@ def tightest(found: Denoised) -> Denoised:
     the rows at hand). A network's clean prediction has an error of its own, and at levels whose
     noise is fainter than that error it only adds nats.
     """
-    cuts = [_noisiest(found, count) for count in range(2, len(found.levels) + 1)]
+    cuts = [noisiest(found, count) for count in range(2, len(found.levels) + 1)]
     return min(cuts, key=lambda cut: float(denoising_bound(cut).mean()))
 
 
@@ -124,7 +129,7 @@ def comparable(*found: Likelihood) -> list[Float[np.ndarray, " b"]]:
     if len(bounds) < len(found):
         raise ValueError("one likelihood is exact and another a bound: they do not compare")
     kept = stop(*bounds)
-    return [denoising_bound(_noisiest(one, kept)) for one in bounds]
+    return [denoising_bound(noisiest(one, kept)) for one in bounds]
 
 
 def at_shared_levels(*found: Denoised) -> list[Denoised]:
@@ -157,11 +162,6 @@ def stop(*bounds: Denoised) -> int:
             counts = [f"{len(one)} levels down to {one[-1]:g}" for one in (first, other)]
             raise ValueError(f"{counts[0]} of one likelihood, but {counts[1]} of another")
     return min(len(tightest(one).levels) for one in bounds)
-
-
-def _noisiest(found: Denoised, count: int) -> Denoised:
-    """What was found at the noisiest ``count`` levels."""
-    return Denoised(found.levels[:count], found.errors[:, :count], found.energy, found.dims)
 
 
 @metric("nats_per_dim", needs="recordings", unit="nats")

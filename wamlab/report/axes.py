@@ -149,7 +149,7 @@ def normalised_shares(
 def least_normalised(
     joint: Mapping[str, Mapping[str, Any]], coupling: Mapping[str, Any]
 ) -> tuple[str, float, int] | None:
-    """Which joint measure is least on that way: its title, its share, and of how many it is."""
+    """The least of `normalised_shares`: its title, its share, and of how many it is the least."""
     shares = normalised_shares(joint, coupling)
     if not shares:
         return None

@@ -14,7 +14,7 @@ from wamlab.data.logs import (
     load_recordings,
     write_atomic,
 )
-from wamlab.metrics.base import NotApplicable, Result, compute
+from wamlab.metrics.base import Result, compute
 from wamlab.metrics.compare import (
     Difference,
     differences,
@@ -22,7 +22,7 @@ from wamlab.metrics.compare import (
     state_differences,
     success_values,
 )
-from wamlab.metrics.information import SIDES, completed
+from wamlab.metrics.information import SIDES, coupling_of_two
 from wamlab.metrics.offsets import at_offsets, guessed_alike, imagined_offsets, shared
 from wamlab.metrics.stats import FEWEST, Interval
 from wamlab.report import charts, words
@@ -192,18 +192,11 @@ def coupled(recordings: Mapping[str, Sequence[Recording]]) -> list[Coupled]:
                 found.append(Coupled(side, run, run, compute("coupling_nats", logs, side=side)))
             elif queries.alone in has[run]:
                 found += [
-                    Coupled(side, run, other, _of_two(logs, theirs, side))
+                    Coupled(side, run, other, coupling_of_two(logs, theirs, side))
                     for other, theirs in recordings.items()
                     if queries.given in has[other]
                 ]
     return found
-
-
-def _of_two(ones: Sequence[Recording], others: Sequence[Recording], side: str) -> Result:
-    try:
-        return compute("coupling_nats", completed(ones, others, side), side=side)
-    except NotApplicable as why:
-        return Result("coupling_nats", "nats", why_not=str(why))
 
 
 def _computing(measure: str, options: Mapping[str, str]) -> Callable[[Sequence[Recording]], Result]:
